@@ -1,0 +1,87 @@
+-- The physical store: three tables with one leaf for each of the 32 partitions, and two sequences.
+-- Columns of fixed width come first, so that a row has no padding and is quick to take apart.
+
+CREATE TABLE allsource.event_streams (
+    stream_no       pg_catalog.int8 NOT NULL,
+    current_version pg_catalog.int8 NOT NULL,
+    watermark       pg_catalog.int8 NOT NULL,
+    created_at      pg_catalog.timestamptz NOT NULL,
+    updated_at      pg_catalog.timestamptz NOT NULL,
+    partition_id    pg_catalog.int4 NOT NULL,
+    tenant_id       pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+    stream_id       pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+    entity_id       pg_catalog.text COLLATE pg_catalog."C"
+) PARTITION BY LIST (partition_id);
+
+COMMENT ON TABLE allsource.event_streams IS 'one row per stream: its name, its number and its head';
+COMMENT ON COLUMN allsource.event_streams.stream_no IS 'surrogate key: 5 bits partition, 12 bits node, 46 bits counter';
+COMMENT ON COLUMN allsource.event_streams.current_version IS 'version of the newest event; 0 where the stream has none';
+COMMENT ON COLUMN allsource.event_streams.watermark IS 'highest version up to which all events are settled and without gap';
+
+CREATE TABLE allsource.event_log (
+    stream_no     pg_catalog.int8 NOT NULL,
+    first_version pg_catalog.int8 NOT NULL,
+    "position"    pg_catalog.int8 NOT NULL,
+    "timestamp"   pg_catalog.timestamptz NOT NULL,
+    partition_id  pg_catalog.int4 NOT NULL,
+    checksum      pg_catalog.int4 NOT NULL,
+    event_types   pg_catalog.text[] COLLATE pg_catalog."C" COMPRESSION lz4 NOT NULL,
+    payloads      pg_catalog.jsonb[] COMPRESSION lz4 NOT NULL,
+    metadata      pg_catalog.jsonb[] COMPRESSION lz4,
+    event_ids     pg_catalog.uuid[]
+) PARTITION BY LIST (partition_id);
+
+-- MAIN: a run is compressed in line and leaves its row only when it cannot fit a page.
+ALTER TABLE allsource.event_log
+    ALTER COLUMN event_types SET STORAGE MAIN,
+    ALTER COLUMN payloads SET STORAGE MAIN,
+    ALTER COLUMN metadata SET STORAGE MAIN,
+    ALTER COLUMN event_ids SET STORAGE MAIN;
+
+COMMENT ON TABLE allsource.event_log IS 'one row per run: consecutive events of one stream that were written together';
+COMMENT ON COLUMN allsource.event_log.first_version IS 'version of the first event of the run';
+COMMENT ON COLUMN allsource.event_log."position" IS 'position of the first event of the run; the others follow without gap';
+COMMENT ON COLUMN allsource.event_log.checksum IS 'CRC-32C over the run, checked by es_verify';
+
+CREATE TABLE allsource.event_ids (
+    stream_no    pg_catalog.int8 NOT NULL,
+    version      pg_catalog.int8 NOT NULL,
+    partition_id pg_catalog.int4 NOT NULL,
+    event_id     pg_catalog.uuid NOT NULL
+) PARTITION BY LIST (partition_id);
+
+COMMENT ON TABLE allsource.event_ids IS 'event ids given by callers, to find a retried append by; events without an id are not in it';
+
+-- The leaves and their indexes. Unique indexes stand on the leaves and not on the parents, where
+-- they would have to contain partition_id. The store finds them by these names. The fill factor
+-- leaves room for a second version of every stream's row, so that a batch that touches each of
+-- them still updates in place.
+DO $leaves$
+DECLARE
+    p pg_catalog.int4;
+    n pg_catalog.text;
+    t pg_catalog.text;
+BEGIN
+    FOR p IN SELECT pg_catalog.generate_series(0, 31) LOOP
+        n := pg_catalog.lpad(p::pg_catalog.text, 2, '0');
+        EXECUTE pg_catalog.format('CREATE TABLE allsource.event_streams_p%s PARTITION OF allsource.event_streams FOR VALUES IN (%s) WITH (fillfactor = 45)', n, p);
+        EXECUTE pg_catalog.format('ALTER TABLE allsource.event_streams_p%s ADD CONSTRAINT event_streams_p%s_stream_no PRIMARY KEY (stream_no), ADD CONSTRAINT event_streams_p%s_stream_id UNIQUE (stream_id, tenant_id)', n, n, n);
+        EXECUTE pg_catalog.format('CREATE TABLE allsource.event_log_p%s PARTITION OF allsource.event_log FOR VALUES IN (%s)', n, p);
+        EXECUTE pg_catalog.format('ALTER TABLE allsource.event_log_p%s ADD CONSTRAINT event_log_p%s_version PRIMARY KEY (stream_no, first_version), ADD CONSTRAINT event_log_p%s_position UNIQUE ("position")', n, n, n);
+        EXECUTE pg_catalog.format('CREATE TABLE allsource.event_ids_p%s PARTITION OF allsource.event_ids FOR VALUES IN (%s)', n, p);
+        EXECUTE pg_catalog.format('ALTER TABLE allsource.event_ids_p%s ADD CONSTRAINT event_ids_p%s_event_id PRIMARY KEY (stream_no, event_id)', n, n);
+        FOREACH t IN ARRAY ARRAY['event_streams', 'event_log', 'event_ids'] LOOP
+            PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('allsource.%s_p%s', t, n)::pg_catalog.regclass, '');
+        END LOOP;
+    END LOOP;
+END
+$leaves$;
+
+CREATE SEQUENCE allsource.stream_no_seq AS pg_catalog.int8;
+COMMENT ON SEQUENCE allsource.stream_no_seq IS 'the counter part of stream_no';
+
+CREATE SEQUENCE allsource.position_seq AS pg_catalog.int8;
+COMMENT ON SEQUENCE allsource.position_seq IS 'the highest position reserved so far; the counter itself is in shared memory';
+
+SELECT pg_catalog.pg_extension_config_dump('allsource.stream_no_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('allsource.position_seq', '');

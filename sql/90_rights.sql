@@ -1,0 +1,23 @@
+-- Who may do what. Nobody but the owner writes the tables directly.
+
+REVOKE ALL ON SCHEMA allsource FROM PUBLIC;
+GRANT USAGE ON SCHEMA allsource TO allsource_reader;
+
+GRANT SELECT ON allsource.event_streams, allsource.event_log, allsource.event_ids,
+                allsource.events, allsource.partition_stats
+   TO allsource_reader;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA allsource FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION
+      allsource.es_any(), allsource.es_no_stream(), allsource.es_stream_exists(),
+      allsource.es_read, allsource.es_read_all, allsource.es_safe_position,
+      allsource.es_stream, allsource.es_streams, allsource.es_stream_watermark,
+      allsource.es_partition, allsource.es_partition_stats(),
+      allsource.es_verify, allsource.es_verify_gapless, allsource.es_run_checksum
+   TO allsource_reader;
+
+GRANT EXECUTE ON FUNCTION
+      allsource.es_append, allsource.es_append_many, allsource.es_append_batch,
+      allsource.es_create_stream
+   TO allsource_writer;
