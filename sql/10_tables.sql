@@ -25,7 +25,7 @@ CREATE TABLE allsource.event_log (
     "timestamp"   pg_catalog.timestamptz NOT NULL,
     partition_id  pg_catalog.int4 NOT NULL,
     checksum      pg_catalog.int4 NOT NULL,
-    event_types   pg_catalog.text[] COLLATE pg_catalog."C" COMPRESSION lz4 NOT NULL,
+    event_types   pg_catalog.text[] COMPRESSION lz4 COLLATE pg_catalog."C" NOT NULL,
     payloads      pg_catalog.jsonb[] COMPRESSION lz4 NOT NULL,
     metadata      pg_catalog.jsonb[] COMPRESSION lz4,
     event_ids     pg_catalog.uuid[]

@@ -12,3 +12,31 @@
 
 pub mod codec;
 pub mod model;
+
+#[cfg(feature = "pg")]
+pub mod api;
+#[cfg(feature = "pg")]
+pub mod pg;
+
+#[cfg(feature = "pg")]
+mod extension {
+    //! What PostgreSQL loads.
+
+    pgrx::pg_module_magic!(name, version);
+
+    // The extension's script: the files of `sql/` in the order of their numbers.
+    pgrx::extension_sql_file!("../sql/00_roles.sql", name = "roles");
+    pgrx::extension_sql_file!("../sql/10_tables.sql", name = "tables", requires = ["roles"]);
+    pgrx::extension_sql_file!("../sql/20_views.sql", name = "views", requires = ["tables"]);
+    pgrx::extension_sql_file!("../sql/30_append.sql", name = "append", requires = ["views"]);
+    pgrx::extension_sql_file!("../sql/40_read.sql", name = "read", requires = ["append"]);
+    pgrx::extension_sql_file!("../sql/50_streams.sql", name = "streams", requires = ["read"]);
+    pgrx::extension_sql_file!("../sql/60_verify.sql", name = "verify", requires = ["streams"]);
+    pgrx::extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["verify"]);
+
+    /// Called by PostgreSQL when it loads the library.
+    #[pgrx::pg_guard]
+    pub extern "C-unwind" fn _PG_init() {
+        crate::pg::init();
+    }
+}

@@ -121,8 +121,8 @@ pub enum StoreError {
     EntityMismatch {
         /// the stream
         stream_id: String,
-        /// its entity
-        entity_id: String,
+        /// its entity; `None` where the stream was made without one
+        entity_id: Option<String>,
         /// the one that was given
         given: String,
     },

@@ -1,0 +1,8 @@
+//! The SQL functions, one file per family. They check arguments, call, and return; what they do is
+//! in `pg`. Their SQL declarations, with defaults, rights and comments, are in `sql/`.
+
+pub mod append;
+pub mod partitions;
+pub mod read;
+pub mod streams;
+pub mod verify;

@@ -1,0 +1,61 @@
+//! Checking what is stored: `es_verify_gapless`, `es_verify`, `es_run_checksum`.
+
+use crate::model::name::NameKind;
+use crate::model::partition::Partition;
+use crate::pg::call::partition_number;
+use crate::pg::query::query_into;
+use crate::pg::rows::int4;
+use crate::pg::verify::{is_gapless, run_checksum};
+use crate::sql_function;
+use pgrx::pg_sys;
+
+sql_function! {
+    /// `es_verify_gapless(stream_id, tenant_id)`: whether versions 1 to the watermark are there,
+    /// each once; NULL where there is no such stream.
+    ///
+    /// Errors: 22023 bad argument. Stable, parallel safe.
+    fn es_verify_gapless, pg_finfo_es_verify_gapless(call) {
+        let stream_id = call.name(0, NameKind::Stream)?;
+        let gapless = is_gapless(stream_id, call.name(1, NameKind::Tenant)?)?;
+        Ok(gapless.map(pg_sys::Datum::from))
+    }
+}
+
+sql_function! {
+    /// `es_run_checksum(run event_log)`: the checksum that the run should have; NULL where its
+    /// columns are damaged. Immutable, strict, parallel safe.
+    fn es_run_checksum, pg_finfo_es_run_checksum(call) {
+        // SAFETY: the argument is declared as the row type of event_log.
+        #[expect(unsafe_code, reason = "the SQL declaration gives the type")]
+        let checksum = call.datum(0).and_then(|row| unsafe { run_checksum(row) });
+        Ok(checksum.and_then(int4))
+    }
+}
+
+sql_function! {
+    /// `es_verify(partition_id, stream_id)`: a row for every fault found in the store, in one
+    /// partition, or in the streams of one name. Reads all that it checks.
+    ///
+    /// Errors: 22023 bad argument. Stable, parallel safe.
+    fn es_verify, pg_finfo_es_verify(call) {
+        let stream_id = call.optional_name(1, NameKind::Stream)?;
+        let partition = match (call.int4(0), stream_id) {
+            (None, None) => None,
+            (None, Some(stream_id)) => Some(Partition::of(stream_id)),
+            (given, _) => Some(partition_number("partition_id", given)?),
+        };
+        let parameters = [
+            (pg_sys::INT4OID, partition.map(|p| pg_sys::Datum::from(p.number()))),
+            (pg_sys::TEXTOID, stream_id.and(call.datum(1))),
+        ];
+        query_into(call, VERIFY, &parameters)?;
+        Ok(None)
+    }
+}
+
+const VERIFY: &std::ffi::CStr = match std::ffi::CStr::from_bytes_with_nul(
+    concat!(include_str!("queries/verify.sql"), "\0").as_bytes(),
+) {
+    Ok(sql) => sql,
+    Err(_) => c"",
+};

@@ -1,0 +1,385 @@
+//! Positions: the counter in shared memory, its durable reservation, and the registry of those who
+//! have taken positions and not yet ended their transaction.
+//!
+//! Invariants:
+//!
+//! 1. *Never twice.* A position is used only when the sequence `position_seq` holds, durably, a
+//!    number at least as high. After a restart the counter begins above that number.
+//! 2. *Nothing below the safe position appears later.* A backend publishes a lower bound in its
+//!    slot before it takes positions from the counter, and clears the slot when its transaction has
+//!    ended, which PostgreSQL reports after the transaction has become visible. A reader loads the
+//!    counter first and the slots afterwards: a position that is below the counter was taken after
+//!    its bound had been published, so the reader sees the bound, or the transaction has ended.
+//!
+//! Databases of a server have counters of their own; a slot says whose positions it is about.
+#![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
+
+use super::error::Error;
+use super::relation::{Sequence, sequence_oid};
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Databases of one server that can have positions at the same time.
+const DATABASES_MAX: usize = 128;
+
+/// How many positions are reserved ahead; what a restart skips at most.
+const RESERVE_AHEAD: u64 = 65_536;
+
+const NO_BOUND: u64 = 0;
+
+/// The counter of one database. Changed under the lock, but for `next`.
+#[repr(C, align(64))]
+struct Counter {
+    database: AtomicU32,
+    /// Number of `position_seq`: another one means another incarnation of the extension.
+    sequence: AtomicU32,
+    /// The next position to be given out.
+    next: AtomicU64,
+    /// The highest position that the sequence holds durably.
+    reserved: AtomicU64,
+}
+
+/// What a backend has taken. A line of its own, so that writers do not disturb each other.
+#[repr(C, align(64))]
+struct Slot {
+    /// No position of the transaction is below it; `NO_BOUND` where none was taken.
+    bound: AtomicU64,
+    /// Index of the counter.
+    counter: AtomicU32,
+}
+
+/// The structure in shared memory, followed by `slots_len` slots.
+#[repr(C)]
+struct Registry {
+    counters: [Counter; DATABASES_MAX],
+    slots_len: u32,
+    slots: [Slot; 0],
+}
+
+static REGISTRY: AtomicRegistry =
+    AtomicRegistry(std::sync::atomic::AtomicPtr::new(std::ptr::null_mut()));
+
+struct AtomicRegistry(std::sync::atomic::AtomicPtr<Registry>);
+
+static mut PREVIOUS_REQUEST_HOOK: pg_sys::shmem_request_hook_type = None;
+static mut PREVIOUS_STARTUP_HOOK: pg_sys::shmem_startup_hook_type = None;
+static mut LOCK: *mut pg_sys::LWLock = std::ptr::null_mut();
+
+thread_local! {
+    /// This backend's counter, and the sequence that it belongs to.
+    static MY_COUNTER: Cell<Option<(usize, pg_sys::Oid)>> = const { Cell::new(None) };
+    static CALLBACK_SET: Cell<bool> = const { Cell::new(false) };
+}
+
+const TRANCHE: &std::ffi::CStr = c"allsource";
+
+/// Asks for shared memory where the library is loaded at server start.
+pub fn init() {
+    // SAFETY: the hooks are set while the postmaster loads libraries, single-threaded.
+    unsafe {
+        if !pg_sys::process_shared_preload_libraries_in_progress {
+            return;
+        }
+        PREVIOUS_REQUEST_HOOK = pg_sys::shmem_request_hook;
+        pg_sys::shmem_request_hook = Some(request_memory);
+        PREVIOUS_STARTUP_HOOK = pg_sys::shmem_startup_hook;
+        pg_sys::shmem_startup_hook = Some(set_up_memory);
+    }
+}
+
+fn slots_len() -> usize {
+    // SAFETY: set before the request hooks run.
+    unsafe { pg_sys::MaxBackends as usize }
+}
+
+fn memory_bytes() -> usize {
+    size_of::<Registry>() + slots_len() * size_of::<Slot>()
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn request_memory() {
+    // SAFETY: called by the postmaster at the time for requests.
+    unsafe {
+        if let Some(previous) = PREVIOUS_REQUEST_HOOK {
+            previous();
+        }
+        // One line more, to begin on a boundary of 64 bytes.
+        pg_sys::RequestAddinShmemSpace(memory_bytes() + 64);
+        pg_sys::RequestNamedLWLockTranche(TRANCHE.as_ptr(), 1);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn set_up_memory() {
+    // SAFETY: called by the postmaster after each creation of shared memory, before any backend;
+    // zeroed memory is a valid registry: all fields are atomics or integers.
+    unsafe {
+        if let Some(previous) = PREVIOUS_STARTUP_HOOK {
+            previous();
+        }
+        let mut found = false;
+        let memory = pg_sys::ShmemInitStruct(
+            c"allsource positions".as_ptr(),
+            memory_bytes() + 64,
+            &mut found,
+        )
+        .cast::<u8>();
+        let aligned = memory.add(memory.align_offset(64));
+        let registry = aligned.cast::<Registry>();
+        if !found {
+            std::ptr::write_bytes(aligned, 0, memory_bytes());
+            (*registry).slots_len = slots_len() as u32;
+        }
+        LOCK = std::ptr::addr_of_mut!((*pg_sys::GetNamedLWLockTranche(TRANCHE.as_ptr())).lock);
+        REGISTRY.0.store(registry, Ordering::Relaxed);
+    }
+}
+
+/// The registry, where the library was loaded at server start.
+fn registry(function: &'static str) -> Result<&'static Registry, Error> {
+    // SAFETY: set once before any backend starts; shared memory outlives the backend.
+    unsafe { REGISTRY.0.load(Ordering::Relaxed).as_ref() }.ok_or(Error::NotPreloaded { function })
+}
+
+impl Registry {
+    fn slots(&self) -> &[Slot] {
+        // SAFETY: `slots_len` slots follow the structure, see `memory_bytes`.
+        unsafe { std::slice::from_raw_parts(self.slots.as_ptr(), self.slots_len as usize) }
+    }
+
+    fn my_slot(&self) -> &Slot {
+        // SAFETY: a backend has a number from 1 to MaxBackends.
+        let number = unsafe { pg_sys::MyBackendId };
+        &self.slots()[number as usize - 1]
+    }
+}
+
+/// The counter of this database, ready for use.
+pub struct Positions {
+    registry: &'static Registry,
+    counter: usize,
+    sequence: pg_sys::Oid,
+}
+
+impl Positions {
+    /// Finds the counter; sets it up from the sequence when this is the first use since the server
+    /// started. `function` is for the message where the library is not preloaded.
+    pub fn open(function: &'static str) -> Result<Self, Error> {
+        let registry = registry(function)?;
+        let sequence = sequence_oid(Sequence::Position)?;
+        let counter = match MY_COUNTER.get() {
+            Some((counter, known)) if known == sequence && is_for(registry, counter, sequence) => {
+                counter
+            }
+            _ => {
+                let counter = set_up_counter(registry, sequence)?;
+                MY_COUNTER.set(Some((counter, sequence)));
+                counter
+            }
+        };
+        Ok(Self { registry, counter, sequence })
+    }
+
+    fn counter(&self) -> &Counter {
+        &self.registry.counters[self.counter]
+    }
+
+    /// Takes `count` consecutive positions and returns the first. The caller has locked the rows of
+    /// all streams concerned. They count as unsettled until the transaction ends.
+    pub fn take(&self, count: u64) -> Result<u64, Error> {
+        watch_transactions();
+        let slot = self.registry.my_slot();
+        let counter = self.counter();
+        if slot.bound.load(Ordering::Relaxed) == NO_BOUND {
+            slot.counter.store(self.counter as u32, Ordering::Relaxed);
+            // Published before the positions are taken: the partner is `safe`, which loads the
+            // counter before the bounds. The single order of SeqCst spans both variables.
+            slot.bound.store(counter.next.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
+        let first = counter.next.fetch_add(count, Ordering::SeqCst);
+        let last = first + count - 1;
+        if last > counter.reserved.load(Ordering::Acquire) {
+            self.reserve(last)?;
+        }
+        Ok(first)
+    }
+
+    /// Makes sure that positions up to `needed` are reserved durably.
+    fn reserve(&self, needed: u64) -> Result<(), Error> {
+        let counter = self.counter();
+        // SAFETY: the sequence's lock is taken first, so that nothing waits for a lock of a
+        // relation while it holds the light-weight lock. An error on the way releases both.
+        unsafe {
+            pg_sys::LockRelationOid(self.sequence, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+            pg_sys::LWLockAcquire(LOCK, pg_sys::LWLockMode::LW_EXCLUSIVE);
+            if needed > counter.reserved.load(Ordering::Relaxed) {
+                let target = needed + RESERVE_AHEAD;
+                set_sequence(self.sequence, target as i64);
+                pg_sys::XLogFlush(pg_sys::XactLastRecEnd);
+                // Release: pairs with the Acquire in `take`.
+                counter.reserved.store(target, Ordering::Release);
+            }
+            pg_sys::LWLockRelease(LOCK);
+        }
+        Ok(())
+    }
+
+    /// The safe position: no event at or below it can still appear. Take it *before* the snapshot
+    /// to read with.
+    pub fn safe(&self) -> u64 {
+        let counter = self.counter();
+        // The order matters, see `take`: the counter first.
+        let next = counter.next.load(Ordering::SeqCst);
+        let mut lowest = next;
+        for slot in self.registry.slots() {
+            let bound = slot.bound.load(Ordering::SeqCst);
+            if bound != NO_BOUND && slot.counter.load(Ordering::Relaxed) == self.counter as u32 {
+                lowest = lowest.min(bound);
+            }
+        }
+        // A backend that failed to reserve leaves the counter above what is durable.
+        (lowest - 1).min(counter.reserved.load(Ordering::Acquire))
+    }
+}
+
+fn is_for(registry: &Registry, counter: usize, sequence: pg_sys::Oid) -> bool {
+    let counter = &registry.counters[counter];
+    // SAFETY: a constant of this backend.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    counter.database.load(Ordering::Relaxed) == database.to_u32()
+        && counter.sequence.load(Ordering::Acquire) == sequence.to_u32()
+}
+
+/// Finds or makes the counter of this database.
+fn set_up_counter(registry: &Registry, sequence: pg_sys::Oid) -> Result<usize, Error> {
+    // SAFETY: as in `reserve`; reading the sequence takes its lock before the light-weight lock.
+    unsafe {
+        pg_sys::LockRelationOid(sequence, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        let database = pg_sys::MyDatabaseId.to_u32();
+        pg_sys::LWLockAcquire(LOCK, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let place = |wanted: u32| {
+            registry.counters.iter().position(|c| c.database.load(Ordering::Relaxed) == wanted)
+        };
+        let found = place(database).or_else(|| place(0)).or_else(|| {
+            registry
+                .counters
+                .iter()
+                .position(|c| !database_exists(c.database.load(Ordering::Relaxed)))
+        });
+        let Some(index) = found else {
+            pg_sys::LWLockRelease(LOCK);
+            return Err(Error::TooManyDatabases { databases_max: DATABASES_MAX });
+        };
+        if !is_for(registry, index, sequence) {
+            let reserved = sequence_value(sequence);
+            let counter = &registry.counters[index];
+            counter.reserved.store(reserved, Ordering::Relaxed);
+            counter.next.store(reserved + 1, Ordering::SeqCst);
+            counter.database.store(database, Ordering::Relaxed);
+            // Release: whoever sees the sequence sees the rest.
+            counter.sequence.store(sequence.to_u32(), Ordering::Release);
+        }
+        pg_sys::LWLockRelease(LOCK);
+        Ok(index)
+    }
+}
+
+unsafe fn database_exists(database: u32) -> bool {
+    // SAFETY: a catalog look-up.
+    unsafe {
+        pg_sys::SearchSysCacheExists(
+            pg_sys::SysCacheIdentifier::DATABASEOID as i32,
+            pg_sys::Datum::from(pg_sys::Oid::from(database)),
+            pg_sys::Datum::from(0),
+            pg_sys::Datum::from(0),
+            pg_sys::Datum::from(0),
+        )
+    }
+}
+
+/// Runs `f` as the owner of the sequence: callers have no rights on it.
+unsafe fn as_owner<T>(sequence: pg_sys::Oid, f: impl FnOnce() -> T) -> T {
+    // SAFETY: an abort of the transaction puts the user back as well.
+    unsafe {
+        let relation = pg_sys::relation_open(sequence, pg_sys::NoLock as pg_sys::LOCKMODE);
+        let owner = (*(*relation).rd_rel).relowner;
+        pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        pg_sys::SetUserIdAndSecContext(
+            owner,
+            context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
+        );
+        let result = f();
+        pg_sys::SetUserIdAndSecContext(user, context);
+        result
+    }
+}
+
+/// Sets the sequence, which is logged at once and does not depend on the transaction.
+unsafe fn set_sequence(sequence: pg_sys::Oid, value: i64) {
+    // SAFETY: calls setval(regclass, bigint) with what it declares.
+    unsafe {
+        as_owner(sequence, || {
+            pgrx::direct_function_call_as_datum(
+                pg_sys::setval_oid,
+                &[Some(pg_sys::Datum::from(sequence)), Some(pg_sys::Datum::from(value))],
+            )
+        });
+    }
+}
+
+/// The sequence's value; 0 where it was never set.
+unsafe fn sequence_value(sequence: pg_sys::Oid) -> u64 {
+    // SAFETY: calls pg_sequence_last_value(regclass) with what it declares.
+    unsafe {
+        as_owner(sequence, || {
+            pgrx::direct_function_call_as_datum(
+                pg_sys::pg_sequence_last_value,
+                &[Some(pg_sys::Datum::from(sequence))],
+            )
+        })
+        .map_or(0, |datum| datum.value() as u64)
+    }
+}
+
+/// The next number for a stream.
+pub fn next_stream_counter() -> Result<i64, Error> {
+    unsafe extern "C-unwind" {
+        fn nextval_internal(relid: pg_sys::Oid, check_permissions: bool) -> i64;
+    }
+    let sequence = sequence_oid(Sequence::StreamNo)?;
+    // SAFETY: a function of PostgreSQL with this signature (commands/sequence.h).
+    Ok(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) })
+}
+
+/// Begins to listen for the ends of transactions, once per backend.
+fn watch_transactions() {
+    if CALLBACK_SET.replace(true) {
+        return;
+    }
+    // SAFETY: the callback and its registration live as long as the backend.
+    unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut()) }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn transaction_event(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
+    let Ok(registry) = registry("") else { return };
+    let slot = registry.my_slot();
+    if slot.bound.load(Ordering::Relaxed) == NO_BOUND {
+        return;
+    }
+    match event {
+        // COMMIT is reported after the transaction has left the list of running ones.
+        pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_ABORT => {
+            // SeqCst, as all accesses to it: the partner is `safe`.
+            slot.bound.store(NO_BOUND, Ordering::SeqCst);
+        }
+        pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => Error::PreparedTransaction.raise(),
+        _ => {}
+    }
+}

@@ -1,0 +1,62 @@
+//! What a transaction's state allows.
+#![expect(unsafe_code, reason = "asks PostgreSQL about the transaction")]
+
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
+/// Refuses a write in a read-only transaction, on a standby and in parallel mode.
+pub fn check_writable(function: &'static CStr) {
+    // SAFETY: these read the transaction's state and raise errors.
+    unsafe {
+        pg_sys::PreventCommandDuringRecovery(function.as_ptr());
+        pg_sys::PreventCommandIfReadOnly(function.as_ptr());
+        pg_sys::PreventCommandIfParallelMode(function.as_ptr());
+    }
+}
+
+/// Whether the transaction keeps one snapshot for all its statements: REPEATABLE READ and above.
+pub fn uses_one_snapshot() -> bool {
+    // SAFETY: a plain variable of this backend.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Lets a pending cancel or termination happen.
+pub fn check_for_interrupts() {
+    pgrx::check_for_interrupts!();
+}
+
+/// The time now, in microseconds since 2000-01-01.
+pub fn now_us() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// Begins a new command, so that what was written is visible to what follows.
+pub fn advance_command() {
+    // SAFETY: writes are refused in parallel mode, where this must not be called.
+    unsafe { pg_sys::CommandCounterIncrement() }
+}
+
+/// The snapshot of the statement that called the function.
+pub fn statement_snapshot() -> pg_sys::Snapshot {
+    // SAFETY: a function is always called with an active snapshot.
+    unsafe { pg_sys::GetActiveSnapshot() }
+}
+
+/// Runs `f` with a snapshot taken now; under REPEATABLE READ too, where the transaction's own is
+/// older.
+pub fn with_snapshot_of_now<T>(f: impl FnOnce(pg_sys::Snapshot) -> T) -> T {
+    // SAFETY: pushed and popped in pairs; after an error the abort pops it.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let result = f(pg_sys::GetActiveSnapshot());
+        pg_sys::PopActiveSnapshot();
+        result
+    }
+}
+
+/// Whether the server is a standby, or still recovering.
+pub fn in_recovery() -> bool {
+    // SAFETY: reads shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
