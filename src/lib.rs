@@ -40,3 +40,19 @@ mod extension {
         crate::pg::init();
     }
 }
+
+#[cfg(all(feature = "pg", any(test, feature = "pg_test")))]
+mod backend_tests;
+
+/// What `cargo pgrx test` asks for.
+#[cfg(all(test, feature = "pg"))]
+pub mod pg_test {
+    /// Called once before the first test.
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// Settings of the test server.
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec!["shared_preload_libraries = 'allsource'"]
+    }
+}

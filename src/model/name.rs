@@ -33,11 +33,11 @@ impl NameKind {
 /// Checks a name: not empty, and at most [`NAME_CHARS_MAX`] characters. Names are compared byte by
 /// byte and are never normalised, so every character is allowed. `count_chars` counts characters
 /// in the database's encoding and is asked only for names that have more bytes than that.
-pub fn check_name<'a>(
+pub fn check_name(
     kind: NameKind,
-    name: Option<&'a [u8]>,
+    name: Option<&[u8]>,
     count_chars: impl Fn(&[u8]) -> usize,
-) -> Result<&'a [u8], StoreError> {
+) -> Result<&[u8], StoreError> {
     let argument = kind.argument();
     let name = name.ok_or(StoreError::NullArgument { argument })?;
     if name.is_empty() {

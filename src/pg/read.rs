@@ -176,10 +176,8 @@ pub fn read_store(
             scratch.run(|| {
                 let run = StoredRun::from_scan(scan)?;
                 // SAFETY: the columns are kept by `streams`.
-                if range
-                    .tenant_id
-                    .is_some_and(|tenant| tenant != unsafe { body(columns.tenant_id) })
-                {
+                let tenant_id = unsafe { body(columns.tenant_id) };
+                if range.tenant_id.is_some_and(|wanted| wanted != tenant_id) {
                     return Ok(());
                 }
                 let index = |position: i64| usize::try_from(position - run.key.position);

@@ -12,7 +12,7 @@ pub fn check_reader() -> Result<(), Error> {
         // SAFETY: catalog look-ups.
         let (granted, row_security) = unsafe {
             (
-                pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), pg_sys::ACL_SELECT.into()),
+                pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), pg_sys::ACL_SELECT),
                 pg_sys::check_enable_rls(oid, pg_sys::InvalidOid, false),
             )
         };
