@@ -1,27 +1,40 @@
 -- What users query.
 
-CREATE VIEW allsource.events WITH (security_invoker = true) AS
-SELECT l."position" OPERATOR(pg_catalog.+) e.ordinal OPERATOR(pg_catalog.-) 1 AS "position",
-       s.stream_id,
-       l.first_version OPERATOR(pg_catalog.+) e.ordinal OPERATOR(pg_catalog.-) 1 AS version,
-       s.tenant_id,
-       e.event_type,
-       s.entity_id,
-       e.payload,
-       e.metadata,
-       l."timestamp",
-       e.event_id,
-       l.partition_id
-  FROM allsource.event_streams s
-  JOIN allsource.event_log l
-    ON l.partition_id OPERATOR(pg_catalog.=) s.partition_id
-   AND l.stream_no OPERATOR(pg_catalog.=) s.stream_no
- CROSS JOIN LATERAL ROWS FROM (
-           pg_catalog.unnest(l.event_types),
-           pg_catalog.unnest(l.payloads),
-           pg_catalog.unnest(l.metadata),
-           pg_catalog.unnest(l.event_ids)
-       ) WITH ORDINALITY AS e (event_type, payload, metadata, event_id, ordinal);
+-- One arm for each partition, so that a condition on the stream reaches the indexes of each, and
+-- one on partition_id leaves the other arms out. A single join of the partitioned tables would be
+-- estimated as 32 times 32 leaves, and read whole leaves instead.
+DO $events$
+BEGIN
+    EXECUTE (
+        SELECT 'CREATE VIEW allsource.events WITH (security_invoker = true) AS '
+               OPERATOR(pg_catalog.||) pg_catalog.string_agg(pg_catalog.format($arm$
+                   SELECT l."position" OPERATOR(pg_catalog.+) e.ordinal OPERATOR(pg_catalog.-) 1 AS "position",
+                          s.stream_id,
+                          l.first_version OPERATOR(pg_catalog.+) e.ordinal OPERATOR(pg_catalog.-) 1 AS version,
+                          s.tenant_id,
+                          e.event_type,
+                          s.entity_id,
+                          e.payload,
+                          e.metadata,
+                          l."timestamp",
+                          e.event_id,
+                          %1$s AS partition_id
+                     FROM allsource.event_streams s
+                     JOIN allsource.event_log l
+                       ON l.partition_id OPERATOR(pg_catalog.=) %1$s
+                      AND l.stream_no OPERATOR(pg_catalog.=) s.stream_no
+                    CROSS JOIN LATERAL ROWS FROM (
+                              pg_catalog.unnest(l.event_types),
+                              pg_catalog.unnest(l.payloads),
+                              pg_catalog.unnest(l.metadata),
+                              pg_catalog.unnest(l.event_ids)
+                          ) WITH ORDINALITY AS e (event_type, payload, metadata, event_id, ordinal)
+                    WHERE s.partition_id OPERATOR(pg_catalog.=) %1$s
+                   $arm$, p), ' UNION ALL ' ORDER BY p)
+          FROM pg_catalog.generate_series(0, 31) AS p
+    );
+END
+$events$;
 
 COMMENT ON VIEW allsource.events IS 'one row per event; to follow the store as it grows use es_read_all, which never misses one';
 COMMENT ON COLUMN allsource.events."position" IS 'place in the whole store; grows in append order, may skip numbers, never repeats';

@@ -113,6 +113,13 @@ impl Heads {
         self.scan.next(Direction::Forward).then(|| self.current())
     }
 
+    /// Makes the scan stand on the head of the stream of this name, which is about to be updated;
+    /// `false` where there is no such stream.
+    fn find_to_update(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> bool {
+        self.scan.find(&[(1, Key::Text(stream_id)), (2, Key::Text(tenant_id))]);
+        self.scan.next_without_pruning(&self.leaf)
+    }
+
     /// The head of the stream of this number.
     pub fn find_number(&mut self, stream_no: i64) -> Option<Head<'_>> {
         debug_assert_eq!(self.index, LeafIndex::ByNumber);
@@ -301,7 +308,7 @@ impl<'e> HeadWriter<'e> {
         let mut attempts = 0;
         loop {
             check_for_interrupts();
-            if self.heads.find(append.stream_id, append.tenant_id).is_some() {
+            if self.heads.find_to_update(append.stream_id, append.tenant_id) {
                 if let Some(advanced) = self.advance_existing(append)? {
                     return Ok(advanced);
                 }

@@ -38,6 +38,9 @@ struct Counter {
     next: AtomicU64,
     /// The highest position that the sequence holds durably.
     reserved: AtomicU64,
+    /// The highest safe position that anybody has found. It stays true for ever, so nobody is told
+    /// a lower one, which a bound that was loaded early and published late would suggest.
+    safe: AtomicU64,
 }
 
 /// What a backend has taken. A line of its own, so that writers do not disturb each other.
@@ -239,7 +242,8 @@ impl Positions {
             }
         }
         // A backend that failed to reserve leaves the counter above what is durable.
-        (lowest - 1).min(counter.reserved.load(Ordering::Acquire))
+        let safe = (lowest - 1).min(counter.reserved.load(Ordering::Acquire));
+        counter.safe.fetch_max(safe, Ordering::Relaxed).max(safe)
     }
 }
 
@@ -275,6 +279,7 @@ fn set_up_counter(registry: &Registry, sequence: pg_sys::Oid) -> Result<usize, E
             let reserved = sequence_value(sequence);
             let counter = &registry.counters[index];
             counter.reserved.store(reserved, Ordering::Relaxed);
+            counter.safe.store(0, Ordering::Relaxed);
             counter.next.store(reserved + 1, Ordering::SeqCst);
             counter.database.store(database, Ordering::Relaxed);
             // Release: whoever sees the sequence sees the rest.

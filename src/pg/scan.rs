@@ -5,6 +5,9 @@ use super::relation::{Leaf, LeafIndex, close_index};
 use pgrx::pg_sys;
 use std::ffi::c_int;
 
+/// A page of heads is cleaned up when it has less room than this: enough for a dozen new versions.
+const FREE_BYTES_MIN: usize = 1_600;
+
 /// A condition on a column of the index.
 #[derive(Clone, Copy)]
 pub enum Key<'a> {
@@ -122,6 +125,56 @@ impl Scan {
         };
         // SAFETY: scan and slot are open.
         unsafe { pg_sys::index_getnext_slot(self.scan, direction, self.slot) }
+    }
+
+    /// Moves to the next row like `next`, but cleans the row's page up only when it is nearly full.
+    /// The ordinary way does so at each visit of a page that has less room than the fill factor
+    /// asks for, which pages of heads have after every update.
+    pub fn next_without_pruning(&mut self, leaf: &Leaf) -> bool {
+        // SAFETY: scan and slot are open. The steps are those of index_getnext_slot and
+        // heapam_index_fetch_tuple; the slot keeps a pin of its own on the row's page.
+        unsafe {
+            loop {
+                let forward = pg_sys::ScanDirection::ForwardScanDirection;
+                let place = pg_sys::index_getnext_tid(self.scan, forward);
+                if place.is_null() {
+                    return false;
+                }
+                let mut place = *place;
+                let relation = leaf.relation();
+                let block = pgrx::item_pointer_get_block_number(&place);
+                let buffer = pg_sys::ReadBuffer(relation, block);
+                let free = pg_sys::PageGetHeapFreeSpace(pg_sys::BufferGetPage(buffer));
+                if free < FREE_BYTES_MIN {
+                    pg_sys::heap_page_prune_opt(relation, buffer);
+                }
+                let tuple = &raw mut (*self.slot.cast::<pg_sys::BufferHeapTupleTableSlot>())
+                    .base
+                    .tupdata;
+                let mut all_dead = false;
+                pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as c_int);
+                let found = pg_sys::heap_hot_search_buffer(
+                    &mut place,
+                    relation,
+                    buffer,
+                    (*self.scan).xs_snapshot,
+                    tuple,
+                    &mut all_dead,
+                    true,
+                );
+                pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as c_int);
+                if found {
+                    (*tuple).t_self = place;
+                    (*tuple).t_tableOid = (*relation).rd_id;
+                    pg_sys::ExecStoreBufferHeapTuple(tuple, self.slot, buffer);
+                }
+                pg_sys::ReleaseBuffer(buffer);
+                if found {
+                    return true;
+                }
+                (*self.scan).kill_prior_tuple = all_dead;
+            }
+        }
     }
 
     /// The slot that holds the row.

@@ -1,0 +1,82 @@
+# The commands of allsource. Anything longer than a line or two is in scripts/.
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+# Debian's own place for version 15 comes first: /usr/bin/pg_config speaks for the newest version.
+# It need not be there yet: 'make deps' brings it.
+ifneq ($(wildcard /usr/bin/dpkg-query),)
+PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
+else
+PG_CONFIG ?= $(or $(shell command -v pg_config),pg_config)
+endif
+DESTDIR ?=
+# A build server makes a new clone for each run and must not compile pgrx each time.
+ifeq ($(CI),true)
+CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/allsource/target
+else
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+endif
+export PG_CONFIG DESTDIR CARGO_TARGET_DIR TESTS
+
+# pgrx takes PostgreSQL from here, so no 'cargo pgrx init' is needed. It must be the same for every
+# call of cargo: pgrx is compiled anew when it changes.
+export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build install uninstall demo psql stop test bench bench-peers fmt lint clean
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PG_CONFIG=$(PG_CONFIG)"
+	@echo "  DESTDIR, CARGO_TARGET_DIR and ALLSOURCE_HOME (the private clusters' folder) count too."
+
+deps: ## install what a build needs
+	@scripts/deps.sh build
+
+build: ## compile the release
+	cargo build --release --locked --lib
+
+install: build ## install the extension into PG_CONFIG's PostgreSQL (DESTDIR)
+	@scripts/install.sh install
+
+uninstall: ## remove it from there
+	@scripts/install.sh uninstall
+
+demo: ## load this machine's package history into a private server, and look at it
+	@scripts/deps.sh build
+	@$(MAKE) install
+	@scripts/demo.sh
+
+psql: ## talk to the demo's server
+	@scripts/demo.sh psql
+
+stop: ## stop the demo's server
+	@scripts/demo.sh stop
+
+test: ## run every test there is, or some kinds of it: KINDS="unit regress"
+	@scripts/deps.sh test
+	@scripts/test.sh $(KINDS)
+
+bench: ## measure, some minutes; results in target/bench/results.json; BENCH="--quick"
+	@scripts/deps.sh bench
+	@$(MAKE) install
+	@benches/run.sh $(BENCH)
+
+bench-peers: ## the same beside UmaDB, which takes minutes to compile
+	@scripts/deps.sh bench-peers
+	@$(MAKE) install
+	@benches/run.sh --peers $(BENCH)
+
+fmt: ## format the code
+	cargo fmt --all
+	for package in tests/e2e benches/*/; do cargo fmt --manifest-path $$package/Cargo.toml || exit; done
+
+lint: ## what the formatter, clippy and shellcheck say
+	@scripts/deps.sh test
+	@scripts/lint.sh
+
+clean: ## remove what was built, and the demo's server with its data
+	cargo clean
+	@scripts/demo.sh remove
