@@ -142,7 +142,7 @@ impl Scan {
                 }
                 let mut place = *place;
                 let relation = leaf.relation();
-                let block = pgrx::item_pointer_get_block_number(&place);
+                let block = u32::from(place.ip_blkid.bi_hi) << 16 | u32::from(place.ip_blkid.bi_lo);
                 let buffer = pg_sys::ReadBuffer(relation, block);
                 let free = pg_sys::PageGetHeapFreeSpace(pg_sys::BufferGetPage(buffer));
                 if free < FREE_BYTES_MIN {
