@@ -243,7 +243,7 @@ struct WriterOf<'e> {
 
 impl WriterOf<'_> {
     fn get(&mut self, leaf: &Leaf) -> &mut LeafWriter {
-        self.writer.get_or_insert_with(|| LeafWriter::open(leaf, self.executor))
+        self.writer.get_or_insert_with(|| LeafWriter::open_for_conflicts(leaf, self.executor))
     }
 }
 

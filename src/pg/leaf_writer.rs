@@ -34,13 +34,22 @@ pub struct LeafWriter {
 impl LeafWriter {
     /// Opens the indexes of a leaf that is open for writing.
     pub fn open(leaf: &Leaf, executor: &Executor) -> Self {
+        Self::open_indexes(leaf, executor, false)
+    }
+
+    /// The same, to call `insert_unless_there` as well.
+    pub fn open_for_conflicts(leaf: &Leaf, executor: &Executor) -> Self {
+        Self::open_indexes(leaf, executor, true)
+    }
+
+    fn open_indexes(leaf: &Leaf, executor: &Executor, conflicts: bool) -> Self {
         // SAFETY: the structure is zeroed, tagged and then initialised by PostgreSQL.
         let info = unsafe {
             let info =
                 pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
             (*info).type_ = pg_sys::NodeTag::T_ResultRelInfo;
             pg_sys::InitResultRelInfo(info, leaf.relation(), 0, std::ptr::null_mut(), 0);
-            pg_sys::ExecOpenIndices(info, true);
+            pg_sys::ExecOpenIndices(info, conflicts);
             info
         };
         Self { relation: leaf.relation(), info, estate: executor.0, slots: Vec::new() }

@@ -148,9 +148,8 @@ impl Scan {
                 if free < FREE_BYTES_MIN {
                     pg_sys::heap_page_prune_opt(relation, buffer);
                 }
-                let tuple = &raw mut (*self.slot.cast::<pg_sys::BufferHeapTupleTableSlot>())
-                    .base
-                    .tupdata;
+                let tuple =
+                    &raw mut (*self.slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tupdata;
                 let mut all_dead = false;
                 pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as c_int);
                 let found = pg_sys::heap_hot_search_buffer(
