@@ -53,7 +53,7 @@ sql_function! {
     /// Errors: 22023 bad argument. Stable, parallel safe.
     fn es_streams, pg_finfo_es_streams(call) {
         let partition = partition_number("partition_id", call.int4(0))?;
-        let after = call.optional_name(1, NameKind::Stream)?.and(call.datum(1));
+        let after = call.optional_name(1, NameKind::AfterStream)?.and(call.datum(1));
         let max_count = call.max_count(2)?;
         let parameters = [
             (pg_sys::INT4OID, Some(pg_sys::Datum::from(partition.number()))),

@@ -10,6 +10,8 @@ pub const NAME_CHARS_MAX: usize = 255;
 pub enum NameKind {
     /// `stream_id`
     Stream,
+    /// `after_stream_id`
+    AfterStream,
     /// `tenant_id`
     Tenant,
     /// `entity_id`
@@ -23,6 +25,7 @@ impl NameKind {
     pub fn argument(self) -> &'static str {
         match self {
             Self::Stream => "stream_id",
+            Self::AfterStream => "after_stream_id",
             Self::Tenant => "tenant_id",
             Self::Entity => "entity_id",
             Self::EventType => "event_type",

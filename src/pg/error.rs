@@ -81,6 +81,12 @@ pub enum Error {
         /// the stream's number
         stream_no: i64,
     },
+    /// Events that `event_ids` knows are not in the log.
+    #[error("events of stream \"{stream_id}\" are missing in the log")]
+    MissingEvents {
+        /// the stream
+        stream_id: String,
+    },
     /// Something that only a defect or damage explains.
     #[error("{what}")]
     Internal {
@@ -93,7 +99,9 @@ impl Error {
     fn code(&self) -> Code {
         match self {
             Self::Store(error) => store_code(error),
-            Self::Array(_) | Self::Orphan { .. } => Code::ERRCODE_DATA_CORRUPTED,
+            Self::Array(_) | Self::Orphan { .. } | Self::MissingEvents { .. } => {
+                Code::ERRCODE_DATA_CORRUPTED
+            }
             Self::NotPreloaded { .. } | Self::OnStandby { .. } => {
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
@@ -138,8 +146,12 @@ impl Error {
             }
             Self::ConcurrentAppend { .. } => "Retry the transaction.",
             Self::RowSecurity { .. } => "Query the view events instead.",
-            Self::Missing { .. } => "Run CREATE EXTENSION allsource in this database.",
-            Self::Array(_) | Self::Orphan { .. } => "Run es_verify to find what is damaged.",
+            Self::Missing { .. } => {
+                "Run CREATE EXTENSION allsource, or restore the missing object."
+            }
+            Self::Array(_) | Self::Orphan { .. } | Self::MissingEvents { .. } => {
+                "Run es_verify to find what is damaged."
+            }
             Self::StreamNumbers => "Check allsource.node_id and the sequence stream_no_seq.",
             _ => return None,
         })

@@ -54,7 +54,7 @@ pub fn find_retry(
         match version {
             None => return duplicate(known, "other events of the call are new"),
             Some(version) if *version != first_version + index as i64 => {
-                return duplicate(index, "the events stand in another order");
+                return duplicate(index, "the events do not follow each other there");
             }
             Some(_) => {}
         }
@@ -90,9 +90,7 @@ pub fn find_retry(
         Some(first_position) if index == append.events.len() => {
             Ok(Some(Retry { first_version, last_version, first_position }))
         }
-        _ => Err(Error::Internal {
-            what: format!("events of stream \"{}\" are missing", display(append.stream_id)),
-        }),
+        _ => Err(Error::MissingEvents { stream_id: display(append.stream_id) }),
     }
 }
 

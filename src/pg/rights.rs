@@ -9,24 +9,29 @@ use pgrx::pg_sys;
 pub fn check_reader() -> Result<(), Error> {
     for root in [Root::Streams, Root::Log] {
         let oid = root_oid(root)?;
-        // SAFETY: catalog look-ups.
-        let (granted, row_security) = unsafe {
-            (
-                pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), pg_sys::ACL_SELECT),
-                pg_sys::check_enable_rls(oid, pg_sys::InvalidOid, false),
-            )
-        };
+        // SAFETY: a catalog look-up.
+        let granted =
+            unsafe { pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), pg_sys::ACL_SELECT) };
         if granted != pg_sys::AclResult::ACLCHECK_OK {
             return Err(Error::PermissionDenied { object: root.table(), role: "allsource_reader" });
         }
-        if row_security == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32 {
-            return Err(Error::RowSecurity { table: root.table() });
-        }
+        check_row_security(root)?;
     }
     Ok(())
 }
 
-/// Refuses a caller who is not a member of `allsource_writer`. Nobody but the owner has rights to
+/// Refuses a caller to whom row security on the table applies: below SQL it would be bypassed.
+fn check_row_security(root: Root) -> Result<(), Error> {
+    let oid = root_oid(root)?;
+    // SAFETY: a catalog look-up.
+    let row_security = unsafe { pg_sys::check_enable_rls(oid, pg_sys::InvalidOid, false) };
+    if row_security == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32 {
+        return Err(Error::RowSecurity { table: root.table() });
+    }
+    Ok(())
+}
+
+/// Refuses a caller who is not a member of `allsource_writer`, or to whom row security applies. Nobody but the owner has rights to
 /// write the tables themselves, so the role is what there is to check.
 pub fn check_writer() -> Result<(), Error> {
     // SAFETY: catalog look-ups.
@@ -43,5 +48,6 @@ pub fn check_writer() -> Result<(), Error> {
             role: "allsource_writer",
         });
     }
-    Ok(())
+    check_row_security(Root::Streams)?;
+    check_row_security(Root::Log)
 }

@@ -39,6 +39,12 @@ pub fn init() {
         GucContext::Sighup,
         GucFlags::default(),
     );
+    // A misspelt setting is an error, not a setting of nobody's.
+    // SAFETY: all settings of the prefix are defined.
+    #[expect(unsafe_code, reason = "a call that pgrx does not wrap")]
+    unsafe {
+        pgrx::pg_sys::MarkGUCPrefixReserved(c"allsource".as_ptr());
+    }
 }
 
 /// `allsource.max_event_size`, in bytes.
