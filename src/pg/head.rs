@@ -10,7 +10,7 @@ use super::position::next_stream_counter;
 use super::relation::{For, Leaf, LeafIndex, Root};
 use super::scan::{Direction, Key, Scan, latest};
 use super::settings;
-use super::xact::{check_for_interrupts, now_us, uses_one_snapshot};
+use super::xact::{check_for_interrupts, now_us, uses_one_snapshot, with_snapshot_of_now};
 use crate::model::error::StoreError;
 use crate::model::event::NewEvent;
 use crate::model::partition::Partition;
@@ -314,6 +314,9 @@ impl<'e> HeadWriter<'e> {
                 }
                 continue;
             }
+            if self.is_there_now(append)? {
+                continue;
+            }
             check_expected(append, None)?;
             attempts += 1;
             if let Some(advanced) = self.create(append, attempts > CREATE_ATTEMPTS_MAX)? {
@@ -335,9 +338,24 @@ impl<'e> HeadWriter<'e> {
                 check_entity(append, &head)?;
                 return Ok(use_head(head));
             }
+            if self.is_there_now(append)? {
+                continue;
+            }
             attempts += 1;
             self.create(append, attempts > CREATE_ATTEMPTS_MAX)?;
         }
+    }
+
+    /// Whether the stream is there after all. The scan looks at each version of a row at another
+    /// moment: one that moves to another page meanwhile can be missed in both places. A snapshot of
+    /// one moment cannot miss it.
+    fn is_there_now(&self, append: &StreamAppend<'_>) -> Result<bool, Error> {
+        with_snapshot_of_now(|snapshot| {
+            let mut heads = Heads::by_name(append.partition, For::Writing, snapshot)?;
+            let there = heads.find(append.stream_id, append.tenant_id).is_some();
+            heads.close();
+            Ok(there)
+        })
     }
 
     /// Moves the head that the scan stands on; `None` when the row is gone.

@@ -228,6 +228,25 @@ impl Positions {
         Ok(())
     }
 
+    /// The counter, with a lock that keeps `DROP EXTENSION` away until the transaction ends, so that
+    /// what is found out about it is not left in the counter of a later incarnation.
+    pub fn open_locked(function: &'static str) -> Result<Self, Error> {
+        loop {
+            let positions = Self::open(function)?;
+            // SAFETY: the lock's owner is the transaction.
+            unsafe {
+                pg_sys::LockRelationOid(
+                    positions.sequence,
+                    pg_sys::AccessShareLock as pg_sys::LOCKMODE,
+                );
+            }
+            // Waiting for the lock may have brought news of a drop.
+            if sequence_oid(Sequence::Position)? == positions.sequence {
+                return Ok(positions);
+            }
+        }
+    }
+
     /// The safe position: no event at or below it can still appear. Take it *before* the snapshot
     /// to read with.
     pub fn safe(&self) -> u64 {

@@ -143,7 +143,7 @@ pub fn safe_position(function: &'static str) -> Result<i64, Error> {
     if in_recovery() {
         return Err(Error::OnStandby { function });
     }
-    Ok(Positions::open(function)?.safe() as i64)
+    Ok(Positions::open_locked(function)?.safe() as i64)
 }
 
 /// Reads the store in the order of positions, up to the safe position, into the result of `call`.
