@@ -1,0 +1,88 @@
+//! The report on the terminal, and `results.json`.
+
+use std::path::Path;
+
+use crate::bars::thousands;
+use crate::error::{Error, Result};
+use crate::results::{Figures, Results};
+
+/// Prints the figures as a table, group by group, and then the bars.
+pub fn print(results: &Results) {
+    print_heading(results);
+    let mut group = "";
+    for figures in &results.figures {
+        if figures.group != group {
+            group = &figures.group;
+            println!(
+                "\n{:<24} {:>3} {:>11} {:>23} {:>9} {:>9} {:>7} {:>7} {:>7} {:>6}  ratios",
+                group,
+                "cl",
+                "events/s",
+                "slowest - fastest",
+                "p50 us",
+                "p99 us",
+                "WAL B",
+                "disk B",
+                "CPU us",
+                "client"
+            );
+        }
+        print_figures(figures);
+    }
+    println!("\n{:<66} {:<34} met", "bar", "measured");
+    for verdict in &results.bars {
+        let met = match verdict.met {
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "-",
+        };
+        println!("{:<66} {:<34} {met}", verdict.bar, verdict.figure);
+    }
+    if let Some(warning) = results.machine.warning() {
+        println!("\n{warning}");
+    }
+}
+
+/// Writes everything, the single rounds too, to `path`.
+pub fn write(results: &Results, path: &Path) -> Result<()> {
+    let failed = |error| Error::io(format!("cannot write {}", path.display()))(error);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let json = serde_json::to_vec_pretty(results).map_err(|error| failed(error.into()))?;
+    std::fs::write(path, json).map_err(failed)
+}
+
+fn print_heading(results: &Results) {
+    let settings: Vec<String> =
+        results.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    println!("{} cores; {}", results.machine.cores, settings.join(" "));
+    println!(
+        "medians over the rounds; WAL and disk in bytes, and the server's processor time, per event; client: cores used by the load \
+         generator; ratios: events/s relative to what was measured beside it"
+    );
+}
+
+fn print_figures(figures: &Figures) {
+    let bytes = |bytes: Option<f64>| bytes.map_or_else(|| "-".to_owned(), |b| format!("{b:.0}"));
+    let ratios: Vec<String> =
+        figures.ratios.iter().map(|(name, ratio)| format!("{name} {ratio:.2}")).collect();
+    println!(
+        "{:<24} {:>3} {:>11} {:>23} {:>9.0} {:>9.0} {:>7} {:>7} {:>7} {:>6.2}  {}",
+        figures.workload,
+        figures.clients,
+        thousands(figures.events_per_s),
+        format!(
+            "{} - {}",
+            thousands(figures.events_per_s_min),
+            thousands(figures.events_per_s_max)
+        ),
+        figures.p50_us,
+        figures.p99_us,
+        bytes(figures.wal_bytes_per_event),
+        bytes(figures.disk_bytes_per_event),
+        figures.server_us_per_event.map_or_else(|| "-".to_owned(), |us| format!("{us:.1}")),
+        figures.client_cores,
+        ratios.join(", ")
+    );
+}

@@ -1,0 +1,164 @@
+//! The extension dropped and created again, and more than one store in a server: every backend
+//! finds the tables that are there now, and positions stay right over crashes.
+
+use allsource_e2e::calls::{all_events, assert_verified, safe_position};
+use allsource_e2e::cluster::{STORE, Stop};
+use allsource_e2e::event::NewEvent;
+use allsource_e2e::failure::refusal;
+use allsource_e2e::{Append, Cluster, Tail};
+use postgres::Client;
+use serde_json::json;
+
+const OTHER: &str = "other";
+const PAGE: i64 = 100;
+const UNDEFINED_SCHEMA: &str = "3F000";
+
+fn append(client: &mut Client, stream: &str, count: i64) -> i64 {
+    let events: Vec<NewEvent> = (0..count).map(|n| NewEvent::new("t", json!(n))).collect();
+    Append::to(stream, &events).many(client).expect("an append")
+}
+
+fn last_position(client: &mut Client) -> i64 {
+    all_events(client).expect("the content").last().expect("an event").position
+}
+
+/// The tail shows everything, and nothing is wrong.
+fn assert_sound(client: &mut Client) {
+    let content = all_events(client).expect("the content");
+    let mut tail = Tail::after(0);
+    while tail.poll(client, PAGE).expect("es_read_all") > 0 {}
+    tail.assert_saw_exactly(&content);
+    assert_verified(client);
+}
+
+#[test]
+fn an_extension_created_anew_in_the_same_session_is_empty_and_works() {
+    let cluster = Cluster::with_store("drop");
+    let mut client = cluster.store();
+    let mut onlooker = cluster.store();
+    for _ in 0..3 {
+        assert_eq!(append(&mut client, "s", 5), 5);
+        assert_eq!(append(&mut onlooker, "s", 2), 7);
+        assert_sound(&mut client);
+        client.batch_execute("DROP EXTENSION allsource").expect("DROP EXTENSION");
+        assert_eq!(refusal(all_events(&mut onlooker)), "42P01");
+        client.batch_execute("CREATE EXTENSION allsource").expect("CREATE EXTENSION");
+        assert_eq!(all_events(&mut client).expect("the content"), []);
+    }
+    assert_eq!(append(&mut onlooker, "s", 1), 1);
+    let before = last_position(&mut client);
+    cluster.stop(Stop::Kill);
+    cluster.resume();
+    let mut client = cluster.store();
+    assert_eq!(append(&mut client, "s", 1), 2);
+    assert!(last_position(&mut client) > before);
+    assert_sound(&mut client);
+}
+
+#[test]
+fn an_extension_whose_creation_is_rolled_back_is_not_there() {
+    let cluster = Cluster::start("drop-rollback", &[]);
+    cluster.create_database(STORE);
+    let mut client = cluster.store();
+    client.batch_execute("BEGIN; CREATE EXTENSION allsource").expect("CREATE EXTENSION");
+    assert_eq!(append(&mut client, "s", 3), 3);
+    client.batch_execute("ROLLBACK").expect("ROLLBACK");
+    let events = [NewEvent::new("t", json!(1))];
+    assert_eq!(refusal(Append::to("s", &events).one(&mut client)), UNDEFINED_SCHEMA);
+    client.batch_execute("CREATE EXTENSION allsource").expect("CREATE EXTENSION");
+    assert_eq!(append(&mut client, "s", 3), 3);
+
+    // And a drop that is rolled back has not happened.
+    client.batch_execute("BEGIN; DROP EXTENSION allsource; ROLLBACK").expect("DROP EXTENSION");
+    assert_eq!(append(&mut client, "s", 1), 4);
+    let before = last_position(&mut client);
+    client
+        .batch_execute("BEGIN; DROP EXTENSION allsource; CREATE EXTENSION allsource")
+        .expect("an extension anew");
+    assert_eq!(append(&mut client, "s", 2), 2);
+    client.batch_execute("ROLLBACK").expect("ROLLBACK");
+    assert_eq!(append(&mut client, "s", 1), 5);
+    assert!(last_position(&mut client) > before);
+    assert_sound(&mut client);
+}
+
+/// Two stores in one server, one with many events and one with few: after a crash each goes on
+/// above what it has given out, whichever is used first.
+#[test]
+fn two_stores_in_a_server_go_on_after_a_crash() {
+    let cluster = Cluster::with_store("drop-two");
+    cluster.create_store(OTHER);
+    append(&mut cluster.connect(OTHER), "early", 1);
+    for round in 0..30 {
+        append(&mut cluster.store(), &format!("s{}", round % 7), 50);
+    }
+    append(&mut cluster.connect(OTHER), "late", 3);
+    for (round, first) in [STORE, OTHER, OTHER, STORE].into_iter().enumerate() {
+        let second = if first == STORE { OTHER } else { STORE };
+        let highest = [first, second].map(|database| {
+            let mut client = cluster.connect(database);
+            let safe = safe_position(&mut client).expect("es_safe_position");
+            safe.max(last_position(&mut client))
+        });
+        cluster.stop(if round == 3 { Stop::Fast } else { Stop::Kill });
+        cluster.resume();
+        for (database, highest) in [first, second].into_iter().zip(highest) {
+            let mut client = cluster.connect(database);
+            append(&mut client, "after", 2);
+            let content = all_events(&mut client).expect("the content");
+            let fresh = content[content.len() - 2].position;
+            assert!(fresh > highest, "position {fresh} after {highest} in {database}");
+            assert_sound(&mut client);
+        }
+    }
+}
+
+/// A database copied with all its events is a store of its own; so is one that takes the name of
+/// a dropped one.
+#[test]
+fn a_copied_database_goes_on() {
+    let cluster = Cluster::with_store("drop-copy");
+    for _ in 0..10 {
+        append(&mut cluster.store(), "s", 50);
+    }
+    let content = all_events(&mut cluster.store()).expect("the content");
+    cluster.execute("postgres", "CREATE DATABASE other TEMPLATE store");
+    for database in [OTHER, STORE] {
+        let mut client = cluster.connect(database);
+        assert_eq!(all_events(&mut client).expect("the copy"), content);
+        assert_eq!(append(&mut client, "s", 1), 501);
+        assert!(last_position(&mut client) > content[499].position);
+        assert_sound(&mut client);
+    }
+    cluster.execute("postgres", "DROP DATABASE store");
+    cluster.create_store(STORE);
+    assert_eq!(append(&mut cluster.store(), "s", 1), 1);
+    cluster.stop(Stop::Kill);
+    cluster.resume();
+    for (database, version) in [(STORE, 2), (OTHER, 502)] {
+        let mut client = cluster.connect(database);
+        let before = last_position(&mut client);
+        assert_eq!(append(&mut client, "s", 1), version);
+        assert!(last_position(&mut client) > before);
+        assert_sound(&mut client);
+    }
+}
+
+/// A transaction of one store holds back the readers of that store; the readers of another one
+/// get to their last event.
+#[test]
+fn an_open_append_leaves_other_stores_complete() {
+    let cluster = Cluster::with_store("drop-held");
+    cluster.create_store(OTHER);
+    let (mut held, mut client) = (cluster.store(), cluster.connect(OTHER));
+    append(&mut client, "before", 2);
+    held.batch_execute("BEGIN").expect("BEGIN");
+    append(&mut held, "held", 1);
+    let mut tail = Tail::after(0);
+    tail.poll(&mut client, PAGE).expect("es_read_all");
+    assert_eq!(tail.events().len(), 2, "what was there before the open append");
+    append(&mut client, "after", 2);
+    held.batch_execute("COMMIT").expect("COMMIT");
+    assert_sound(&mut client);
+    assert_sound(&mut cluster.store());
+}

@@ -1,0 +1,112 @@
+//! SERIALIZABLE: reads and appends go past SQL, but not past the conflict detection.
+
+use allsource_e2e::calls::current_version;
+use allsource_e2e::event::NewEvent;
+use allsource_e2e::failure::{SERIALIZATION_FAILURE, describe, sqlstate};
+use allsource_e2e::{Append, Cluster, ReadAll, ReadStream};
+use postgres::{Client, Error, IsolationLevel, Transaction};
+use serde_json::json;
+
+fn append(client: &mut impl postgres::GenericClient, stream: &str) -> Result<i64, Error> {
+    Append::to(stream, &[NewEvent::new("t", json!(1))]).one(client)
+}
+
+fn begin(client: &mut Client) -> Transaction<'_> {
+    let builder = client.build_transaction().isolation_level(IsolationLevel::Serializable);
+    builder.start().expect("BEGIN")
+}
+
+/// Each of two transactions reads one stream, and then appends to the one that the other has
+/// read. In every serial order one of them would have seen the other's event; so one must fail.
+fn assert_write_skew_is_refused(
+    cluster: &Cluster,
+    streams: [&str; 2],
+    look: impl Fn(&mut Transaction<'_>, &str) -> usize,
+) {
+    let (mut one, mut other) = (cluster.store(), cluster.store());
+    let (mut one, mut other) = (begin(&mut one), begin(&mut other));
+    let before = look(&mut one, streams[0]);
+    assert_eq!(look(&mut other, streams[1]), before);
+    let outcome = append(&mut one, streams[1])
+        .and_then(|_| append(&mut other, streams[0]))
+        .and_then(|_| one.commit())
+        .and_then(|()| other.commit());
+    let error = outcome.expect_err("both transactions were let through");
+    assert_eq!(sqlstate(&error), SERIALIZATION_FAILURE, "{}", describe(&error));
+}
+
+#[test]
+fn write_skew_over_streams_is_refused() {
+    let cluster = Cluster::with_store("serializable");
+    for stream in ["a", "b"] {
+        append(&mut cluster.store(), stream).expect("an append");
+    }
+    let read = |t: &mut Transaction<'_>, stream: &str| {
+        ReadStream::all(stream).read(t).expect("es_read").len()
+    };
+    assert_write_skew_is_refused(&cluster, ["a", "b"], read);
+    // Streams that are not there yet: what is read is a gap in an index.
+    assert_write_skew_is_refused(&cluster, ["new", "fresh"], read);
+}
+
+#[test]
+fn write_skew_over_heads_is_refused() {
+    let cluster = Cluster::with_store("serializable-heads");
+    for stream in ["a", "b"] {
+        append(&mut cluster.store(), stream).expect("an append");
+    }
+    let head = |t: &mut Transaction<'_>, stream: &str| {
+        let version = current_version(t, stream, "default").expect("es_stream").unwrap_or(0);
+        usize::try_from(version).expect("a version")
+    };
+    assert_write_skew_is_refused(&cluster, ["a", "b"], head);
+    assert_write_skew_is_refused(&cluster, ["new", "fresh"], head);
+}
+
+#[test]
+fn write_skew_over_the_tail_is_refused() {
+    let cluster = Cluster::with_store("serializable-tail");
+    for stream in ["a", "b"] {
+        append(&mut cluster.store(), stream).expect("an append");
+    }
+    let tail = |t: &mut Transaction<'_>, _: &str| {
+        ReadAll::after(0, 100).read(t).expect("es_read_all").len()
+    };
+    assert_write_skew_is_refused(&cluster, ["a", "b"], tail);
+}
+
+/// Streams and ordinary tables in one transaction.
+#[test]
+fn write_skew_between_a_stream_and_a_table_is_refused() {
+    let cluster = Cluster::with_store("serializable-table");
+    cluster.execute(allsource_e2e::STORE, "CREATE TABLE ordinary (n int)");
+    let (mut one, mut other) = (cluster.store(), cluster.store());
+    let (mut one, mut other) = (begin(&mut one), begin(&mut other));
+    assert_eq!(ReadStream::all("s").read(&mut one).expect("es_read"), []);
+    let query = "SELECT count(*) FROM ordinary";
+    assert_eq!(other.query_one(query, &[]).expect("a count").get::<_, i64>(0), 0);
+    let outcome = one
+        .execute("INSERT INTO ordinary VALUES (1)", &[])
+        .and_then(|_| append(&mut other, "s"))
+        .and_then(|_| one.commit())
+        .and_then(|()| other.commit());
+    let error = outcome.expect_err("both transactions were let through");
+    assert_eq!(sqlstate(&error), SERIALIZATION_FAILURE, "{}", describe(&error));
+}
+
+/// Reading alone never fails, whoever appends meanwhile, and shows one moment.
+#[test]
+fn a_reader_sees_one_moment() {
+    let cluster = Cluster::with_store("serializable-reader");
+    let (mut reader, mut writer) = (cluster.store(), cluster.store());
+    append(&mut writer, "s").expect("an append");
+    let mut transaction = begin(&mut reader);
+    assert_eq!(ReadStream::all("s").read(&mut transaction).expect("es_read").len(), 1);
+    append(&mut writer, "s").expect("an append");
+    append(&mut writer, "t").expect("an append");
+    assert_eq!(ReadStream::all("s").read(&mut transaction).expect("es_read").len(), 1);
+    assert_eq!(ReadStream::all("t").read(&mut transaction).expect("es_read").len(), 0);
+    assert_eq!(ReadAll::after(0, 10).read(&mut transaction).expect("es_read_all").len(), 1);
+    transaction.commit().expect("COMMIT");
+    assert_eq!(ReadAll::after(0, 10).read(&mut reader).expect("es_read_all").len(), 3);
+}
