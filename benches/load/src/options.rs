@@ -15,7 +15,7 @@ The server is found by PGHOST (the folder of its socket), PGPORT and PGUSER.
 
   --seconds S         length of a round of one workload (2)
   --rounds N          rounds; medians are reported (5)
-  --warm-up S         uncounted time before each round (0.2)
+  --warm-up S         uncounted time before each round, per 8 clients (0.2)
   --only A,B          only groups whose name contains one of these:
                       single-1 single-8 single-64 bulk import read-1 read-8 read-64 read-all
   --baselines         only what needs no extension

@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::bench::Bench;
 use crate::error::Result;
@@ -48,7 +49,7 @@ impl Group {
                     self.name,
                     round + 1
                 ));
-                let (warm_up, duration) = (bench.options.warm_up, bench.options.round);
+                let (warm_up, duration) = (warm_up(bench, *clients), bench.options.round);
                 let sample =
                     measure(&bench.server, workload.as_ref(), *clients, warm_up, duration).await?;
                 samples[index].push(sample);
@@ -64,6 +65,13 @@ impl Group {
             })
             .collect())
     }
+}
+
+/// Connections live long, and a round is short: what a backend does once, such as opening each of a
+/// store's leaves, must lie before it. More clients share the cores, so they need longer for that.
+fn warm_up(bench: &Bench, clients: usize) -> Duration {
+    const CLIENTS_WARM_IN_TIME: usize = 8;
+    bench.options.warm_up * clients.div_ceil(CLIENTS_WARM_IN_TIME) as u32
 }
 
 /// One line on the terminal that is overwritten by the next; nothing where there is no terminal.
