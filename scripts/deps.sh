@@ -12,10 +12,12 @@ PACKAGES_BUILD=(postgresql-15 postgresql-server-dev-15 libclang-14-dev gcc libc6
 # sudo: how cargo-pgrx changes to the server's user. libssl-dev, pkg-config: to compile cargo-pgrx.
 # python3-venv: pgspot. shellcheck: for these scripts.
 PACKAGES_TEST=(sudo pkg-config libssl-dev python3-venv shellcheck)
-# npm: message-db, which we measure against.
-PACKAGES_BENCH=(npm)
+# npm: message-db, which we measure against. One that did not come from Debian does as well, and
+# Debian's would be in conflict with it.
+PACKAGES_BENCH=()
+command -v npm >/dev/null || PACKAGES_BENCH=(npm)
 # protobuf-compiler: UmaDB, likewise.
-PACKAGES_BENCH_PEERS=(npm protobuf-compiler)
+PACKAGES_BENCH_PEERS=("${PACKAGES_BENCH[@]}" protobuf-compiler)
 
 check_rust() {
     command -v cargo >/dev/null || die "cargo not found: install Rust $RUST_MIN or newer with rustup"

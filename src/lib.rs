@@ -41,11 +41,11 @@ mod extension {
     }
 }
 
-#[cfg(all(feature = "pg", any(test, feature = "pg_test")))]
+#[cfg(feature = "pg_test")]
 mod backend_tests;
 
 /// What `cargo pgrx test` asks for.
-#[cfg(all(test, feature = "pg"))]
+#[cfg(all(test, feature = "pg_test"))]
 pub mod pg_test {
     /// Called once before the first test.
     pub fn setup(_options: Vec<&str>) {}
