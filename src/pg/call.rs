@@ -209,8 +209,3 @@ pub fn check_array_name(kind: NameKind, name: &[u8]) -> Result<(), Error> {
     check_name(kind, Some(name), datum::count_chars)?;
     Ok(())
 }
-
-/// A value of type text.
-pub fn text(bytes: &[u8]) -> pg_sys::Datum {
-    datum::text(bytes)
-}

@@ -108,15 +108,19 @@ impl Heads {
 
     /// The head of the stream of this name.
     pub fn find(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> Option<Head<'_>> {
+        self.seek(stream_id, tenant_id);
+        self.scan.next(Direction::Forward).then(|| self.current())
+    }
+
+    fn seek(&mut self, stream_id: &[u8], tenant_id: &[u8]) {
         debug_assert_eq!(self.index, LeafIndex::ByStream);
         self.scan.find(&[(1, Key::Text(stream_id)), (2, Key::Text(tenant_id))]);
-        self.scan.next(Direction::Forward).then(|| self.current())
     }
 
     /// Makes the scan stand on the head of the stream of this name, which is about to be updated;
     /// `false` where there is no such stream.
     fn find_to_update(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> bool {
-        self.scan.find(&[(1, Key::Text(stream_id)), (2, Key::Text(tenant_id))]);
+        self.seek(stream_id, tenant_id);
         self.scan.next_without_pruning(&self.leaf)
     }
 
@@ -314,12 +318,13 @@ impl<'e> HeadWriter<'e> {
                 }
                 continue;
             }
-            if self.is_there_now(append)? {
-                continue;
+            if let Err(missing) = check_expected(append, None) {
+                if self.is_there_now(append)? {
+                    continue;
+                }
+                return Err(missing);
             }
-            check_expected(append, None)?;
-            attempts += 1;
-            if let Some(advanced) = self.create(append, attempts > CREATE_ATTEMPTS_MAX)? {
+            if let Some(advanced) = self.create(append, &mut attempts)? {
                 return Ok(advanced);
             }
         }
@@ -338,11 +343,7 @@ impl<'e> HeadWriter<'e> {
                 check_entity(append, &head)?;
                 return Ok(use_head(head));
             }
-            if self.is_there_now(append)? {
-                continue;
-            }
-            attempts += 1;
-            self.create(append, attempts > CREATE_ATTEMPTS_MAX)?;
+            self.create(append, &mut attempts)?;
         }
     }
 
@@ -397,12 +398,14 @@ impl<'e> HeadWriter<'e> {
         }
     }
 
-    /// Makes the stream; `None` when somebody else has just made it.
+    /// Makes the stream; `None` when it is there already. `attempts` counts the calls for a stream.
     fn create(
         &mut self,
         append: &StreamAppend<'_>,
-        insist: bool,
+        attempts: &mut usize,
     ) -> Result<Option<Advanced>, Error> {
+        *attempts += 1;
+        let insist = *attempts > CREATE_ATTEMPTS_MAX && !self.is_there_now(append)?;
         let partition = append.partition;
         let number = stream_no(partition, settings::node_id(), next_stream_counter()?)
             .ok_or(Error::StreamNumbers)?;

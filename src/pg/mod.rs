@@ -7,7 +7,7 @@
 
 pub mod append;
 pub mod call;
-mod datum;
+pub mod datum;
 pub mod error;
 mod event_ids;
 pub mod head;

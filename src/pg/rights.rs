@@ -31,8 +31,9 @@ fn check_row_security(root: Root) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses a caller who is not a member of `allsource_writer`, or to whom row security applies. Nobody but the owner has rights to
-/// write the tables themselves, so the role is what there is to check.
+/// Refuses a caller who is not a member of `allsource_writer`, or to whom row security applies.
+/// Nobody but the owner has rights to write the tables themselves, so the role is what there is to
+/// check.
 pub fn check_writer() -> Result<(), Error> {
     // SAFETY: catalog look-ups.
     let (role, allowed) = unsafe {
