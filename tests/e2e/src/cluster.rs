@@ -228,7 +228,9 @@ impl Cluster {
     /// Runs `scripts/cluster.sh VERB DIR ARGUMENTS` and returns what it printed. Its output goes
     /// to a file, not to a pipe: a server that it starts would keep the pipe open.
     fn script(&self, verb: &str, arguments: &[&str]) -> String {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/cluster.sh");
+        // Asked at run time: clones that share a target folder share what was compiled into it.
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by cargo");
+        let script = Path::new(&package).join("../../scripts/cluster.sh");
         let path = std::env::temp_dir().join(format!(
             "{}.{verb}.out",
             self.dir.file_name().expect("a folder").to_string_lossy()
