@@ -3,7 +3,7 @@
 
 use allsource::codec::checksum::RunKey;
 use allsource::codec::run::{RunColumns, encode_run};
-use allsource::model::batch::Plan;
+use allsource::model::batch::{Plan, StreamKey};
 use allsource::model::event::NewEvent;
 use allsource::model::partition::Partition;
 use allsource::model::run::cut_runs;
@@ -30,7 +30,10 @@ fn hot_loops(criterion: &mut Criterion) {
         })
         .collect();
     let names: Vec<String> = (0..EVENTS).map(|n| format!("stream-{}", n * 7_919 % 100)).collect();
-    let stream_ids: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+    let streams: Vec<StreamKey> = names
+        .iter()
+        .map(|name| StreamKey { stream_id: name.as_bytes(), tenant_id: b"default" })
+        .collect();
 
     let mut group = criterion.benchmark_group("hot_loops");
     group.bench_function("partition of a name", |bench| {
@@ -38,7 +41,7 @@ fn hot_loops(criterion: &mut Criterion) {
     });
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("plan 1,000 events of 100 streams", |bench| {
-        bench.iter(|| Plan::new(black_box(&stream_ids)).lock_order());
+        bench.iter(|| Plan::new(black_box(&streams).iter().copied()).lock_order());
     });
     let mut encoded = Vec::new();
     group.bench_function("cut and encode 1,000 events of 256 bytes", |bench| {

@@ -4,7 +4,9 @@ REVOKE ALL ON SCHEMA allsource FROM PUBLIC;
 GRANT USAGE ON SCHEMA allsource TO allsource_reader;
 
 GRANT SELECT ON allsource.event_streams, allsource.event_log, allsource.event_ids,
-                allsource.events, allsource.partition_stats
+                allsource.events, allsource.partition_stats,
+                allsource.dead_letters, allsource.safe_position,
+                allsource.queue_stats, allsource.metrics
    TO allsource_reader;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA allsource FROM PUBLIC;
@@ -14,10 +16,18 @@ GRANT EXECUTE ON FUNCTION
       allsource.es_read, allsource.es_read_all, allsource.es_safe_position,
       allsource.es_stream, allsource.es_streams, allsource.es_stream_watermark,
       allsource.es_partition, allsource.es_partition_stats(),
-      allsource.es_verify, allsource.es_verify_gapless, allsource.es_run_checksum
+      allsource.es_verify, allsource.es_verify_gapless, allsource.es_run_checksum,
+      allsource.es_queue_stats, allsource.es_dead_letters,
+      allsource.es_metrics, allsource.es_metrics_prometheus, allsource.es_health
    TO allsource_reader;
 
 GRANT EXECUTE ON FUNCTION
       allsource.es_append, allsource.es_append_many, allsource.es_append_batch,
-      allsource.es_create_stream
+      allsource.es_create_stream,
+      allsource.es_enqueue, allsource.es_enqueue_batch, allsource.es_flush
    TO allsource_writer;
+
+GRANT EXECUTE ON FUNCTION
+      allsource.es_worker_pause, allsource.es_worker_resume,
+      allsource.es_dead_letter_retry, allsource.es_dead_letter_discard
+   TO allsource_admin;

@@ -3,15 +3,17 @@
 //! The layers, each of which knows only those to its left:
 //!
 //! ```text
-//! model ← codec ← pg ← api ← lib.rs
+//! model ← codec ← { queue, metrics, drain } ← pg ← api ← lib.rs
 //! ```
 //!
-//! `model` and `codec` are plain Rust and build without PostgreSQL (`--no-default-features`). `pg`
-//! is the only boundary to PostgreSQL, and `api` holds the SQL functions. The design is described
-//! in `docs/ARCHITECTURE.md`.
+//! What stands left of `pg` is plain Rust and builds without PostgreSQL (`--no-default-features`). `pg` is the only boundary to PostgreSQL, and `api` holds the SQL
+//! functions. The design is described in `docs/ARCHITECTURE.md`.
 
 pub mod codec;
+pub mod drain;
+pub mod metrics;
 pub mod model;
+pub mod queue;
 
 #[cfg(feature = "pg")]
 pub mod api;
@@ -32,7 +34,9 @@ mod extension {
     pgrx::extension_sql_file!("../sql/40_read.sql", name = "read", requires = ["append"]);
     pgrx::extension_sql_file!("../sql/50_streams.sql", name = "streams", requires = ["read"]);
     pgrx::extension_sql_file!("../sql/60_verify.sql", name = "verify", requires = ["streams"]);
-    pgrx::extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["verify"]);
+    pgrx::extension_sql_file!("../sql/70_queue.sql", name = "queue", requires = ["verify"]);
+    pgrx::extension_sql_file!("../sql/80_metrics.sql", name = "metrics", requires = ["queue"]);
+    pgrx::extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["metrics"]);
 
     /// Called by PostgreSQL when it loads the library.
     #[pgrx::pg_guard]

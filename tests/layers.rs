@@ -42,11 +42,15 @@ fn only_the_boundary_names_postgresql() {
 
 #[test]
 fn layers_use_only_what_is_below_them() {
-    let below: [(&str, &[&str]); 4] = [
+    let pure: &[&str] = &["model", "codec", "queue", "metrics", "drain"];
+    let below: [(&str, &[&str]); 7] = [
         ("model", &[]),
         ("codec", &["model"]),
-        ("pg", &["model", "codec"]),
-        ("api", &["model", "codec", "pg"]),
+        ("queue", &["model", "codec"]),
+        ("metrics", &["model", "codec"]),
+        ("drain", &["model", "codec"]),
+        ("pg", pure),
+        ("api", &["model", "codec", "metrics", "pg"]),
     ];
     let mut seen = 0;
     for path in rust_files(&root().join("src")) {

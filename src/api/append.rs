@@ -1,7 +1,7 @@
 //! Writing: `es_append`, `es_append_many`, `es_append_batch`.
 
 use crate::codec::array::{ArrayReader, ElementType};
-use crate::model::batch::Plan;
+use crate::model::batch::{Plan, StreamKey};
 use crate::model::error::StoreError;
 use crate::model::event::NewEvent;
 use crate::model::name::NameKind;
@@ -23,6 +23,7 @@ sql_function! {
     /// Errors: 40001 wrong expected version, 23505 event id is there with other content, 22023 bad
     /// argument, 54000 event too large, 25006 read-only, 55000 not preloaded. Volatile, parallel
     /// unsafe.
+    #[measured(Append)]
     fn es_append, pg_finfo_es_append(call) {
         let stream_id = call.name(0, NameKind::Stream)?;
         let events = [NewEvent {
@@ -41,6 +42,7 @@ sql_function! {
     /// the last version written.
     ///
     /// Errors as for `es_append`, and 54000 for too many events. Volatile, parallel unsafe.
+    #[measured(AppendMany)]
     fn es_append_many, pg_finfo_es_append_many(call) {
         let stream_id = call.name(0, NameKind::Stream)?;
         let types = call.required_array(1, "event_types", ElementType::Text)?;
@@ -56,59 +58,54 @@ sql_function! {
     /// of first appearance: stream_id, partition_id, first_version, last_version, first_position.
     ///
     /// Errors as for `es_append_many`. Volatile, parallel unsafe.
+    #[measured(AppendBatch)]
     fn es_append_batch, pg_finfo_es_append_batch(call) {
         let mut names = call.required_array(0, "stream_ids", ElementType::Text)?;
         let types = call.required_array(1, "event_types", ElementType::Text)?;
         let mut arrays = EventArrays::new(call, types, [2, 3, 6])?;
         arrays.check_len("stream_ids", &names)?;
-        let mut stream_ids = Vec::with_capacity(arrays.len);
+        let tenant_id = call.name(5, NameKind::Tenant)?;
+        let mut streams: Vec<StreamKey<'_>> = Vec::with_capacity(arrays.len);
         let mut events = Vec::with_capacity(arrays.len);
         for index in 0..arrays.len {
-            let name = required_element(&mut names, "stream_ids", index)?;
+            let stream_id = required_element(&mut names, "stream_ids", index)?;
             // Neighbours are often of the same stream: check a name once.
-            if stream_ids.last() != Some(&name) {
-                check_array_name(NameKind::Stream, name)?;
+            if streams.last().is_none_or(|last| last.stream_id != stream_id) {
+                check_array_name(NameKind::Stream, stream_id)?;
             }
-            stream_ids.push(name);
+            streams.push(StreamKey { stream_id, tenant_id });
             events.push(arrays.read()?);
         }
         let expected = expected_versions(call, &arrays)?;
-        let tenant_id = call.name(5, NameKind::Tenant)?;
 
-        let plan = Plan::new(&stream_ids);
-        let lock_order = plan.lock_order();
-        let mut in_order = Vec::with_capacity(events.len());
-        let mut ranges = Vec::with_capacity(lock_order.len());
-        for group in lock_order.iter().map(|index| &plan.groups()[*index]) {
-            let start = in_order.len();
-            in_order.extend(plan.events(group).map(|event| events[event]));
-            ranges.push(start..in_order.len());
-        }
-        let appends: Vec<_> = std::iter::zip(&lock_order, ranges)
+        let plan = Plan::new(streams.iter().copied());
+        let (ranges, events) = plan.in_lock_order(&events);
+        let appends: Vec<_> = ranges
+            .iter()
             .map(|(index, range)| {
                 let group = &plan.groups()[*index];
                 // The first one given for the stream counts.
                 let expected = plan.events(group).find_map(|event| *expected.get(event)?);
                 StreamAppend {
                     partition: group.partition,
-                    stream_id: group.stream_id,
+                    stream_id: group.stream.stream_id,
                     tenant_id,
                     entity_id: None,
                     expected: expected.unwrap_or(ExpectedVersion::Any),
-                    events: &in_order[range],
+                    events: &events[range.clone()],
                 }
             })
             .collect();
         let mut rows = Rows::begin(call)?;
         let appended = append(c"es_append_batch", &appends)?;
         let mut by_group = vec![0; appended.len()];
-        for (place, index) in lock_order.iter().enumerate() {
+        for (place, (index, _)) in ranges.iter().enumerate() {
             by_group[*index] = place;
         }
         for (group, place) in std::iter::zip(plan.groups(), by_group) {
             let stream = &appended[place];
             rows.put([
-                Some(text(group.stream_id)),
+                Some(text(group.stream.stream_id)),
                 int4(group.partition.number()),
                 int8(stream.first_version),
                 int8(stream.last_version),
@@ -144,8 +141,9 @@ fn append_to_one(
 }
 
 /// The arrays that events are made of, read in step.
-struct EventArrays<'a> {
-    len: usize,
+pub(super) struct EventArrays<'a> {
+    /// how many events there are
+    pub(super) len: usize,
     next: usize,
     limit_bytes: usize,
     types: ArrayReader<'a>,
@@ -156,7 +154,11 @@ struct EventArrays<'a> {
 
 impl<'a> EventArrays<'a> {
     /// `arguments` are the places of payloads, metadata and event ids.
-    fn new(call: &'a Call, types: ArrayReader<'a>, arguments: [usize; 3]) -> Result<Self, Error> {
+    pub(super) fn new(
+        call: &'a Call,
+        types: ArrayReader<'a>,
+        arguments: [usize; 3],
+    ) -> Result<Self, Error> {
         let [payloads, metadata, event_ids] = arguments;
         let len = types.remaining();
         if len == 0 {
@@ -185,7 +187,11 @@ impl<'a> EventArrays<'a> {
         Ok(arrays)
     }
 
-    fn check_len(&self, argument: &'static str, array: &ArrayReader<'_>) -> Result<(), Error> {
+    pub(super) fn check_len(
+        &self,
+        argument: &'static str,
+        array: &ArrayReader<'_>,
+    ) -> Result<(), Error> {
         let len = array.remaining();
         if len == self.len {
             return Ok(());
@@ -195,7 +201,7 @@ impl<'a> EventArrays<'a> {
     }
 
     /// The next event.
-    fn read(&mut self) -> Result<NewEvent<'a>, Error> {
+    pub(super) fn read(&mut self) -> Result<NewEvent<'a>, Error> {
         let index = self.next;
         self.next += 1;
         let event_type = required_element(&mut self.types, "event_types", index)?;

@@ -2,7 +2,9 @@
 //! in `pg`. Their SQL declarations, with defaults, rights and comments, are in `sql/`.
 
 pub mod append;
+pub mod metrics;
 pub mod partitions;
+pub mod queue;
 pub mod read;
 pub mod streams;
 pub mod verify;

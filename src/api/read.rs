@@ -16,6 +16,7 @@ sql_function! {
     /// there is no such stream.
     ///
     /// Errors: 22023 bad argument. Stable, parallel safe.
+    #[measured(Read)]
     fn es_read, pg_finfo_es_read(call) {
         let stream_id = call.name(0, NameKind::Stream)?;
         let range = StreamRange {
@@ -43,8 +44,9 @@ sql_function! {
     /// of all streams in the order of their positions, up to the safe position. `max_count` NULL:
     /// all there are.
     ///
-    /// Errors: 22023 bad argument, 55000 not preloaded or on a standby. Volatile: under READ
-    /// COMMITTED each call sees what is committed by then. Parallel unsafe.
+    /// Errors: 22023 bad argument, 55000 not preloaded. Volatile: under READ COMMITTED each call sees
+    /// what is committed by then. Parallel unsafe.
+    #[measured(ReadAll)]
     fn es_read_all, pg_finfo_es_read_all(call) {
         let after_position = call.int8(0).unwrap_or(0);
         if after_position < 0 {
@@ -91,7 +93,9 @@ fn event_types(call: &Call) -> Result<Option<Vec<&[u8]>>, Error> {
 sql_function! {
     /// `es_safe_position()`: the highest position at or below which no event can still appear.
     ///
-    /// Errors: 55000 not preloaded or on a standby. Volatile, parallel unsafe.
+    /// On a standby, what the primary's worker has recorded last.
+    ///
+    /// Errors: 55000 not preloaded. Volatile, parallel unsafe.
     fn es_safe_position, pg_finfo_es_safe_position(_call) {
         Ok(int8(safe_position("es_safe_position")?))
     }

@@ -1,6 +1,7 @@
-//! The bytes of a run: PostgreSQL's array format, built and taken apart without PostgreSQL, and the
-//! checksum over what they hold.
+//! Bytes: of a run, in PostgreSQL's array format built and taken apart without PostgreSQL, with a
+//! checksum over what it holds; and of a record of the queue.
 
 pub mod array;
 pub mod checksum;
+pub mod record;
 pub mod run;

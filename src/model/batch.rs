@@ -2,12 +2,22 @@
 
 use super::partition::Partition;
 use std::collections::HashMap;
+use std::ops::Range;
+
+/// What names a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamKey<'a> {
+    /// Its name.
+    pub stream_id: &'a [u8],
+    /// Its tenant.
+    pub tenant_id: &'a [u8],
+}
 
 /// The events of one stream in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group<'a> {
-    /// The stream's name.
-    pub stream_id: &'a [u8],
+    /// The stream.
+    pub stream: StreamKey<'a>,
     /// Its partition.
     pub partition: Partition,
     /// Index of the stream's first event in the batch.
@@ -24,21 +34,22 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Groups events, given the name of each event's stream. The events of a stream keep their
-    /// order. A batch has fewer than 2^32 events.
-    pub fn new(stream_ids: &[&'a [u8]]) -> Self {
-        let mut numbers: HashMap<&[u8], u32, xxhash_rust::xxh3::Xxh3DefaultBuilder> =
+    /// Groups events, given each event's stream. The events of a stream keep their order. A batch
+    /// has fewer than 2^32 events.
+    pub fn new(streams: impl ExactSizeIterator<Item = StreamKey<'a>>) -> Self {
+        let len = streams.len();
+        let mut numbers: HashMap<StreamKey<'a>, u32, xxhash_rust::xxh3::Xxh3DefaultBuilder> =
             HashMap::default();
         let mut groups: Vec<Group<'a>> = Vec::new();
-        let mut group_of = Vec::with_capacity(stream_ids.len());
-        let mut last: Option<(&[u8], u32)> = None;
-        for (index, stream_id) in stream_ids.iter().copied().enumerate() {
+        let mut group_of = Vec::with_capacity(len);
+        let mut last: Option<(StreamKey<'a>, u32)> = None;
+        for (index, stream) in streams.enumerate() {
             let number = match last {
-                Some((name, number)) if name == stream_id => number,
-                _ => *numbers.entry(stream_id).or_insert_with(|| {
+                Some((before, number)) if before == stream => number,
+                _ => *numbers.entry(stream).or_insert_with(|| {
                     groups.push(Group {
-                        stream_id,
-                        partition: Partition::of(stream_id),
+                        stream,
+                        partition: Partition::of(stream.stream_id),
                         first_event: index,
                         start: 0,
                         end: 0,
@@ -46,7 +57,7 @@ impl<'a> Plan<'a> {
                     (groups.len() - 1) as u32
                 }),
             };
-            last = Some((stream_id, number));
+            last = Some((stream, number));
             groups[number as usize].end += 1;
             group_of.push(number);
         }
@@ -57,7 +68,7 @@ impl<'a> Plan<'a> {
             (group.start, group.end) = (start, start);
             start += size;
         }
-        let mut order = vec![0; stream_ids.len()];
+        let mut order = vec![0; len];
         for (index, number) in group_of.into_iter().enumerate() {
             let group = &mut groups[number as usize];
             order[group.end] = index as u32;
@@ -82,9 +93,23 @@ impl<'a> Plan<'a> {
         let mut order: Vec<usize> = (0..self.groups.len()).collect();
         order.sort_unstable_by_key(|index| {
             let group = &self.groups[*index];
-            (group.partition, group.stream_id)
+            (group.partition, group.stream)
         });
         order
+    }
+
+    /// The groups in the order in which their streams are locked, as [`Self::lock_order`] has it,
+    /// and `events` (one for each event of the batch) in the order of the groups: each group has
+    /// its range of them.
+    pub fn in_lock_order<T: Copy>(&self, events: &[T]) -> (Vec<(usize, Range<usize>)>, Vec<T>) {
+        let mut arranged = Vec::with_capacity(events.len());
+        let ranges = self.lock_order().into_iter().map(|index| {
+            let start = arranged.len();
+            arranged.extend(self.events(&self.groups[index]).map(|event| events[event]));
+            (index, start..arranged.len())
+        });
+        let ranges = ranges.collect();
+        (ranges, arranged)
     }
 }
 
@@ -93,42 +118,53 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A name's last letter is its tenant.
+    fn key(name: &str) -> StreamKey<'_> {
+        let (stream_id, tenant_id) = name.as_bytes().split_at(name.len() - 1);
+        StreamKey { stream_id, tenant_id }
+    }
+
     proptest! {
         #[test]
         fn every_event_is_in_its_stream_once_and_in_order(
             names in prop::collection::vec("[a-f]{1,2}", 0..300)
         ) {
-            let stream_ids: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
-            let plan = Plan::new(&stream_ids);
+            let streams: Vec<StreamKey> = names.iter().map(|name| key(name)).collect();
+            let plan = Plan::new(streams.iter().copied());
             let mut seen = vec![0; names.len()];
             for group in plan.groups() {
                 let events: Vec<usize> = plan.events(group).collect();
                 prop_assert_eq!(events.first(), Some(&group.first_event));
                 prop_assert!(events.is_sorted());
                 for event in events {
-                    prop_assert_eq!(stream_ids[event], group.stream_id);
+                    prop_assert_eq!(streams[event], group.stream);
                     seen[event] += 1;
                 }
             }
             prop_assert!(seen.iter().all(|count| *count == 1));
             prop_assert!(plan.groups().is_sorted_by_key(|group| group.first_event));
+            let indexes: Vec<usize> = (0..names.len()).collect();
+            let (ranges, arranged) = plan.in_lock_order(&indexes);
+            for (index, range) in ranges {
+                prop_assert!(plan.events(&plan.groups()[index]).eq(arranged[range].iter().copied()));
+            }
         }
 
         #[test]
         fn batches_lock_common_streams_in_the_same_order(
-            names in prop::collection::hash_set("[a-f]{1,3}", 0..60), seed in any::<u64>()
+            names in prop::collection::hash_set("[a-f]{2,3}", 0..60), seed in any::<u64>()
         ) {
-            let mut one: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
-            let plan = Plan::new(&one);
-            let locked: Vec<&[u8]> =
-                plan.lock_order().into_iter().map(|i| plan.groups()[i].stream_id).collect();
+            let mut one: Vec<StreamKey> = names.iter().map(|name| key(name)).collect();
+            let plan = Plan::new(one.iter().copied());
+            let locked: Vec<StreamKey> =
+                plan.lock_order().into_iter().map(|i| plan.groups()[i].stream).collect();
             if !one.is_empty() {
                 let middle = seed as usize % one.len();
                 one.rotate_left(middle);
             }
-            let other = Plan::new(&one);
-            let again: Vec<&[u8]> =
-                other.lock_order().into_iter().map(|i| other.groups()[i].stream_id).collect();
+            let other = Plan::new(one.iter().copied());
+            let again: Vec<StreamKey> =
+                other.lock_order().into_iter().map(|i| other.groups()[i].stream).collect();
             prop_assert_eq!(locked, again);
         }
     }

@@ -5,6 +5,7 @@ use super::event_ids::IdWriter;
 use super::head::{Advanced, Head, HeadWriter, StreamAppend};
 use super::leaf_writer::Executor;
 use super::log::{LogWriter, Target};
+use super::metrics;
 use super::position::Positions;
 use super::rights::check_writer;
 use super::xact::{advance_command, check_writable};
@@ -54,6 +55,7 @@ pub fn append(
     for partition in appends.chunk_by(|a, b| a.partition == b.partition) {
         let mut log = None;
         let mut ids = None;
+        let first_of_partition = next_position;
         for (append, advanced) in partition.iter().zip(rest.by_ref()) {
             let (stream_no, previous, timestamp_us) = match *advanced {
                 Advanced::Moved { stream_no, previous, timestamp_us } => {
@@ -99,6 +101,10 @@ pub fn append(
         }
         if let Some(ids) = ids {
             ids.close();
+        }
+        let written = next_position - first_of_partition;
+        if written > 0 {
+            metrics::appended(partition[0].partition, written as u64);
         }
     }
     executor.free();

@@ -9,12 +9,29 @@ use crate::model::event::EventId;
 use crate::model::name::{NameKind, check_name};
 use crate::model::partition::Partition;
 use pgrx::pg_sys;
+use std::time::Duration;
 
 /// Defines a SQL function of version-1 calling convention: its symbol, the symbol that describes
 /// it, and a guard that turns errors and panics into PostgreSQL errors. The body has type
-/// `Result<Option<Datum>, Error>`; `None` is NULL.
+/// `Result<Option<Datum>, Error>`; `None` is NULL. With `#[measured(…)]`, its calls are counted and
+/// timed as those of that [`Function`](crate::metrics::kind::Function).
 #[macro_export]
 macro_rules! sql_function {
+    (
+        $(#[doc = $doc:expr])*
+        #[measured($function:ident)]
+        fn $name:ident, $info:ident($call:ident) $body:block
+    ) => {
+        $crate::sql_function! {
+            $(#[doc = $doc])*
+            fn $name, $info($call) {
+                $crate::pg::metrics::measured(
+                    $crate::metrics::kind::Function::$function,
+                    || $body,
+                )
+            }
+        }
+    };
     ($(#[$doc:meta])* fn $name:ident, $info:ident($call:ident) $body:block) => {
         #[doc = concat!("Describes `", stringify!($name), "` to PostgreSQL.")]
         #[expect(unsafe_code, reason = "a symbol that PostgreSQL looks up")]
@@ -128,6 +145,16 @@ impl Call {
         self.bytes(index)
             .map(|name| Ok(check_name(kind, Some(name), datum::count_chars)?))
             .transpose()
+    }
+
+    /// An interval: months count 30 days.
+    pub fn interval(&self, index: usize) -> Option<Duration> {
+        let datum = self.datum(index)?;
+        // SAFETY: an interval is passed as a pointer to its structure.
+        let interval = unsafe { *datum.cast_mut_ptr::<pg_sys::Interval>() };
+        let days = i64::from(interval.month) * 30 + i64::from(interval.day);
+        let us = days.saturating_mul(86_400_000_000).saturating_add(interval.time);
+        Some(Duration::from_micros(us.max(0) as u64))
     }
 
     /// A count that must be positive where it is given.

@@ -1,8 +1,10 @@
 //! Values of PostgreSQL's variable-length types as byte slices, and back.
 #![expect(unsafe_code, reason = "follows PostgreSQL's pointers")]
 
+use super::error::Error;
 use pgrx::pg_sys;
 use pgrx::varlena::{varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, vardata_any, varsize_any_exhdr};
+use std::ffi::CString;
 
 /// The bytes of a value without its length word; unpacked into the current memory context where it
 /// is compressed or stored elsewhere.
@@ -49,6 +51,20 @@ pub fn text(bytes: &[u8]) -> pg_sys::Datum {
             bytes.len() as i32,
         ))
     }
+}
+
+/// A value of type jsonb from its text.
+pub fn jsonb(json: &str) -> Result<pg_sys::Datum, Error> {
+    let broken = || Error::Internal { what: "text is not JSON".into() };
+    let text = CString::new(json).map_err(|_| broken())?;
+    // SAFETY: calls jsonb_in(cstring) with what it declares.
+    let value = unsafe {
+        pgrx::direct_function_call_as_datum(
+            pg_sys::jsonb_in,
+            &[Some(pg_sys::Datum::from(text.as_ptr()))],
+        )
+    };
+    value.ok_or_else(broken)
 }
 
 /// The number of characters in the database's encoding.

@@ -1,6 +1,8 @@
 //! The errors of the boundary, and the one place that gives every error its SQLSTATE.
 
 use crate::codec::array::ArrayError;
+use crate::codec::record::DamagedRecord;
+use crate::drain::failure::Failure;
 use crate::model::error::StoreError;
 use crate::model::version::ExpectedVersion;
 use pgrx::PgLogLevel;
@@ -19,12 +21,6 @@ pub enum Error {
     /// The library is not in `shared_preload_libraries`.
     #[error("{function} needs allsource to be loaded at server start")]
     NotPreloaded {
-        /// the SQL function
-        function: &'static str,
-    },
-    /// The safe position of a standby is not known.
-    #[error("{function} is not available on a standby")]
-    OnStandby {
         /// the SQL function
         function: &'static str,
     },
@@ -87,6 +83,74 @@ pub enum Error {
         /// the stream
         stream_id: String,
     },
+    /// The queue is switched off.
+    #[error("{function} needs a worker, and allsource.workers is 0")]
+    NoWorkers {
+        /// the SQL function
+        function: &'static str,
+    },
+    /// The workers serve another database.
+    #[error("this database is not served by the workers")]
+    OtherDatabase {
+        /// the one that is
+        served: String,
+    },
+    /// There was no room in the queue.
+    #[error("event queue is full")]
+    QueueFull {
+        /// events of the call that were accepted before
+        accepted: usize,
+        /// events of the call
+        events: usize,
+        /// whether the workers are at rest
+        paused: bool,
+        /// whether the queue has a worker
+        has_worker: bool,
+    },
+    /// An event that does not fit into the queue.
+    #[error("event is too large for the queue")]
+    RecordTooLarge {
+        /// its place in the call, from 1
+        number: usize,
+        /// its size in the queue
+        size_bytes: usize,
+        /// the limit
+        limit_bytes: usize,
+    },
+    /// To wait for the workers in a transaction that they may have to wait for.
+    #[error("cannot wait for the workers in a transaction that has appended events")]
+    WaitAfterAppend,
+    /// Waiting for workers that are at rest.
+    #[error("the workers are paused")]
+    WorkersPaused,
+    /// Waiting for a worker that is not there.
+    #[error("no worker is running")]
+    NoWorkerRuns,
+    /// Events were not durable in time.
+    #[error("timed out while waiting for enqueued events to become durable")]
+    FlushTimeout {
+        /// events that are still on their way
+        pending: u64,
+    },
+    /// An event that somebody waited for could not be written.
+    #[error("enqueued event could not be written: {}", failure.message)]
+    NotWritten {
+        /// how many of the call's events
+        failed: usize,
+        /// the call's events
+        events: usize,
+        /// why the first one could not
+        failure: Failure,
+    },
+    /// A record of the queue that cannot be read.
+    #[error(transparent)]
+    Record(#[from] DamagedRecord),
+    /// No dead letter of that number.
+    #[error("dead letter {id} does not exist")]
+    NoDeadLetter {
+        /// the number
+        id: i64,
+    },
     /// Something that only a defect or damage explains.
     #[error("{what}")]
     Internal {
@@ -102,9 +166,6 @@ impl Error {
             Self::Array(_) | Self::Orphan { .. } | Self::MissingEvents { .. } => {
                 Code::ERRCODE_DATA_CORRUPTED
             }
-            Self::NotPreloaded { .. } | Self::OnStandby { .. } => {
-                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
             Self::ConcurrentAppend { .. } => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::PermissionDenied { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::RowSecurity { .. } | Self::NoSetExpected | Self::PreparedTransaction => {
@@ -115,7 +176,18 @@ impl Error {
             Self::TooManyDatabases { .. } | Self::StreamNumbers => {
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED
             }
-            Self::Internal { .. } => Code::ERRCODE_INTERNAL_ERROR,
+            Self::NotPreloaded { .. }
+            | Self::NoWorkers { .. }
+            | Self::OtherDatabase { .. }
+            | Self::WaitAfterAppend
+            | Self::WorkersPaused
+            | Self::NoWorkerRuns => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::QueueFull { .. } => Code::ERRCODE_INSUFFICIENT_RESOURCES,
+            Self::RecordTooLarge { .. } => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::FlushTimeout { .. } => Code::ERRCODE_QUERY_CANCELED,
+            Self::NotWritten { failure, .. } => code_of(failure),
+            Self::NoDeadLetter { .. } => Code::ERRCODE_UNDEFINED_OBJECT,
+            Self::Internal { .. } | Self::Record(_) => Code::ERRCODE_INTERNAL_ERROR,
         }
     }
 
@@ -131,6 +203,29 @@ impl Error {
             Self::TooManyDatabases { databases_max } => {
                 Some(format!("A server keeps positions of at most {databases_max} databases."))
             }
+            Self::OtherDatabase { served } => {
+                Some(format!("They serve database \"{served}\", which allsource.database names."))
+            }
+            Self::QueueFull { accepted, events, paused, has_worker } => Some(format!(
+                "{accepted} of {events} events of this call were accepted. {}",
+                match (paused, has_worker) {
+                    (true, _) => "The workers are paused.",
+                    (false, true) => "The workers are behind.",
+                    (false, false) => "No worker is running.",
+                }
+            )),
+            Self::RecordTooLarge { number, size_bytes, limit_bytes } => Some(format!(
+                "Event {number} takes {size_bytes} bytes in the queue; at most {limit_bytes} are allowed."
+            )),
+            Self::NoWorkerRuns => {
+                Some("What was enqueued stays in the queue until one runs.".to_owned())
+            }
+            Self::FlushTimeout { pending } => {
+                Some(format!("{pending} events are still on their way."))
+            }
+            Self::NotWritten { failed, events, .. } => {
+                Some(format!("{failed} of {events} events of this call have become dead letters."))
+            }
             _ => None,
         }
     }
@@ -141,9 +236,6 @@ impl Error {
             Self::NotPreloaded { .. } => {
                 "Add allsource to shared_preload_libraries and restart the server."
             }
-            Self::OnStandby { .. } => {
-                "Call it on the primary; es_read and the view events work on a standby."
-            }
             Self::ConcurrentAppend { .. } => "Retry the transaction.",
             Self::RowSecurity { .. } => "Query the view events instead.",
             Self::Missing { .. } => {
@@ -152,6 +244,20 @@ impl Error {
             Self::Array(_) | Self::Orphan { .. } | Self::MissingEvents { .. } => {
                 "Run es_verify to find what is damaged."
             }
+            Self::NoWorkers { .. } => "Set allsource.workers and restart the server.",
+            Self::OtherDatabase { .. } => {
+                "Use es_append_batch here, or set allsource.database and restart the server."
+            }
+            Self::QueueFull { .. } => {
+                "Retry later, or raise allsource.enqueue_timeout or allsource.queue_size."
+            }
+            Self::RecordTooLarge { .. } => {
+                "A quarter of allsource.queue_size is the limit; es_append takes larger ones."
+            }
+            Self::WaitAfterAppend => "Commit first.",
+            Self::WorkersPaused => "Call es_worker_resume.",
+            Self::NoWorkerRuns => "See the server's log and the view queue_stats.",
+            Self::NotWritten { .. } => "See es_dead_letters.",
             Self::StreamNumbers => "Check allsource.node_id and the sequence stream_no_seq.",
             _ => return None,
         })
@@ -169,6 +275,14 @@ impl Error {
         report.report(PgLogLevel::ERROR);
         unreachable!("an error report at level ERROR does not return")
     }
+}
+
+fn code_of(failure: &Failure) -> Code {
+    // As MAKE_SQLSTATE does it: six bits for each character, the first one lowest.
+    let bits = |value: i32, (index, c): (usize, &u8)| {
+        value | (i32::from(c.wrapping_sub(b'0')) & 0x3f) << (6 * index)
+    };
+    Code::from(failure.sqlstate.iter().enumerate().fold(0, bits) as isize)
 }
 
 fn store_code(error: &StoreError) -> Code {

@@ -16,9 +16,11 @@
 
 use super::error::Error;
 use super::relation::{Sequence, sequence_oid};
+use super::rights::{as_user, relation_owner};
+use super::shared_memory::{Area, Lock, with_lock};
 use pgrx::pg_sys;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Databases of one server that can have positions at the same time.
 const DATABASES_MAX: usize = 128;
@@ -60,36 +62,19 @@ struct Registry {
     slots: [Slot; 0],
 }
 
-static REGISTRY: AtomicRegistry =
-    AtomicRegistry(std::sync::atomic::AtomicPtr::new(std::ptr::null_mut()));
-
-struct AtomicRegistry(std::sync::atomic::AtomicPtr<Registry>);
-
-static mut PREVIOUS_REQUEST_HOOK: pg_sys::shmem_request_hook_type = None;
-static mut PREVIOUS_STARTUP_HOOK: pg_sys::shmem_startup_hook_type = None;
-static mut LOCK: *mut pg_sys::LWLock = std::ptr::null_mut();
-
 thread_local! {
     /// This backend's counter, and the sequence that it belongs to.
     static MY_COUNTER: Cell<Option<(usize, pg_sys::Oid)>> = const { Cell::new(None) };
     static CALLBACK_SET: Cell<bool> = const { Cell::new(false) };
 }
 
-const TRANCHE: &std::ffi::CStr = c"allsource";
-
-/// Asks for shared memory where the library is loaded at server start.
-pub fn init() {
-    // SAFETY: the hooks are set while the postmaster loads libraries, single-threaded.
-    unsafe {
-        if !pg_sys::process_shared_preload_libraries_in_progress {
-            return;
-        }
-        PREVIOUS_REQUEST_HOOK = pg_sys::shmem_request_hook;
-        pg_sys::shmem_request_hook = Some(request_memory);
-        PREVIOUS_STARTUP_HOOK = pg_sys::shmem_startup_hook;
-        pg_sys::shmem_startup_hook = Some(set_up_memory);
-    }
-}
+/// The registry in shared memory.
+pub static AREA: Area = Area {
+    name: c"allsource positions",
+    bytes: memory_bytes,
+    set_up,
+    start: AtomicPtr::new(std::ptr::null_mut()),
+};
 
 fn slots_len() -> usize {
     // SAFETY: set before the request hooks run.
@@ -100,49 +85,18 @@ fn memory_bytes() -> usize {
     size_of::<Registry>() + slots_len() * size_of::<Slot>()
 }
 
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn request_memory() {
-    // SAFETY: called by the postmaster at the time for requests.
-    unsafe {
-        if let Some(previous) = PREVIOUS_REQUEST_HOOK {
-            previous();
-        }
-        // One line more, to begin on a boundary of 64 bytes.
-        pg_sys::RequestAddinShmemSpace(memory_bytes() + 64);
-        pg_sys::RequestNamedLWLockTranche(TRANCHE.as_ptr(), 1);
-    }
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn set_up_memory() {
-    // SAFETY: called by the postmaster after each creation of shared memory, before any backend;
-    // zeroed memory is a valid registry: all fields are atomics or integers.
-    unsafe {
-        if let Some(previous) = PREVIOUS_STARTUP_HOOK {
-            previous();
-        }
-        let mut found = false;
-        let memory = pg_sys::ShmemInitStruct(
-            c"allsource positions".as_ptr(),
-            memory_bytes() + 64,
-            &mut found,
-        )
-        .cast::<u8>();
-        let aligned = memory.add(memory.align_offset(64));
-        let registry = aligned.cast::<Registry>();
-        if !found {
-            std::ptr::write_bytes(aligned, 0, memory_bytes());
-            (*registry).slots_len = slots_len() as u32;
-        }
-        LOCK = std::ptr::addr_of_mut!((*pg_sys::GetNamedLWLockTranche(TRANCHE.as_ptr())).lock);
-        REGISTRY.0.store(registry, Ordering::Relaxed);
-    }
+/// Zeroed memory is a valid registry but for the number of slots: all fields are atomics or
+/// integers.
+unsafe fn set_up(start: *mut u8) {
+    // SAFETY: `start` has `memory_bytes` bytes, on a boundary of 64.
+    unsafe { (*start.cast::<Registry>()).slots_len = slots_len() as u32 }
 }
 
 /// The registry, where the library was loaded at server start.
 fn registry(function: &'static str) -> Result<&'static Registry, Error> {
-    // SAFETY: set once before any backend starts; shared memory outlives the backend.
-    unsafe { REGISTRY.0.load(Ordering::Relaxed).as_ref() }.ok_or(Error::NotPreloaded { function })
+    let start = AREA.start(function)?;
+    // SAFETY: set up before any backend starts; shared memory outlives the backend.
+    Ok(unsafe { &*start.cast::<Registry>() })
 }
 
 impl Registry {
@@ -215,15 +169,15 @@ impl Positions {
         // relation while it holds the light-weight lock. An error on the way releases both.
         unsafe {
             pg_sys::LockRelationOid(self.sequence, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
-            pg_sys::LWLockAcquire(LOCK, pg_sys::LWLockMode::LW_EXCLUSIVE);
-            if needed > counter.reserved.load(Ordering::Relaxed) {
-                let target = needed + RESERVE_AHEAD;
-                set_sequence(self.sequence, target as i64);
-                pg_sys::XLogFlush(pg_sys::XactLastRecEnd);
-                // Release: pairs with the Acquire in `take`.
-                counter.reserved.store(target, Ordering::Release);
-            }
-            pg_sys::LWLockRelease(LOCK);
+            with_lock(Lock::Positions, || {
+                if needed > counter.reserved.load(Ordering::Relaxed) {
+                    let target = needed + RESERVE_AHEAD;
+                    set_sequence(self.sequence, target as i64);
+                    pg_sys::XLogFlush(pg_sys::XactLastRecEnd);
+                    // Release: pairs with the Acquire in `take`.
+                    counter.reserved.store(target, Ordering::Release);
+                }
+            });
         }
         Ok(())
     }
@@ -245,6 +199,11 @@ impl Positions {
                 return Ok(positions);
             }
         }
+    }
+
+    /// The position that the next event will have.
+    pub fn next(&self) -> u64 {
+        self.counter().next.load(Ordering::SeqCst)
     }
 
     /// The safe position: no event at or below it can still appear. Take it *before* the snapshot
@@ -280,32 +239,32 @@ fn set_up_counter(registry: &Registry, sequence: pg_sys::Oid) -> Result<usize, E
     unsafe {
         pg_sys::LockRelationOid(sequence, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
         let database = pg_sys::MyDatabaseId.to_u32();
-        pg_sys::LWLockAcquire(LOCK, pg_sys::LWLockMode::LW_EXCLUSIVE);
-        let place = |wanted: u32| {
-            registry.counters.iter().position(|c| c.database.load(Ordering::Relaxed) == wanted)
-        };
-        let found = place(database).or_else(|| place(0)).or_else(|| {
-            registry
-                .counters
-                .iter()
-                .position(|c| !database_exists(c.database.load(Ordering::Relaxed)))
-        });
-        let Some(index) = found else {
-            pg_sys::LWLockRelease(LOCK);
-            return Err(Error::TooManyDatabases { databases_max: DATABASES_MAX });
-        };
-        if !is_for(registry, index, sequence) {
-            let reserved = sequence_value(sequence);
-            let counter = &registry.counters[index];
-            counter.reserved.store(reserved, Ordering::Relaxed);
-            counter.safe.store(0, Ordering::Relaxed);
-            counter.next.store(reserved + 1, Ordering::SeqCst);
-            counter.database.store(database, Ordering::Relaxed);
-            // Release: whoever sees the sequence sees the rest.
-            counter.sequence.store(sequence.to_u32(), Ordering::Release);
-        }
-        pg_sys::LWLockRelease(LOCK);
-        Ok(index)
+        with_lock(Lock::Positions, || {
+            let place = |wanted: u32| {
+                registry.counters.iter().position(|c| c.database.load(Ordering::Relaxed) == wanted)
+            };
+            let free = || {
+                registry
+                    .counters
+                    .iter()
+                    .position(|c| !database_exists(c.database.load(Ordering::Relaxed)))
+            };
+            let index = place(database)
+                .or_else(|| place(0))
+                .or_else(free)
+                .ok_or(Error::TooManyDatabases { databases_max: DATABASES_MAX })?;
+            if !is_for(registry, index, sequence) {
+                let reserved = sequence_value(sequence);
+                let counter = &registry.counters[index];
+                counter.reserved.store(reserved, Ordering::Relaxed);
+                counter.safe.store(0, Ordering::Relaxed);
+                counter.next.store(reserved + 1, Ordering::SeqCst);
+                counter.database.store(database, Ordering::Relaxed);
+                // Release: whoever sees the sequence sees the rest.
+                counter.sequence.store(sequence.to_u32(), Ordering::Release);
+            }
+            Ok(index)
+        })
     }
 }
 
@@ -324,21 +283,8 @@ unsafe fn database_exists(database: u32) -> bool {
 
 /// Runs `f` as the owner of the sequence: callers have no rights on it.
 unsafe fn as_owner<T>(sequence: pg_sys::Oid, f: impl FnOnce() -> T) -> T {
-    // SAFETY: an abort of the transaction puts the user back as well.
-    unsafe {
-        let relation = pg_sys::relation_open(sequence, pg_sys::NoLock as pg_sys::LOCKMODE);
-        let owner = (*(*relation).rd_rel).relowner;
-        pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
-        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-        pg_sys::SetUserIdAndSecContext(
-            owner,
-            context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
-        );
-        let result = f();
-        pg_sys::SetUserIdAndSecContext(user, context);
-        result
-    }
+    // SAFETY: an owner is a role that is there.
+    unsafe { as_user(relation_owner(sequence), f) }
 }
 
 /// Sets the sequence, which is logged at once and does not depend on the transaction.
@@ -376,6 +322,11 @@ pub fn next_stream_counter() -> Result<i64, Error> {
     let sequence = sequence_oid(Sequence::StreamNo)?;
     // SAFETY: a function of PostgreSQL with this signature (commands/sequence.h).
     Ok(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) })
+}
+
+/// Whether this transaction has appended, and so holds locks of streams.
+pub fn transaction_has_appended() -> bool {
+    registry("").is_ok_and(|registry| registry.my_slot().bound.load(Ordering::Relaxed) != NO_BOUND)
 }
 
 /// Begins to listen for the ends of transactions, once per backend.

@@ -141,7 +141,7 @@ pub struct StoreRange<'a> {
 pub fn safe_position(function: &'static str) -> Result<i64, Error> {
     check_reader()?;
     if in_recovery() {
-        return Err(Error::OnStandby { function });
+        return super::safe_position::recorded();
     }
     Ok(Positions::open_locked(function)?.safe() as i64)
 }

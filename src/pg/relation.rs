@@ -153,6 +153,28 @@ pub fn sequence_oid(sequence: Sequence) -> Result<pg_sys::Oid, Error> {
     with_cache(|cache| cached(&mut cache.sequences[sequence as usize], sequence.name()))
 }
 
+/// A table of the extension that is not partitioned, locked as for an INSERT.
+pub fn lock_table(name: &str) -> Result<pg_sys::Oid, Error> {
+    let oid = look_up(name)?;
+    // SAFETY: a lock of the transaction.
+    unsafe { pg_sys::LockRelationOid(oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) };
+    Ok(oid)
+}
+
+/// Whether there is a relation of this number.
+pub fn is_relation(oid: u32) -> bool {
+    // SAFETY: a catalog look-up.
+    unsafe {
+        pg_sys::SearchSysCacheExists(
+            pg_sys::SysCacheIdentifier::RELOID as i32,
+            pg_sys::Datum::from(pg_sys::Oid::from(oid)),
+            pg_sys::Datum::from(0),
+            pg_sys::Datum::from(0),
+            pg_sys::Datum::from(0),
+        )
+    }
+}
+
 fn leaf_oids(root: Root, partition: Partition) -> Result<LeafOids, Error> {
     with_cache(|cache| {
         let slot = &mut cache.leaves[root as usize][partition.index()];

@@ -4,6 +4,7 @@
 use super::call::Call;
 use super::error::Error;
 use pgrx::pg_sys;
+use std::time::Duration;
 
 /// A result that is being collected.
 pub struct Rows {
@@ -82,5 +83,25 @@ pub fn int8(value: i64) -> Option<pg_sys::Datum> {
 
 /// An integer value.
 pub fn int4(value: i32) -> Option<pg_sys::Datum> {
+    Some(pg_sys::Datum::from(value))
+}
+
+/// An interval value.
+pub fn interval(duration: Duration) -> Option<pg_sys::Datum> {
+    // SAFETY: made in the current memory context.
+    unsafe {
+        let value = pg_sys::palloc0(size_of::<pg_sys::Interval>()).cast::<pg_sys::Interval>();
+        (*value).time = duration.as_micros() as i64;
+        Some(pg_sys::Datum::from(value))
+    }
+}
+
+/// A double precision value.
+pub fn float8(value: f64) -> Option<pg_sys::Datum> {
+    Some(pg_sys::Datum::from(value.to_bits()))
+}
+
+/// A boolean value.
+pub fn bool(value: bool) -> Option<pg_sys::Datum> {
     Some(pg_sys::Datum::from(value))
 }

@@ -2,10 +2,20 @@
 
 use crate::model::stream_no::NODE_ID_MAX;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::ffi::{CStr, CString};
+use std::time::Duration;
 
 static MAX_EVENT_SIZE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
 static MAX_BATCH_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 static NODE_ID: GucSetting<i32> = GucSetting::<i32>::new(0);
+static DATABASE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"postgres"));
+static WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
+static QUEUE_SIZE_MB: GucSetting<i32> = GucSetting::<i32>::new(16);
+static ENQUEUE_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static BATCH_MAX_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(20_000);
+static BATCH_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
+static FLUSH_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 /// Defines the settings.
 pub fn init() {
@@ -39,12 +49,77 @@ pub fn init() {
         GucContext::Sighup,
         GucFlags::default(),
     );
+    queue();
     // A misspelt setting is an error, not a setting of nobody's.
     // SAFETY: all settings of the prefix are defined.
     #[expect(unsafe_code, reason = "a call that pgrx does not wrap")]
     unsafe {
         pgrx::pg_sys::MarkGUCPrefixReserved(c"allsource".as_ptr());
     }
+}
+
+/// Those of the queue and its workers.
+fn queue() {
+    GucRegistry::define_string_guc(
+        c"allsource.database",
+        c"Database that the workers write to.",
+        c"",
+        &DATABASE,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    let int = |name, description, setting, range: std::ops::RangeInclusive<i32>, context, unit| {
+        let (min, max) = range.into_inner();
+        GucRegistry::define_int_guc(name, description, c"", setting, min, max, context, unit);
+    };
+    int(
+        c"allsource.workers",
+        c"Number of workers, each with a queue of its own; 0 switches the queue off.",
+        &WORKERS,
+        0..=32,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    int(
+        c"allsource.queue_size",
+        c"Shared memory of each queue; rounded up to a power of two.",
+        &QUEUE_SIZE_MB,
+        1..=8192,
+        GucContext::Postmaster,
+        GucFlags::UNIT_MB,
+    );
+    int(
+        c"allsource.enqueue_timeout",
+        c"How long to wait for room in the queue; 0 does not wait.",
+        &ENQUEUE_TIMEOUT_MS,
+        0..=i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    int(
+        c"allsource.batch_max_events",
+        c"Most events that a worker writes in one transaction.",
+        &BATCH_MAX_EVENTS,
+        1..=1_000_000,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    int(
+        c"allsource.batch_max_bytes",
+        c"Most bytes that a worker writes in one transaction, unless one event has more.",
+        &BATCH_MAX_KB,
+        1..=1024 * 1024,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
+    );
+    int(
+        c"allsource.flush_interval",
+        c"How long a batch may wait to grow.",
+        &FLUSH_INTERVAL_MS,
+        0..=60_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
 }
 
 /// `allsource.max_event_size`, in bytes.
@@ -60,4 +135,39 @@ pub fn max_batch_events() -> usize {
 /// `allsource.node_id`.
 pub fn node_id() -> i32 {
     NODE_ID.get()
+}
+
+/// `allsource.database`.
+pub fn database() -> CString {
+    DATABASE.get().unwrap_or_else(|| CStr::to_owned(c"postgres"))
+}
+
+/// `allsource.workers`.
+pub fn workers() -> usize {
+    WORKERS.get() as usize
+}
+
+/// `allsource.queue_size`, in bytes.
+pub fn queue_size_bytes() -> u64 {
+    QUEUE_SIZE_MB.get() as u64 * 1024 * 1024
+}
+
+/// `allsource.enqueue_timeout`.
+pub fn enqueue_timeout() -> Duration {
+    Duration::from_millis(ENQUEUE_TIMEOUT_MS.get() as u64)
+}
+
+/// `allsource.batch_max_events`.
+pub fn batch_max_events() -> usize {
+    BATCH_MAX_EVENTS.get() as usize
+}
+
+/// `allsource.batch_max_bytes`, in bytes.
+pub fn batch_max_bytes() -> u64 {
+    BATCH_MAX_KB.get() as u64 * 1024
+}
+
+/// `allsource.flush_interval`.
+pub fn flush_interval() -> Duration {
+    Duration::from_millis(FLUSH_INTERVAL_MS.get() as u64)
 }

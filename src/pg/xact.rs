@@ -2,7 +2,12 @@
 #![expect(unsafe_code, reason = "asks PostgreSQL about the transaction")]
 
 use pgrx::pg_sys;
-use std::ffi::CStr;
+use std::cell::RefCell;
+use std::ffi::{CStr, CString};
+
+thread_local! {
+    static DATABASE_NAME: RefCell<Option<CString>> = const { RefCell::new(None) };
+}
 
 /// Refuses a write in a read-only transaction, on a standby and in parallel mode.
 pub fn check_writable(function: &'static CStr) {
@@ -59,4 +64,18 @@ pub fn with_snapshot_of_now<T>(f: impl FnOnce(pg_sys::Snapshot) -> T) -> T {
 pub fn in_recovery() -> bool {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// The name of this backend's database when it was first asked for.
+pub fn database_name() -> CString {
+    DATABASE_NAME.with_borrow_mut(|name| {
+        name.get_or_insert_with(|| {
+            // SAFETY: a catalog look-up; null where the database was dropped meanwhile.
+            unsafe {
+                let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+                if name.is_null() { CString::default() } else { CStr::from_ptr(name).to_owned() }
+            }
+        })
+        .clone()
+    })
 }

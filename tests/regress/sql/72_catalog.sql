@@ -29,7 +29,9 @@ SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'allsource'::re
 -- Left at VOLATILE and PARALLEL UNSAFE, other than those that write or take the safe position.
 SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.pronamespace = 'allsource'::regnamespace AND (p.provolatile = 'v' OR p.proparallel <> 's')
-   AND p.proname NOT IN ('es_append', 'es_append_many', 'es_append_batch', 'es_create_stream', 'es_read_all', 'es_safe_position');
+   AND p.proname NOT IN ('es_append', 'es_append_many', 'es_append_batch', 'es_create_stream', 'es_read_all', 'es_safe_position',
+                         'es_enqueue', 'es_enqueue_batch', 'es_flush', 'es_queue_stats', 'es_worker_pause', 'es_worker_resume',
+                         'es_dead_letter_retry', 'es_dead_letter_discard', 'es_metrics', 'es_metrics_prometheus', 'es_health');
 -- In SQL with a body that is looked up by the caller's search_path.
 SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
  WHERE p.pronamespace = 'allsource'::regnamespace AND l.lanname NOT IN ('c', 'internal')
@@ -78,14 +80,14 @@ SELECT o.class, o.name
        ) AS o
  WHERE NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
                     WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e' AND e.extname = 'allsource');
--- Leaves and sequences whose content pg_dump would leave out, and what it dumps besides.
+-- Tables and sequences whose content pg_dump leaves out (the row of safe_position is made with the extension), and what it dumps.
 SELECT c.oid::regclass FROM pg_class c
  WHERE c.relnamespace = 'allsource'::regnamespace AND c.relkind IN ('r', 'S')
    AND NOT (SELECT c.oid = ANY (extconfig) FROM pg_extension WHERE extname = 'allsource');
 SELECT count(*) AS dumped, array_agg(DISTINCT condition) AS conditions
   FROM pg_extension, unnest(extconfig, extcondition) AS u (relation, condition) WHERE extname = 'allsource';
 
--- Constraints are keys and nothing else; there are no triggers, no rules but those of the views, no policies.
+-- Constraints are keys, and the one row of safe_position; there are no triggers, no rules but those of the views, no policies.
 SELECT DISTINCT regexp_replace(conname, '_p\d\d', '_p…') AS "constraint", contype, regexp_replace(pg_get_constraintdef(oid), '\d+', '…') AS definition
   FROM pg_constraint WHERE connamespace = 'allsource'::regnamespace ORDER BY 1, 2;
 SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = 'allsource'::regnamespace;

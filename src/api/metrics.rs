@@ -1,0 +1,48 @@
+//! What the server has to tell: `es_metrics`, `es_metrics_prometheus`, `es_health`.
+
+use crate::metrics::text::render;
+use crate::pg::datum::{jsonb, text};
+use crate::pg::health::checks;
+use crate::pg::metrics::all;
+use crate::pg::rows::{Rows, bool, float8};
+use crate::sql_function;
+
+sql_function! {
+    /// `es_metrics()`: a row for each number: name, labels, value. NaN where there is none yet.
+    ///
+    /// Errors: 55000 not preloaded. Volatile, parallel unsafe.
+    fn es_metrics, pg_finfo_es_metrics(call) {
+        let mut rows = Rows::begin(call)?;
+        for sample in all("es_metrics")? {
+            let labels = jsonb(&sample.labels_json().to_string())?;
+            rows.put([Some(text(sample.name.as_bytes())), Some(labels), float8(sample.value)])?;
+        }
+        Ok(None)
+    }
+}
+
+sql_function! {
+    /// `es_metrics_prometheus()`: the same as text that Prometheus reads.
+    ///
+    /// Errors: 55000 not preloaded. Volatile, parallel unsafe.
+    fn es_metrics_prometheus, pg_finfo_es_metrics_prometheus(_call) {
+        Ok(Some(text(render(&all("es_metrics_prometheus")?).as_bytes())))
+    }
+}
+
+sql_function! {
+    /// `es_health()`: a row for each check: name, whether it is well, the facts.
+    ///
+    /// Volatile, parallel unsafe.
+    fn es_health, pg_finfo_es_health(call) {
+        let mut rows = Rows::begin(call)?;
+        for check in checks("es_health")? {
+            rows.put([
+                Some(text(check.name.as_bytes())),
+                bool(check.ok),
+                Some(text(check.detail.as_bytes())),
+            ])?;
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,161 @@
+//! Bulk ingestion: `es_enqueue`, `es_enqueue_batch`, `es_flush`, the workers and the dead letters.
+
+use super::append::EventArrays;
+use crate::codec::array::ElementType;
+use crate::model::error::StoreError;
+use crate::model::event::NewEvent;
+use crate::model::name::NameKind;
+use crate::pg::call::{Call, check_array_name, required_element};
+use crate::pg::datum::text;
+use crate::pg::dead_letters;
+use crate::pg::enqueue::{Enqueued, enqueue, flush, pause, resume};
+use crate::pg::error::Error;
+use crate::pg::queue::Queues;
+use crate::pg::rows::{Rows, int4, int8, interval};
+use crate::pg::settings;
+use crate::sql_function;
+
+sql_function! {
+    /// `es_enqueue(stream_id, event_type, payload, metadata, tenant_id, entity_id, event_id,
+    /// durable)`: hands one event over to the workers. It takes effect at once, whatever becomes of
+    /// the transaction.
+    ///
+    /// Errors: 53000 queue full, 54000 event too large, 22023 bad argument, 25006 read-only, 55000
+    /// not preloaded, no worker or another database; with `durable` the reason why the event could
+    /// not be written. Volatile, parallel unsafe.
+    #[measured(Enqueue)]
+    fn es_enqueue, pg_finfo_es_enqueue(call) {
+        let event = Enqueued {
+            stream_id: call.name(0, NameKind::Stream)?,
+            tenant_id: call.name(4, NameKind::Tenant)?,
+            entity_id: call.optional_name(5, NameKind::Entity)?,
+            event: NewEvent {
+                event_type: call.name(1, NameKind::EventType)?,
+                payload: call.bytes(2).ok_or(StoreError::NullArgument { argument: "payload" })?,
+                metadata: call.bytes(3),
+                event_id: call.uuid(6),
+            },
+        };
+        event.event.check_size(1, settings::max_event_size_bytes())?;
+        enqueue(c"es_enqueue", &[event], call.bool(7))?;
+        Ok(int8(0))
+    }
+}
+
+sql_function! {
+    /// `es_enqueue_batch(stream_ids, event_types, payloads, metadata, tenant_id, event_ids,
+    /// durable)`: hands events over in the order of the arrays, and returns how many. Arguments are
+    /// checked before the first one is handed over; an error after that says how many were.
+    ///
+    /// Errors as for `es_enqueue`. Volatile, parallel unsafe.
+    #[measured(EnqueueBatch)]
+    fn es_enqueue_batch, pg_finfo_es_enqueue_batch(call) {
+        let mut names = call.required_array(0, "stream_ids", ElementType::Text)?;
+        let types = call.required_array(1, "event_types", ElementType::Text)?;
+        let mut arrays = EventArrays::new(call, types, [2, 3, 5])?;
+        arrays.check_len("stream_ids", &names)?;
+        let tenant_id = call.name(4, NameKind::Tenant)?;
+        let mut events: Vec<Enqueued<'_>> = Vec::with_capacity(arrays.len);
+        for index in 0..arrays.len {
+            let stream_id = required_element(&mut names, "stream_ids", index)?;
+            if events.last().is_none_or(|last| last.stream_id != stream_id) {
+                check_array_name(NameKind::Stream, stream_id)?;
+            }
+            events.push(Enqueued { stream_id, tenant_id, entity_id: None, event: arrays.read()? });
+        }
+        enqueue(c"es_enqueue_batch", &events, call.bool(6))?;
+        Ok(int8(events.len() as i64))
+    }
+}
+
+sql_function! {
+    /// `es_flush(timeout)`: waits until everything that was enqueued before the call, by anybody, is
+    /// durable, and returns how many events were on their way. `timeout` NULL: no limit.
+    ///
+    /// Errors: 57014 timed out, 55000 no worker is running, paused, or after an append in the same
+    /// transaction. Volatile, parallel unsafe.
+    #[measured(Flush)]
+    fn es_flush, pg_finfo_es_flush(call) {
+        Ok(int8(flush("es_flush", call.interval(0))? as i64))
+    }
+}
+
+sql_function! {
+    /// `es_queue_stats()`: a row for each worker and its queue, since the server was started.
+    ///
+    /// Errors: 55000 not preloaded. Volatile, parallel safe.
+    fn es_queue_stats, pg_finfo_es_queue_stats(call) {
+        let mut rows = Rows::begin(call)?;
+        if settings::workers() == 0 {
+            return Ok(None);
+        }
+        for queue in Queues::open("es_queue_stats")?.iter() {
+            let report = queue.report();
+            rows.put([
+                int4(queue.index as i32),
+                report.pid.and_then(int4),
+                Some(text(report.phase.name().as_bytes())),
+                int8(report.depth_events as i64),
+                int8(report.depth_bytes as i64),
+                int8(report.capacity_bytes as i64),
+                int8(report.enqueued as i64),
+                int8(report.drained as i64),
+                int8(report.rejected as i64),
+                int8(report.full_waits as i64),
+                int8(report.batches as i64),
+                int8(report.largest_batch as i64),
+                int8(report.dead as i64),
+                int8(report.discarded as i64),
+                report.last_error.map(|error| text(error.as_bytes())),
+                interval(report.lag),
+            ])?;
+        }
+        Ok(None)
+    }
+}
+
+sql_function! {
+    /// `es_worker_pause()`: tells the workers to rest, and returns when each has finished the batch
+    /// in hand. Producers go on until the queues are full. Lasts until `es_worker_resume` or a
+    /// restart of the server.
+    ///
+    /// Errors: 55000 not preloaded or no worker. Volatile, parallel unsafe.
+    fn es_worker_pause, pg_finfo_es_worker_pause(_call) {
+        pause("es_worker_pause")?;
+        Ok(int8(0))
+    }
+}
+
+sql_function! {
+    /// `es_worker_resume()`: tells the workers to go on.
+    ///
+    /// Errors: 55000 not preloaded or no worker. Volatile, parallel unsafe.
+    fn es_worker_resume, pg_finfo_es_worker_resume(_call) {
+        resume("es_worker_resume")?;
+        Ok(int8(0))
+    }
+}
+
+sql_function! {
+    /// `es_dead_letter_retry(id)`: appends a dead letter's event to its stream, in the caller's
+    /// transaction, removes the letter, and returns the event's version.
+    ///
+    /// Errors: 42704 no such dead letter, and those of `es_append`. Volatile, parallel unsafe.
+    fn es_dead_letter_retry, pg_finfo_es_dead_letter_retry(call) {
+        Ok(int8(dead_letters::retry(c"es_dead_letter_retry", id(call)?)?))
+    }
+}
+
+sql_function! {
+    /// `es_dead_letter_discard(id)`: removes a dead letter for good.
+    ///
+    /// Errors: 42704 no such dead letter. Volatile, parallel unsafe.
+    fn es_dead_letter_discard, pg_finfo_es_dead_letter_discard(call) {
+        dead_letters::discard(c"es_dead_letter_discard", id(call)?)?;
+        Ok(int8(0))
+    }
+}
+
+fn id(call: &Call) -> Result<i64, Error> {
+    Ok(call.int8(0).ok_or(StoreError::NullArgument { argument: "id" })?)
+}

@@ -1,0 +1,174 @@
+//! A record of the queue: one enqueued event, from the caller's arguments to the worker.
+//!
+//! ```text
+//! 0   enqueued at            i64   microseconds since 2000-01-01
+//! 8   incarnation            u32   of the extension that it was enqueued for
+//! 12  bytes of payload       u32
+//! 16  bytes of metadata      u32   NONE_LONG: no metadata
+//! 20  bytes of stream_id     u16
+//! 22  bytes of tenant_id     u16
+//! 24  bytes of event_type    u16
+//! 26  bytes of entity_id     u16   NONE_SHORT: no entity
+//! 28  has an event id        u32   0 or 1
+//! 32  event id, stream_id, tenant_id, event_type, entity_id, payload, metadata
+//! ```
+//!
+//! Records live in shared memory and never survive the server, so all who read and write them run
+//! the same code: the format needs no version.
+
+use crate::model::event::{EventId, NewEvent};
+
+const HEADER_BYTES: usize = 32;
+const NONE_LONG: u32 = u32::MAX;
+const NONE_SHORT: u16 = u16::MAX;
+
+/// An event with the stream that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// when it was enqueued, in microseconds since 2000-01-01
+    pub enqueued_at_us: i64,
+    /// which incarnation of the extension it is for
+    pub incarnation: u32,
+    /// the stream
+    pub stream_id: &'a [u8],
+    /// its tenant
+    pub tenant_id: &'a [u8],
+    /// the entity, where one was given
+    pub entity_id: Option<&'a [u8]>,
+    /// the event
+    pub event: NewEvent<'a>,
+}
+
+/// The bytes of a record cannot be taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record of the queue is damaged")]
+pub struct DamagedRecord;
+
+/// The header of a record, which stands before its other parts.
+#[derive(Clone, Copy, Debug)]
+pub struct Header([u8; HEADER_BYTES]);
+
+impl<'a> Record<'a> {
+    /// The record's header. Names are below 64 kB and payload and metadata below 4 GB, which the
+    /// limits on names and on events see to.
+    pub fn header(&self) -> Header {
+        let short = |bytes: Option<&[u8]>| bytes.map_or(NONE_SHORT, |bytes| bytes.len() as u16);
+        let long = |bytes: Option<&[u8]>| bytes.map_or(NONE_LONG, |bytes| bytes.len() as u32);
+        let mut header = [0; HEADER_BYTES];
+        header[0..8].copy_from_slice(&self.enqueued_at_us.to_ne_bytes());
+        header[8..12].copy_from_slice(&self.incarnation.to_ne_bytes());
+        header[12..16].copy_from_slice(&long(Some(self.event.payload)).to_ne_bytes());
+        header[16..20].copy_from_slice(&long(self.event.metadata).to_ne_bytes());
+        header[20..22].copy_from_slice(&short(Some(self.stream_id)).to_ne_bytes());
+        header[22..24].copy_from_slice(&short(Some(self.tenant_id)).to_ne_bytes());
+        header[24..26].copy_from_slice(&short(Some(self.event.event_type)).to_ne_bytes());
+        header[26..28].copy_from_slice(&short(self.entity_id).to_ne_bytes());
+        header[28..32].copy_from_slice(&u32::from(self.event.event_id.is_some()).to_ne_bytes());
+        Header(header)
+    }
+
+    /// How many bytes the record has.
+    pub fn size_bytes(&self) -> usize {
+        let names = self.stream_id.len() + self.tenant_id.len();
+        let entity_id = self.entity_id.map_or(0, <[u8]>::len);
+        let event_id = self.event.event_id.map_or(0, |id| id.len());
+        HEADER_BYTES + event_id + names + entity_id + self.event.size_bytes()
+    }
+
+    /// The record's bytes in their order, `header` being its own.
+    pub fn parts<'b>(&'b self, header: &'b Header) -> [&'b [u8]; 8] {
+        [
+            &header.0,
+            self.event.event_id.as_ref().map_or(&[], |id| &id[..]),
+            self.stream_id,
+            self.tenant_id,
+            self.event.event_type,
+            self.entity_id.unwrap_or_default(),
+            self.event.payload,
+            self.event.metadata.unwrap_or_default(),
+        ]
+    }
+
+    /// Takes a record apart.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DamagedRecord> {
+        let (header, mut rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(DamagedRecord)?;
+        let u16_at = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
+        let u32_at = |at: usize| {
+            u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
+        let mut take = |len: usize| {
+            let (part, tail) = rest.split_at_checked(len).ok_or(DamagedRecord)?;
+            rest = tail;
+            Ok(part)
+        };
+        let has_event_id = u32_at(28) != 0;
+        let event_id = take(if has_event_id { size_of::<EventId>() } else { 0 })?;
+        let stream_id = take(usize::from(u16_at(20)))?;
+        let tenant_id = take(usize::from(u16_at(22)))?;
+        let event_type = take(usize::from(u16_at(24)))?;
+        let entity_id = match u16_at(26) {
+            NONE_SHORT => None,
+            len => Some(take(usize::from(len))?),
+        };
+        let payload = take(u32_at(12) as usize)?;
+        let metadata = match u32_at(16) {
+            NONE_LONG => None,
+            len => Some(take(len as usize)?),
+        };
+        let mut enqueued_at_us = [0; 8];
+        enqueued_at_us.copy_from_slice(&header[0..8]);
+        Ok(Self {
+            enqueued_at_us: i64::from_ne_bytes(enqueued_at_us),
+            incarnation: u32_at(8),
+            stream_id,
+            tenant_id,
+            entity_id,
+            event: NewEvent { event_type, payload, metadata, event_id: event_id.try_into().ok() },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes(range: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(any::<u8>(), range)
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(
+            enqueued_at_us: i64,
+            incarnation: u32,
+            names in (bytes(1..1021), bytes(1..40), bytes(1..40)),
+            entity_id in prop::option::of(bytes(0..40)),
+            payload in bytes(0..3000),
+            metadata in prop::option::of(bytes(0..40)),
+            event_id: Option<[u8; 16]>,
+        ) {
+            let record = Record {
+                enqueued_at_us,
+                incarnation,
+                stream_id: &names.0,
+                tenant_id: &names.1,
+                entity_id: entity_id.as_deref(),
+                event: NewEvent {
+                    event_type: &names.2,
+                    payload: &payload,
+                    metadata: metadata.as_deref(),
+                    event_id,
+                },
+            };
+            let header = record.header();
+            let encoded = record.parts(&header).concat();
+            prop_assert_eq!(encoded.len(), record.size_bytes());
+            prop_assert_eq!(Record::decode(&encoded), Ok(record));
+            // Whatever is cut off at the end is noticed: the header says how long it must be.
+            for len in [0, 31, encoded.len() - 1] {
+                prop_assert_eq!(Record::decode(&encoded[..len]), Err(DamagedRecord));
+            }
+        }
+    }
+}

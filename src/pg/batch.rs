@@ -1,0 +1,107 @@
+//! Writing a batch of records into the store, as `allsource_writer`.
+
+use super::append::append;
+use super::error::Error;
+use super::head::StreamAppend;
+use super::relation::{Sequence, is_relation, sequence_oid};
+use super::rights::as_writer;
+use crate::codec::record::Record;
+use crate::drain::settle::Style;
+use crate::model::batch::{Plan, StreamKey};
+use crate::model::partition::Partition;
+use crate::model::version::ExpectedVersion;
+use std::ffi::CStr;
+
+const FUNCTION: &CStr = c"es_enqueue";
+
+/// Writes records to their streams in the transaction that is open, and returns how many: those of
+/// an extension that was dropped after they were enqueued have no place to be written to. What goes
+/// wrong is raised.
+pub fn write_batch(records: &[Record<'_>], style: Style) -> u64 {
+    match try_write(records, style) {
+        Ok(written) => written,
+        Err(error) => error.raise(),
+    }
+}
+
+fn try_write(records: &[Record<'_>], style: Style) -> Result<u64, Error> {
+    let live = live_records(records)?;
+    if live.is_empty() {
+        return Ok(0);
+    }
+    as_writer(|| match style {
+        Style::Together => write_together(&live),
+        Style::OneByOne => write_one_by_one(&live),
+    })?;
+    Ok(live.len() as u64)
+}
+
+/// Those whose incarnation of the extension is still there.
+fn live_records<'a>(records: &[Record<'a>]) -> Result<Vec<Record<'a>>, Error> {
+    let current = sequence_oid(Sequence::Position);
+    let mut live = Vec::with_capacity(records.len());
+    let mut gone = None;
+    for record in records {
+        if current.as_ref().is_ok_and(|current| current.to_u32() == record.incarnation) {
+            live.push(*record);
+        } else if gone != Some(record.incarnation) {
+            if is_relation(record.incarnation) {
+                // It is there and cannot be found by its name: somebody is at work on it.
+                return Err(current
+                    .err()
+                    .unwrap_or(Error::Missing { object: "position_seq".into() }));
+            }
+            gone = Some(record.incarnation);
+        }
+    }
+    Ok(live)
+}
+
+fn write_together(records: &[Record<'_>]) -> Result<(), Error> {
+    let plan = Plan::new(
+        records
+            .iter()
+            .map(|record| StreamKey { stream_id: record.stream_id, tenant_id: record.tenant_id }),
+    );
+    let (ranges, arranged) = plan.in_lock_order(records);
+    let events: Vec<_> = arranged.iter().map(|record| record.event).collect();
+    let mut appends = Vec::with_capacity(ranges.len());
+    for (index, range) in ranges {
+        let of_stream = &arranged[range.clone()];
+        let Some(entity_id) = agreed_entity(of_stream) else { return write_one_by_one(records) };
+        let group = &plan.groups()[index];
+        appends.push(StreamAppend {
+            partition: group.partition,
+            stream_id: group.stream.stream_id,
+            tenant_id: group.stream.tenant_id,
+            entity_id,
+            expected: ExpectedVersion::Any,
+            events: &events[range],
+        });
+    }
+    append(FUNCTION, &appends)?;
+    Ok(())
+}
+
+/// The entity that records of one stream give: those without one go along with any. `None` where
+/// they disagree.
+fn agreed_entity<'a>(records: &[Record<'a>]) -> Option<Option<&'a [u8]>> {
+    let mut given = records.iter().filter_map(|record| record.entity_id);
+    let first = given.next();
+    given.all(|entity_id| Some(entity_id) == first).then_some(first)
+}
+
+fn write_one_by_one(records: &[Record<'_>]) -> Result<(), Error> {
+    for record in records {
+        let append_one = StreamAppend {
+            partition: Partition::of(record.stream_id),
+            stream_id: record.stream_id,
+            tenant_id: record.tenant_id,
+            entity_id: record.entity_id,
+            expected: ExpectedVersion::Any,
+            events: &[record.event],
+        };
+        append(FUNCTION, &[append_one])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,583 @@
+//! The queues in shared memory: for each worker a ring, what the worker tells of itself, and whom
+//! to wake.
+//!
+//! Producers are the backends that enqueue. The worker of a queue is its only consumer; that there
+//! is one at a time is seen to by [`Queue::claim`].
+#![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
+
+use super::error::Error;
+use super::settings;
+use super::shared_memory::{Area, Lock, with_lock};
+use super::xact::now_us;
+use crate::drain::failure::Failure;
+use crate::model::partition::Partition;
+use crate::queue::{Capacity, Consumer, Ring, WakeFlag};
+use pgrx::pg_sys;
+use std::ptr::NonNull;
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
+};
+use std::time::{Duration, Instant};
+
+/// Bytes of a worker's last error that are kept.
+const ERROR_BYTES_MAX: usize = 500;
+
+/// Failed records that are remembered for those who wait for them.
+const FAILURES: usize = 64;
+
+/// Bytes of the message of each.
+const FAILURE_BYTES_MAX: usize = 200;
+
+/// What a worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Phase {
+    /// There is no process.
+    Stopped = 0,
+    /// Nothing to drain.
+    Idle = 1,
+    /// Writing a batch.
+    Draining = 2,
+    /// Waiting after a failure.
+    BackingOff = 3,
+    /// `es_worker_pause` was called.
+    Paused = 4,
+}
+
+impl Phase {
+    /// Its name in `queue_stats`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Idle => "idle",
+            Self::Draining => "draining",
+            Self::BackingOff => "backing off",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// What all queues have in common.
+#[repr(C, align(64))]
+struct Common {
+    paused: AtomicBool,
+    /// Process number of the launcher, plus 1.
+    launcher: AtomicU32,
+    /// Distinguishes records of this run of shared memory from those of earlier ones.
+    epoch: AtomicI64,
+}
+
+/// What producers write; a line of its own.
+#[repr(C, align(64))]
+struct Producers {
+    enqueued: AtomicU64,
+    rejected: AtomicU64,
+    full_waits: AtomicU64,
+    /// When the oldest event that is not settled was enqueued; 0 where there is none.
+    waiting_since_us: AtomicI64,
+}
+
+/// What the worker writes.
+#[repr(C, align(64))]
+struct Worker {
+    pid: AtomicI32,
+    /// Process number, plus 1.
+    process: AtomicU32,
+    phase: AtomicU32,
+    drained: AtomicU64,
+    dead: AtomicU64,
+    discarded: AtomicU64,
+    batches: AtomicU64,
+    largest_batch: AtomicU64,
+    error_bytes: AtomicU32,
+    error: [u8; ERROR_BYTES_MAX],
+}
+
+/// An event that has become a dead letter; for whoever waits for it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct FailedRecord {
+    /// where the record ended
+    position: u64,
+    sqlstate: [u8; 5],
+    message_bytes: u16,
+    message: [u8; FAILURE_BYTES_MAX],
+}
+
+#[repr(C, align(64))]
+struct QueueState {
+    wake: WakeFlag,
+    producers: Producers,
+    worker: Worker,
+    /// The last ones, by their number; read and written under the lock.
+    failures: [FailedRecord; FAILURES],
+    /// Told whenever records are settled.
+    settled: pg_sys::ConditionVariable,
+}
+
+/// The queues in shared memory: `Common`, a `QueueState` for each worker, a ring for each worker.
+pub static AREA: Area = Area {
+    name: c"allsource queues",
+    bytes: memory_bytes,
+    set_up,
+    start: AtomicPtr::new(std::ptr::null_mut()),
+};
+
+const RING_ALIGNMENT: usize = if Ring::ALIGNMENT > 64 { Ring::ALIGNMENT } else { 64 };
+
+fn capacity() -> Capacity {
+    Capacity::at_least(settings::queue_size_bytes())
+}
+
+fn ring_bytes() -> usize {
+    Ring::memory_bytes(capacity()).next_multiple_of(RING_ALIGNMENT)
+}
+
+fn rings_offset(start: *mut u8) -> usize {
+    let states = size_of::<Common>() + settings::workers() * size_of::<QueueState>();
+    // SAFETY: within the area, which has room for the alignment.
+    let end = unsafe { start.add(states) };
+    states + end.align_offset(RING_ALIGNMENT)
+}
+
+fn memory_bytes() -> usize {
+    size_of::<Common>()
+        + settings::workers() * (size_of::<QueueState>() + ring_bytes())
+        + RING_ALIGNMENT
+}
+
+unsafe fn set_up(start: *mut u8) {
+    // SAFETY: `start` has `memory_bytes` zeroed bytes; zeroed states are valid: all fields are
+    // atomics or bytes, but for the condition variable.
+    unsafe {
+        let common = &*start.cast::<Common>();
+        common.epoch.store(now_us(), Ordering::Relaxed);
+        for index in 0..settings::workers() {
+            let state = state(start, index);
+            pg_sys::ConditionVariableInit(&raw mut (*state).settled);
+            Ring::init(ring(start, index), capacity());
+        }
+    }
+}
+
+unsafe fn state(start: *mut u8, index: usize) -> *mut QueueState {
+    // SAFETY: `index` is below the number of workers.
+    unsafe { start.add(size_of::<Common>()).cast::<QueueState>().add(index) }
+}
+
+unsafe fn ring(start: *mut u8, index: usize) -> NonNull<u8> {
+    // SAFETY: `index` is below the number of workers; the area does not begin at address 0.
+    unsafe { NonNull::new_unchecked(start.add(rings_offset(start) + index * ring_bytes())) }
+}
+
+/// All queues of the server.
+#[derive(Clone, Copy)]
+pub struct Queues {
+    start: *mut u8,
+}
+
+impl Queues {
+    /// `function` is for the message where the library is not preloaded or there are no workers.
+    pub fn open(function: &'static str) -> Result<Self, Error> {
+        let start = AREA.start(function)?;
+        if settings::workers() == 0 {
+            return Err(Error::NoWorkers { function });
+        }
+        Ok(Self { start })
+    }
+
+    fn common(&self) -> &Common {
+        // SAFETY: the area begins with it.
+        unsafe { &*self.start.cast::<Common>() }
+    }
+
+    /// The queue of a worker, which must be below the number of workers.
+    pub fn queue(&self, index: usize) -> Queue {
+        debug_assert!(index < settings::workers());
+        // SAFETY: set up before any backend starts.
+        unsafe {
+            Queue {
+                index,
+                state: state(self.start, index),
+                ring: Ring::attach(ring(self.start, index)),
+            }
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = Queue> + '_ {
+        (0..settings::workers()).map(|index| self.queue(index))
+    }
+
+    /// The queue that events of a partition go through.
+    pub fn of_partition(&self, partition: Partition) -> Queue {
+        self.queue(partition.index() % settings::workers())
+    }
+
+    /// When this shared memory was set up; together with a position in a ring it names a record.
+    pub fn epoch(&self) -> i64 {
+        self.common().epoch.load(Ordering::Relaxed)
+    }
+
+    /// Whether workers are to rest.
+    pub fn paused(&self) -> bool {
+        // SeqCst, with the store: whoever has paused finds the worker at rest, or the worker finds
+        // that it is to rest.
+        self.common().paused.load(Ordering::SeqCst)
+    }
+
+    /// Tells the workers to rest, or to go on.
+    pub fn set_paused(&self, paused: bool) {
+        self.common().paused.store(paused, Ordering::SeqCst);
+        self.iter().for_each(|queue| queue.wake_worker());
+    }
+
+    /// Makes this process the one that starts workers.
+    pub fn set_launcher(&self) {
+        self.common().launcher.store(my_process(), Ordering::Relaxed);
+    }
+
+    /// Wakes the process that starts workers.
+    pub fn wake_launcher(&self) {
+        wake(self.common().launcher.load(Ordering::Relaxed));
+    }
+}
+
+fn my_process() -> u32 {
+    // SAFETY: set in every process that uses shared memory.
+    unsafe { (*pg_sys::MyProc).pgprocno as u32 + 1 }
+}
+
+/// Sets the latch of a process; of another one, if the number was given out anew, which does no
+/// harm.
+fn wake(process: u32) {
+    if process > 0 {
+        // SAFETY: process numbers are indexes of the array of all processes.
+        unsafe {
+            let process = (*pg_sys::ProcGlobal).allProcs.add(process as usize - 1);
+            pg_sys::SetLatch(&raw mut (*process).procLatch);
+        }
+    }
+}
+
+fn truncated(message: &str, bytes_max: usize) -> &str {
+    &message[..message.floor_char_boundary(bytes_max)]
+}
+
+/// How a wait has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited<T> {
+    /// What was waited for.
+    Done(T),
+    /// It has not come in time.
+    TimedOut,
+}
+
+/// What a queue has to tell.
+#[derive(Clone, Debug)]
+pub struct QueueReport {
+    /// the worker's process; `None` where there is none
+    pub pid: Option<i32>,
+    /// what it is doing
+    pub phase: Phase,
+    /// events that are not settled
+    pub depth_events: u64,
+    /// bytes of the ring in use
+    pub depth_bytes: u64,
+    /// bytes of the ring
+    pub capacity_bytes: u64,
+    /// events enqueued since the server started
+    pub enqueued: u64,
+    /// events written to their streams
+    pub drained: u64,
+    /// events refused because the queue was full
+    pub rejected: u64,
+    /// how often a producer had to wait for room
+    pub full_waits: u64,
+    /// batches written
+    pub batches: u64,
+    /// events of the largest batch
+    pub largest_batch: u64,
+    /// events put among the dead letters
+    pub dead: u64,
+    /// events of an extension that was dropped before they were written
+    pub discarded: u64,
+    /// the last failure that had to be tried again
+    pub last_error: Option<String>,
+    /// how long the oldest event that is not settled has been waiting
+    pub lag: Duration,
+}
+
+/// One queue, as a producer or its worker uses it.
+#[derive(Clone, Copy)]
+pub struct Queue {
+    /// the number of its worker
+    pub index: usize,
+    state: *mut QueueState,
+    /// the ring
+    pub ring: Ring,
+}
+
+impl Queue {
+    fn state(&self) -> &QueueState {
+        // SAFETY: shared memory outlives the process.
+        unsafe { &*self.state }
+    }
+
+    /// Counts what a producer has put in at `now_us`, and wakes the worker if it sleeps.
+    pub fn pushed(&self, events: u64, now_us: i64) {
+        let state = self.state();
+        let producers = &state.producers;
+        producers.enqueued.fetch_add(events, Ordering::Relaxed);
+        if producers.waiting_since_us.load(Ordering::Relaxed) == 0 {
+            let _ = producers.waiting_since_us.compare_exchange(
+                0,
+                now_us,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+        }
+        if state.wake.must_wake() {
+            self.wake_worker();
+        }
+    }
+
+    /// Counts events that found no room.
+    pub fn rejected(&self, events: u64) {
+        self.state().producers.rejected.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Counts a wait for room.
+    pub fn waits_for_room(&self) {
+        self.state().producers.full_waits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sets the worker's latch.
+    pub fn wake_worker(&self) {
+        wake(self.state().worker.process.load(Ordering::Relaxed));
+    }
+
+    /// Whether the queue has a worker.
+    pub fn has_worker(&self) -> bool {
+        self.state().worker.pid.load(Ordering::Relaxed) != 0
+    }
+
+    /// Events of the queue that were put among the dead letters.
+    pub fn dead(&self) -> u64 {
+        // Acquire: pairs with the Release in `count_dead`.
+        self.state().worker.dead.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until `check` gives something, which is asked again whenever records were settled, and
+    /// at least every second. Cancelling the query ends it with an error.
+    pub fn wait_until<T>(
+        &self,
+        deadline: Option<Instant>,
+        mut check: impl FnMut() -> Option<T>,
+    ) -> Waited<T> {
+        let second = Duration::from_secs(1);
+        // SAFETY: the variable is in shared memory; an error on the way takes this process off it.
+        unsafe {
+            let variable = &raw mut (*self.state).settled;
+            pg_sys::ConditionVariablePrepareToSleep(variable);
+            let result = loop {
+                if let Some(result) = check() {
+                    break Waited::Done(result);
+                }
+                let left = match deadline {
+                    Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+                    None => second,
+                };
+                if left.is_zero() {
+                    break Waited::TimedOut;
+                }
+                // Rounded up: a rest of a millisecond must not be waited for in a loop.
+                let wait_ms = left.min(second).as_millis() as i64 + 1;
+                pg_sys::ConditionVariableTimedSleep(variable, wait_ms, pg_sys::PG_WAIT_EXTENSION);
+            };
+            pg_sys::ConditionVariableCancelSleep();
+            result
+        }
+    }
+
+    /// Makes this process the worker of the queue, unless it has one. Gives the consumer of the
+    /// ring, which must not be used after [`Self::leave`].
+    pub fn claim(&self) -> Option<Consumer> {
+        let worker = &self.state().worker;
+        let claimed = with_lock(Lock::Workers, || {
+            let free = worker.pid.load(Ordering::Relaxed) == 0;
+            if free {
+                worker.process.store(my_process(), Ordering::Relaxed);
+                // SAFETY: a constant of this process.
+                worker.pid.store(unsafe { pg_sys::MyProcPid }, Ordering::Relaxed);
+            }
+            free
+        });
+        // SAFETY: the last worker has left: it gave the lock back after its last use of the ring.
+        claimed.then(|| unsafe { self.ring.consumer() })
+    }
+
+    /// The worker of the queue ends.
+    pub fn leave(&self) {
+        with_lock(Lock::Workers, || {
+            let worker = &self.state().worker;
+            worker.phase.store(Phase::Stopped as u32, Ordering::Relaxed);
+            worker.process.store(0, Ordering::Relaxed);
+            worker.pid.store(0, Ordering::Relaxed);
+        });
+        // Those who wait for it see that it is gone.
+        self.tell_waiters();
+    }
+
+    /// The flag that tells producers whether the worker sleeps.
+    pub fn wake_flag(&self) -> &WakeFlag {
+        &self.state().wake
+    }
+
+    /// What the worker is doing.
+    pub fn set_phase(&self, phase: Phase) {
+        // SeqCst: see `Queues::paused`.
+        self.state().worker.phase.store(phase as u32, Ordering::SeqCst);
+        if phase == Phase::Paused {
+            self.tell_waiters();
+        }
+    }
+
+    /// What the worker is doing.
+    pub fn phase(&self) -> Phase {
+        match self.state().worker.phase.load(Ordering::SeqCst) {
+            1 => Phase::Idle,
+            2 => Phase::Draining,
+            3 => Phase::BackingOff,
+            4 => Phase::Paused,
+            _ => Phase::Stopped,
+        }
+    }
+
+    /// Called by the worker after it has released records of the ring. `oldest_us` is when the
+    /// oldest of those that are left was enqueued.
+    pub fn settled(&self, oldest_us: Option<i64>) {
+        let waiting_since_us = &self.state().producers.waiting_since_us;
+        waiting_since_us.store(oldest_us.unwrap_or(0), Ordering::Relaxed);
+        self.tell_waiters();
+    }
+
+    /// Counts a batch of `drained` events.
+    pub fn count_batch(&self, drained: u64) {
+        let worker = &self.state().worker;
+        worker.batches.fetch_add(1, Ordering::Relaxed);
+        worker.drained.fetch_add(drained, Ordering::Relaxed);
+        worker.largest_batch.fetch_max(drained, Ordering::Relaxed);
+    }
+
+    /// Counts a record, which ends at `position`, that was put among the dead letters.
+    pub fn count_dead(&self, position: u64, failure: &Failure) {
+        let message = truncated(&failure.message, FAILURE_BYTES_MAX);
+        let mut record = FailedRecord {
+            position,
+            sqlstate: failure.sqlstate,
+            message_bytes: message.len() as u16,
+            message: [0; FAILURE_BYTES_MAX],
+        };
+        record.message[..message.len()].copy_from_slice(message.as_bytes());
+        with_lock(Lock::Workers, || {
+            // SAFETY: the array is read and written under the lock only. The count is below the
+            // length of the array by the remainder.
+            unsafe {
+                let place = self.dead() as usize % FAILURES;
+                (&raw mut (*self.state).failures).cast::<FailedRecord>().add(place).write(record);
+            }
+            // Release: whoever sees the count finds the record. Partner: `dead`.
+            self.state().worker.dead.fetch_add(1, Ordering::Release);
+        });
+    }
+
+    /// Why the record that ended at `position` was put among the dead letters; `None` if it was not,
+    /// or is not remembered.
+    pub fn failure_at(&self, position: u64) -> Option<Failure> {
+        let record = with_lock(Lock::Workers, || {
+            // SAFETY: as in `count_dead`.
+            let failures = unsafe { &*(&raw const (*self.state).failures) };
+            failures.iter().find(|failure| failure.position == position).copied()
+        })?;
+        let message = &record.message[..usize::from(record.message_bytes)];
+        Some(Failure {
+            sqlstate: record.sqlstate,
+            message: String::from_utf8_lossy(message).into_owned(),
+        })
+    }
+
+    /// Counts events whose extension is gone.
+    pub fn count_discarded(&self, events: u64) {
+        self.state().worker.discarded.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Remembers a failure.
+    pub fn set_last_error(&self, message: &str) {
+        let message = truncated(message, ERROR_BYTES_MAX);
+        with_lock(Lock::Workers, || {
+            // SAFETY: the bytes are read and written under the lock only.
+            unsafe {
+                let bytes = (&raw mut (*self.state).worker.error).cast::<u8>();
+                std::ptr::copy_nonoverlapping(message.as_ptr(), bytes, message.len());
+            }
+            self.state().worker.error_bytes.store(message.len() as u32, Ordering::Relaxed);
+        });
+    }
+
+    fn last_error(&self) -> Option<String> {
+        let bytes = with_lock(Lock::Workers, || {
+            let len = self.state().worker.error_bytes.load(Ordering::Relaxed) as usize;
+            // SAFETY: as in `set_last_error`.
+            let bytes = unsafe { (&raw const (*self.state).worker.error).read() };
+            bytes[..len].to_vec()
+        });
+        (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn tell_waiters(&self) {
+        // Whoever waits has put itself on the list before it looks at the ring: it sees what was
+        // released, or is on the list.
+        fence(Ordering::SeqCst);
+        // SAFETY: the variable is in shared memory.
+        unsafe { pg_sys::ConditionVariableBroadcast(&raw mut (*self.state).settled) }
+    }
+
+    /// What there is to tell of it at this moment.
+    pub fn report(&self) -> QueueReport {
+        let producers = &self.state().producers;
+        let worker = &self.state().worker;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (drained, dead, discarded) =
+            (get(&worker.drained), get(&worker.dead), get(&worker.discarded));
+        let enqueued = get(&producers.enqueued);
+        let waiting_since_us = producers.waiting_since_us.load(Ordering::Relaxed);
+        let depth_bytes = self.ring.used_bytes();
+        let lag_us = if depth_bytes == 0 || waiting_since_us == 0 {
+            0
+        } else {
+            now_us().saturating_sub(waiting_since_us).max(0)
+        };
+        QueueReport {
+            pid: Some(worker.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0),
+            phase: self.phase(),
+            depth_events: if depth_bytes == 0 {
+                0
+            } else {
+                enqueued.saturating_sub(drained + dead + discarded)
+            },
+            depth_bytes,
+            capacity_bytes: self.ring.capacity_bytes(),
+            enqueued,
+            drained,
+            rejected: get(&producers.rejected),
+            full_waits: get(&producers.full_waits),
+            batches: get(&worker.batches),
+            largest_batch: get(&worker.largest_batch),
+            dead,
+            discarded,
+            last_error: self.last_error(),
+            lag: Duration::from_micros(lag_us as u64),
+        }
+    }
+}

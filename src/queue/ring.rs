@@ -1,0 +1,233 @@
+//! The ring, and how records are put in.
+//!
+//! The algorithm is that of Agrona's `ManyToOneRingBuffer` with another way to tell what is
+//! published. Positions are counts of bytes that only grow; a position's place is its remainder by
+//! the capacity. `head <= tail <= head + capacity` always holds: what is between them is in use.
+//!
+//! 1. A producer *reserves*: it moves `tail` on, by compare and exchange, if that stays within the
+//!    capacity. The bytes passed over are its own. A record that does not fit before the end of
+//!    the lap begins at the next one, and the rest of this one is padding, reserved in the same
+//!    step.
+//! 2. It copies the record.
+//! 3. It *publishes*: it stores the entry of the record's first block, which says the lap and the
+//!    length, and then that of the padding, if there is one.
+//! 4. The consumer goes from entry to entry, from `head` on, and stops at the first one that is
+//!    not of the lap. It reads records in place.
+//! 5. It *releases*: it moves `head` on.
+//!
+//! Entries have an array of their own and the number of their lap (`entry`). Let the consumer look
+//! at a position p between `head` and `tail` at which a record was reserved. The word it finds was
+//! stored for the same block, hence for p or a whole number of laps earlier or later. Not later:
+//! that would have been reserved beyond `head + capacity`. Earlier ones have another number. So
+//! what it finds is of the record at p, or is taken for nothing. What records contain plays no
+//! part, and releasing has nothing to erase: it is one store, and a consumer that ends anywhere
+//! leaves a whole ring behind.
+//!
+//! # Orderings
+//!
+//! - `tail` is only ever counted on; no memory is handed over by it. Relaxed.
+//! - An entry hands a record over: stored with Release, loaded with Acquire by the consumer.
+//! - `head` hands memory back: stored with Release by the consumer after its last look at it,
+//!   loaded with Acquire by producers.
+//! - `known_head` passes that on from one producer to another: Release and Acquire likewise. It
+//!   may go back when two producers store it, but never passes `head`.
+//!
+//! # What a producer must not do
+//!
+//! A producer that ended between 1 and 3 would hold up the consumer for ever. Nothing there
+//! allocates, panics or waits; sizes are checked before. In PostgreSQL signal handlers only set
+//! flags, and a process that is killed makes the server start anew, with a new ring.
+#![expect(unsafe_code, reason = "hands out memory that processes share")]
+
+use super::capacity::{BLOCK_BYTES, Capacity, span_bytes};
+use super::consumer::Consumer;
+use super::entry::Entry;
+use super::memory::Memory;
+use super::sync::Ordering::{Acquire, Relaxed, Release};
+
+/// Why a record was not put in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// There is no room until the consumer has released more.
+    #[error("queue is full")]
+    Full,
+    /// The record would not fit even into an empty ring with room to spare.
+    #[error("record is too large for the queue")]
+    TooLarge {
+        /// its size
+        record_bytes: usize,
+        /// the largest there may be: a quarter of the capacity
+        limit_bytes: usize,
+    },
+}
+
+/// A process's handle of a ring. Copies are handles of the same ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Ring {
+    memory: Memory,
+}
+
+/// What a producer has reserved.
+struct Reserved {
+    /// where the padding begins, or the record if there is none
+    begin: u64,
+    /// where the record begins
+    record: u64,
+    /// where the next one will begin
+    end: u64,
+}
+
+#[cfg(not(any(loom, shuttle)))]
+impl Ring {
+    /// What the address of the memory must be a multiple of.
+    pub const ALIGNMENT: usize = Memory::ALIGNMENT;
+
+    /// How many bytes of memory a ring takes: control block, entries and records.
+    #[must_use]
+    pub const fn memory_bytes(capacity: Capacity) -> usize {
+        Memory::bytes(capacity)
+    }
+
+    /// Makes an empty ring in place. The memory need not be zeroed.
+    ///
+    /// # Safety
+    /// `ptr` is a multiple of [`Self::ALIGNMENT`] and has [`Self::memory_bytes`] bytes that nobody
+    /// uses yet, and that live at least as long as every handle.
+    pub unsafe fn init(ptr: std::ptr::NonNull<u8>, capacity: Capacity) -> Self {
+        // SAFETY: the caller's promise.
+        Self { memory: unsafe { Memory::init(ptr, capacity, 0) } }
+    }
+
+    /// The handle of a ring that is there.
+    ///
+    /// # Safety
+    /// `ptr` is where [`Self::init`] has made a ring, in this or another process, and that happened
+    /// before. The memory lives at least as long as every handle.
+    pub unsafe fn attach(ptr: std::ptr::NonNull<u8>) -> Self {
+        // SAFETY: the caller's promise.
+        Self { memory: unsafe { Memory::attach(ptr) } }
+    }
+}
+
+impl Ring {
+    pub(super) fn of_memory(memory: Memory) -> Self {
+        Self { memory }
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Puts in a record that consists of `parts`, and returns the position of its end: it is out
+    /// again when [`Self::head`] has come to that.
+    ///
+    /// The record is published when this returns. Whoever then has to wake the consumer asks
+    /// [`WakeFlag::must_wake`](super::WakeFlag::must_wake).
+    pub fn try_push(&self, parts: &[&[u8]]) -> Result<u64, PushError> {
+        let record_bytes = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
+        let limit_bytes = self.memory.capacity().record_bytes_max() as usize;
+        if record_bytes > limit_bytes {
+            return Err(PushError::TooLarge { record_bytes, limit_bytes });
+        }
+        let reserved = self.reserve(span_bytes(record_bytes as u64))?;
+        // SAFETY: it was just reserved, and is published below.
+        unsafe { self.memory.write(reserved.record, parts) };
+        self.publish(&reserved, record_bytes as u32);
+        Ok(reserved.end)
+    }
+
+    /// Moves the tail on over a record that takes `span_bytes`, and the padding before it.
+    fn reserve(&self, span_bytes: u64) -> Result<Reserved, PushError> {
+        let capacity = self.memory.capacity();
+        let mut begin = self.memory.tail().load(Relaxed);
+        // Another round means that another producer has moved the tail.
+        loop {
+            let record = begin + capacity.padding(begin, span_bytes);
+            let end = record + span_bytes;
+            if !self.has_room_up_to(end) {
+                return Err(PushError::Full);
+            }
+            match self.memory.tail().compare_exchange(begin, end, Relaxed, Relaxed) {
+                Ok(_) => return Ok(Reserved { begin, record, end }),
+                Err(moved) => begin = moved,
+            }
+        }
+    }
+
+    fn has_room_up_to(&self, end: u64) -> bool {
+        let capacity_bytes = self.memory.capacity().bytes();
+        // Partner: the store below, by whichever producer.
+        if end <= self.memory.known_head().load(Acquire) + capacity_bytes {
+            return true;
+        }
+        // Partner: the store in `Consumer::release`.
+        let head = self.memory.head().load(Acquire);
+        // Partner: the load above.
+        self.memory.known_head().store(head, Release);
+        end <= head + capacity_bytes
+    }
+
+    fn publish(&self, reserved: &Reserved, record_bytes: u32) {
+        let lap = |position| self.memory.capacity().lap(position);
+        // Partner of both stores: the load in `Consumer::entry`.
+        let word = Entry::Record(record_bytes).word(lap(reserved.record));
+        self.memory.entry(reserved.record).store(word, Release);
+        if reserved.begin != reserved.record {
+            // After the record, so that who sees the padding sees the record too.
+            let word = Entry::Padding.word(lap(reserved.begin));
+            self.memory.entry(reserved.begin).store(word, Release);
+        }
+    }
+
+    /// What takes records out.
+    ///
+    /// # Safety
+    /// There is one at a time: whatever the last one did happened before. Where that was in another
+    /// process, its end must have been seen.
+    pub unsafe fn consumer(&self) -> Consumer {
+        Consumer::new(*self)
+    }
+
+    /// The position up to which the consumer has released. Who sees a position here sees what the
+    /// consumer did before it released it.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        // Partner: the store in `Consumer::release`.
+        self.memory.head().load(Acquire)
+    }
+
+    /// The position up to which producers have reserved: the end of every record whose `try_push`
+    /// has returned before this is called, and perhaps of some whose has not.
+    #[must_use]
+    pub fn tail(&self) -> u64 {
+        self.memory.tail().load(Relaxed)
+    }
+
+    /// How much is in use, padding and the rests of blocks included. A moment's value.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        // The head first: the other way round it could have passed the tail.
+        let head = self.head();
+        self.tail().saturating_sub(head).min(self.capacity_bytes())
+    }
+
+    /// How many bytes there are for records.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> u64 {
+        self.memory.capacity().bytes()
+    }
+
+    /// The longest record, in bytes.
+    #[must_use]
+    pub fn record_bytes_max(&self) -> usize {
+        self.memory.capacity().record_bytes_max() as usize
+    }
+
+    /// What a record of that many bytes takes of the capacity, padding aside.
+    #[must_use]
+    pub const fn span_bytes(record_bytes: usize) -> u64 {
+        span_bytes(record_bytes as u64)
+    }
+}
+
+const _: () = assert!(Capacity::BYTES_MAX / 4 < u32::MAX as u64 && BLOCK_BYTES.is_power_of_two());
