@@ -2,15 +2,41 @@
 
 use super::partition::Partition;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::Range;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// What names a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamKey<'a> {
     /// Its name.
     pub stream_id: &'a [u8],
     /// Its tenant.
     pub tenant_id: &'a [u8],
+}
+
+impl Hash for StreamKey<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(xxh3_64_with_seed(self.stream_id, xxh3_64(self.tenant_id)));
+    }
+}
+
+/// Takes over what is a hash already.
+#[derive(Default)]
+struct HashedAlready(u64);
+
+impl Hasher for HashedAlready {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// The events of one stream in a batch.
@@ -38,7 +64,7 @@ impl<'a> Plan<'a> {
     /// has fewer than 2^32 events.
     pub fn new(streams: impl ExactSizeIterator<Item = StreamKey<'a>>) -> Self {
         let len = streams.len();
-        let mut numbers: HashMap<StreamKey<'a>, u32, xxhash_rust::xxh3::Xxh3DefaultBuilder> =
+        let mut numbers: HashMap<StreamKey<'a>, u32, BuildHasherDefault<HashedAlready>> =
             HashMap::default();
         let mut groups: Vec<Group<'a>> = Vec::new();
         let mut group_of = Vec::with_capacity(len);

@@ -4,12 +4,13 @@ use super::error::Error;
 use super::event_ids::IdWriter;
 use super::head::{Advanced, Head, HeadWriter, StreamAppend};
 use super::leaf_writer::Executor;
-use super::log::{LogWriter, Target};
+use super::log::{LogWriter, PendingRuns, Target};
 use super::metrics;
 use super::position::Positions;
 use super::rights::check_writer;
 use super::xact::{advance_command, check_writable};
 use std::ffi::CStr;
+use std::mem::take;
 
 /// What an append has written, or what it found written already.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +52,7 @@ pub fn append(
     let mut next_position = if events > 0 { positions.take(events as u64)? as i64 } else { 0 };
 
     let mut appended = Vec::with_capacity(appends.len());
+    let mut pending = PendingRuns::default();
     let mut rest = advanced.iter();
     for partition in appends.chunk_by(|a, b| a.partition == b.partition) {
         let mut log = None;
@@ -78,7 +80,9 @@ pub fn append(
             };
             let log = match &mut log {
                 Some(log) => log,
-                none => none.insert(LogWriter::open(append.partition, &executor)?),
+                none => {
+                    none.insert(LogWriter::open(append.partition, &executor, take(&mut pending))?)
+                }
             };
             log.push(target, append.events);
             if append.events.iter().any(|event| event.event_id.is_some()) {
@@ -97,7 +101,7 @@ pub fn append(
             });
         }
         if let Some(log) = log {
-            log.close();
+            pending = log.close();
         }
         if let Some(ids) = ids {
             ids.close();

@@ -63,13 +63,13 @@ fn write_together(records: &[Record<'_>]) -> Result<(), Error> {
             .iter()
             .map(|record| StreamKey { stream_id: record.stream_id, tenant_id: record.tenant_id }),
     );
-    let (ranges, arranged) = plan.in_lock_order(records);
-    let events: Vec<_> = arranged.iter().map(|record| record.event).collect();
+    let events: Vec<_> = records.iter().map(|record| record.event).collect();
+    let (ranges, events) = plan.in_lock_order(&events);
     let mut appends = Vec::with_capacity(ranges.len());
     for (index, range) in ranges {
-        let of_stream = &arranged[range.clone()];
-        let Some(entity_id) = agreed_entity(of_stream) else { return write_one_by_one(records) };
         let group = &plan.groups()[index];
+        let given = plan.events(group).filter_map(|event| records[event].entity_id);
+        let Some(entity_id) = agreed(given) else { return write_one_by_one(records) };
         appends.push(StreamAppend {
             partition: group.partition,
             stream_id: group.stream.stream_id,
@@ -83,10 +83,8 @@ fn write_together(records: &[Record<'_>]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The entity that records of one stream give: those without one go along with any. `None` where
-/// they disagree.
-fn agreed_entity<'a>(records: &[Record<'a>]) -> Option<Option<&'a [u8]>> {
-    let mut given = records.iter().filter_map(|record| record.entity_id);
+/// The entity that all agree on who give one; `None` where they do not agree.
+fn agreed<'a>(mut given: impl Iterator<Item = &'a [u8]>) -> Option<Option<&'a [u8]>> {
     let first = given.next();
     given.all(|entity_id| Some(entity_id) == first).then_some(first)
 }

@@ -34,21 +34,31 @@ pub struct Target {
     pub timestamp_us: i64,
 }
 
+/// Runs that are encoded and not yet inserted. One writer hands it on, empty, to the next.
+#[derive(Default)]
+pub struct PendingRuns {
+    encoded: Vec<u8>,
+    runs: Vec<(RunKey, EncodedRun)>,
+}
+
 /// Writes the runs of a partition.
 pub struct LogWriter {
     leaf: Leaf,
     partition: Partition,
     writer: LeafWriter,
-    encoded: Vec<u8>,
-    pending: Vec<(RunKey, EncodedRun)>,
+    pending: PendingRuns,
 }
 
 impl LogWriter {
     /// Opens the log of a partition.
-    pub fn open(partition: Partition, executor: &Executor) -> Result<Self, Error> {
+    pub fn open(
+        partition: Partition,
+        executor: &Executor,
+        pending: PendingRuns,
+    ) -> Result<Self, Error> {
         let leaf = Leaf::open(Root::Log, partition, For::Writing)?;
         let writer = LeafWriter::open(&leaf, executor);
-        Ok(Self { leaf, partition, writer, encoded: Vec::new(), pending: Vec::new() })
+        Ok(Self { leaf, partition, writer, pending })
     }
 
     /// Writes events of one stream.
@@ -60,24 +70,26 @@ impl LogWriter {
                 position: target.first_position + run.start as i64,
                 timestamp_us: target.timestamp_us,
             };
-            let encoded = encode_run(&mut self.encoded, key, events[run].iter());
-            self.pending.push((key, encoded));
-            if self.pending.len() == RUNS_PER_INSERT || self.encoded.len() >= BYTES_PER_INSERT {
+            let encoded = encode_run(&mut self.pending.encoded, key, events[run].iter());
+            self.pending.runs.push((key, encoded));
+            if self.pending.runs.len() == RUNS_PER_INSERT
+                || self.pending.encoded.len() >= BYTES_PER_INSERT
+            {
                 self.flush();
             }
         }
     }
 
     fn flush(&mut self) {
-        if self.pending.is_empty() {
+        if self.pending.runs.is_empty() {
             return;
         }
         check_for_interrupts();
-        let base = self.encoded.as_ptr();
+        let base = self.pending.encoded.as_ptr();
         // SAFETY: offsets are of this buffer, which stays as it is until the rows are inserted.
         let column = |offset: usize| Some(pg_sys::Datum::from(unsafe { base.add(offset) }));
         let int8 = |value: i64| Some(pg_sys::Datum::from(value));
-        for (index, (key, run)) in self.pending.iter().enumerate() {
+        for (index, (key, run)) in self.pending.runs.iter().enumerate() {
             self.writer.fill(
                 index,
                 [
@@ -94,16 +106,17 @@ impl LogWriter {
                 ],
             );
         }
-        self.writer.insert(self.pending.len());
-        self.pending.clear();
-        self.encoded.clear();
+        self.writer.insert(self.pending.runs.len());
+        self.pending.runs.clear();
+        self.pending.encoded.clear();
     }
 
     /// Writes what is left and closes.
-    pub fn close(mut self) {
+    pub fn close(mut self) -> PendingRuns {
         self.flush();
         self.writer.close();
         self.leaf.close();
+        self.pending
     }
 }
 

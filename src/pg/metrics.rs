@@ -8,7 +8,6 @@ use super::query::{Access, execute};
 use super::queue::Queues;
 use super::settings;
 use super::shared_memory::{ALIGNMENT, Area};
-use super::xact::now_us;
 use crate::metrics::kind::{Counter, ErrorKind, Function, Latency};
 use crate::metrics::registry::Registry;
 use crate::metrics::sample::{Gauges, Sample, WorkerGauges, samples};
@@ -33,8 +32,12 @@ fn registry() -> Option<&'static Registry> {
     Some(unsafe { &*start.cast::<Registry>() })
 }
 
+/// The second of a clock that all processes share and nobody sets.
 fn now_s() -> u64 {
-    (now_us() / 1_000_000) as u64
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to `now`. The clock is always there; zero would only make rates wrong.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
+    now.tv_sec as u64
 }
 
 /// Runs a call and counts it: how long it took, or why it failed. Errors that PostgreSQL itself

@@ -9,8 +9,8 @@
 //!    the lap begins at the next one, and the rest of this one is padding, reserved in the same
 //!    step.
 //! 2. It copies the record.
-//! 3. It *publishes*: it stores the entry of the record's first block, which says the lap and the
-//!    length, and then that of the padding, if there is one.
+//! 3. It *publishes*: it stores the entry of the padding, if there is one, and then that of the
+//!    record's first block, which says the lap and the length.
 //! 4. The consumer goes from entry to entry, from `head` on, and stops at the first one that is
 //!    not of the lap. It reads records in place.
 //! 5. It *releases*: it moves `head` on.
@@ -26,7 +26,8 @@
 //! # Orderings
 //!
 //! - `tail` is only ever counted on; no memory is handed over by it. Relaxed.
-//! - An entry hands a record over: stored with Release, loaded with Acquire by the consumer.
+//! - An entry hands a record over: stored with Release, loaded with Acquire by the consumer. That of
+//!   padding hands nothing over. Relaxed.
 //! - `head` hands memory back: stored with Release by the consumer after its last look at it,
 //!   loaded with Acquire by producers.
 //! - `known_head` passes that on from one producer to another: Release and Acquire likewise. It
@@ -169,14 +170,14 @@ impl Ring {
 
     fn publish(&self, reserved: &Reserved, record_bytes: u32) {
         let lap = |position| self.memory.capacity().lap(position);
-        // Partner of both stores: the load in `Consumer::entry`.
+        if reserved.begin != reserved.record {
+            // It hands nothing over, it says where to look: at the entry below.
+            let word = Entry::Padding.word(lap(reserved.begin));
+            self.memory.entry(reserved.begin).store(word, Relaxed);
+        }
+        // Partner: the load in `Consumer::entry`.
         let word = Entry::Record(record_bytes).word(lap(reserved.record));
         self.memory.entry(reserved.record).store(word, Release);
-        if reserved.begin != reserved.record {
-            // After the record, so that who sees the padding sees the record too.
-            let word = Entry::Padding.word(lap(reserved.begin));
-            self.memory.entry(reserved.begin).store(word, Release);
-        }
     }
 
     /// What takes records out.
