@@ -4,6 +4,9 @@ CREATE TABLE allsource.dead_letters (
     id          pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     failed_at   pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     enqueued_at pg_catalog.timestamptz NOT NULL,
+    queue_epoch    pg_catalog.int8 NOT NULL,
+    queue_worker   pg_catalog.int4 NOT NULL,
+    queue_position pg_catalog.int8 NOT NULL,
     sqlstate    pg_catalog.text NOT NULL,
     reason      pg_catalog.text NOT NULL,
     tenant_id   pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
@@ -16,11 +19,12 @@ CREATE TABLE allsource.dead_letters (
 );
 
 COMMENT ON TABLE allsource.dead_letters IS 'enqueued events that could not be written to their streams, with the reason';
+COMMENT ON COLUMN allsource.dead_letters.queue_epoch IS 'with queue_worker and queue_position the record''s place in its queue, by which durable => true finds it';
 
 CREATE TABLE allsource.safe_position (
     only_row      pg_catalog.bool NOT NULL DEFAULT true PRIMARY KEY CHECK (only_row),
     "position"    pg_catalog.int8 NOT NULL DEFAULT 0,
-    recorded_at   pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    recorded_at   pg_catalog.timestamptz
 ) WITH (fillfactor = 10);
 
 INSERT INTO allsource.safe_position DEFAULT VALUES;

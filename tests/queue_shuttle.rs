@@ -36,7 +36,7 @@ struct Shared {
 
 impl Shared {
     fn new() -> Arc<Self> {
-        // The first record is near the end of a lap, so that all of them go round twice or more.
+        // The first record is near the end of a lap, and all of them go round several times.
         Arc::new(Self {
             memory: HeapRing::starting_at(Capacity::at_least(1024), 1024 - 64),
             wake: WakeFlag::new(),

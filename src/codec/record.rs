@@ -2,16 +2,18 @@
 //!
 //! ```text
 //! 0   enqueued at            i64   microseconds since 2000-01-01
-//! 8   incarnation            u32   of the extension that it was enqueued for
-//! 12  bytes of payload       u32
-//! 16  bytes of metadata      u32   NONE_LONG: no metadata
-//! 20  bytes of stream_id     u16
-//! 22  bytes of tenant_id     u16
-//! 24  bytes of event_type    u16
-//! 26  bytes of entity_id     u16   NONE_SHORT: no entity
-//! 28  has an event id        u32   0 or 1
-//! 32  event id, stream_id, tenant_id, event_type, entity_id, payload, metadata
+//! 8   database               u32   that it was enqueued in
+//! 12  incarnation            u32   of the extension there
+//! 16  bytes of payload       u32
+//! 20  bytes of metadata      u32   NONE_LONG: no metadata
+//! 24  bytes of stream_id     u16
+//! 26  bytes of tenant_id     u16
+//! 28  bytes of event_type    u16
+//! 30  bytes of entity_id     u16   NONE_SHORT: no entity
+//! 32  stream_id, tenant_id, event_type, entity_id, payload, metadata, event id
 //! ```
+//!
+//! Whether there is an event id follows from the record's length.
 //!
 //! Records live in shared memory and never survive the server, so all who read and write them run
 //! the same code: the format needs no version.
@@ -22,13 +24,23 @@ const HEADER_BYTES: usize = 32;
 const NONE_LONG: u32 = u32::MAX;
 const NONE_SHORT: u16 = u16::MAX;
 
+/// Where a record belongs. Dropping and making the extension gives another one, and so does copying
+/// the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// number of the database
+    pub database: u32,
+    /// number of the sequence `position_seq`
+    pub incarnation: u32,
+}
+
 /// An event with the stream that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// when it was enqueued, in microseconds since 2000-01-01
     pub enqueued_at_us: i64,
-    /// which incarnation of the extension it is for
-    pub incarnation: u32,
+    /// what it is for
+    pub home: Home,
     /// the stream
     pub stream_id: &'a [u8],
     /// its tenant
@@ -56,14 +68,14 @@ impl<'a> Record<'a> {
         let long = |bytes: Option<&[u8]>| bytes.map_or(NONE_LONG, |bytes| bytes.len() as u32);
         let mut header = [0; HEADER_BYTES];
         header[0..8].copy_from_slice(&self.enqueued_at_us.to_ne_bytes());
-        header[8..12].copy_from_slice(&self.incarnation.to_ne_bytes());
-        header[12..16].copy_from_slice(&long(Some(self.event.payload)).to_ne_bytes());
-        header[16..20].copy_from_slice(&long(self.event.metadata).to_ne_bytes());
-        header[20..22].copy_from_slice(&short(Some(self.stream_id)).to_ne_bytes());
-        header[22..24].copy_from_slice(&short(Some(self.tenant_id)).to_ne_bytes());
-        header[24..26].copy_from_slice(&short(Some(self.event.event_type)).to_ne_bytes());
-        header[26..28].copy_from_slice(&short(self.entity_id).to_ne_bytes());
-        header[28..32].copy_from_slice(&u32::from(self.event.event_id.is_some()).to_ne_bytes());
+        header[8..12].copy_from_slice(&self.home.database.to_ne_bytes());
+        header[12..16].copy_from_slice(&self.home.incarnation.to_ne_bytes());
+        header[16..20].copy_from_slice(&long(Some(self.event.payload)).to_ne_bytes());
+        header[20..24].copy_from_slice(&long(self.event.metadata).to_ne_bytes());
+        header[24..26].copy_from_slice(&short(Some(self.stream_id)).to_ne_bytes());
+        header[26..28].copy_from_slice(&short(Some(self.tenant_id)).to_ne_bytes());
+        header[28..30].copy_from_slice(&short(Some(self.event.event_type)).to_ne_bytes());
+        header[30..32].copy_from_slice(&short(self.entity_id).to_ne_bytes());
         Header(header)
     }
 
@@ -79,13 +91,13 @@ impl<'a> Record<'a> {
     pub fn parts<'b>(&'b self, header: &'b Header) -> [&'b [u8]; 8] {
         [
             &header.0,
-            self.event.event_id.as_ref().map_or(&[], |id| &id[..]),
             self.stream_id,
             self.tenant_id,
             self.event.event_type,
             self.entity_id.unwrap_or_default(),
             self.event.payload,
             self.event.metadata.unwrap_or_default(),
+            self.event.event_id.as_ref().map_or(&[], |id| &id[..]),
         ]
     }
 
@@ -101,29 +113,31 @@ impl<'a> Record<'a> {
             rest = tail;
             Ok(part)
         };
-        let has_event_id = u32_at(28) != 0;
-        let event_id = take(if has_event_id { size_of::<EventId>() } else { 0 })?;
-        let stream_id = take(usize::from(u16_at(20)))?;
-        let tenant_id = take(usize::from(u16_at(22)))?;
-        let event_type = take(usize::from(u16_at(24)))?;
-        let entity_id = match u16_at(26) {
+        let stream_id = take(usize::from(u16_at(24)))?;
+        let tenant_id = take(usize::from(u16_at(26)))?;
+        let event_type = take(usize::from(u16_at(28)))?;
+        let entity_id = match u16_at(30) {
             NONE_SHORT => None,
             len => Some(take(usize::from(len))?),
         };
-        let payload = take(u32_at(12) as usize)?;
-        let metadata = match u32_at(16) {
+        let payload = take(u32_at(16) as usize)?;
+        let metadata = match u32_at(20) {
             NONE_LONG => None,
             len => Some(take(len as usize)?),
+        };
+        let event_id = match rest.len() {
+            0 => None,
+            _ => Some(EventId::try_from(rest).map_err(|_| DamagedRecord)?),
         };
         let mut enqueued_at_us = [0; 8];
         enqueued_at_us.copy_from_slice(&header[0..8]);
         Ok(Self {
             enqueued_at_us: i64::from_ne_bytes(enqueued_at_us),
-            incarnation: u32_at(8),
+            home: Home { database: u32_at(8), incarnation: u32_at(12) },
             stream_id,
             tenant_id,
             entity_id,
-            event: NewEvent { event_type, payload, metadata, event_id: event_id.try_into().ok() },
+            event: NewEvent { event_type, payload, metadata, event_id },
         })
     }
 }
@@ -141,6 +155,7 @@ mod tests {
         #[test]
         fn what_goes_in_comes_out(
             enqueued_at_us: i64,
+            database: u32,
             incarnation: u32,
             names in (bytes(1..1021), bytes(1..40), bytes(1..40)),
             entity_id in prop::option::of(bytes(0..40)),
@@ -150,7 +165,7 @@ mod tests {
         ) {
             let record = Record {
                 enqueued_at_us,
-                incarnation,
+                home: Home { database, incarnation },
                 stream_id: &names.0,
                 tenant_id: &names.1,
                 entity_id: entity_id.as_deref(),
@@ -165,7 +180,7 @@ mod tests {
             let encoded = record.parts(&header).concat();
             prop_assert_eq!(encoded.len(), record.size_bytes());
             prop_assert_eq!(Record::decode(&encoded), Ok(record));
-            // Whatever is cut off at the end is noticed: the header says how long it must be.
+            // Whatever is cut off at the end is noticed, but for a whole event id.
             for len in [0, 31, encoded.len() - 1] {
                 prop_assert_eq!(Record::decode(&encoded[..len]), Err(DamagedRecord));
             }

@@ -32,7 +32,7 @@ macro_rules! kinds {
 kinds! {
     /// What happens to events. Each is counted in total and as a rate.
     Counter {
-        /// Written in the caller's transaction.
+        /// Written to their streams, by callers and by workers.
         EventsAppended = "appended",
         /// Handed over to the queue.
         EventsEnqueued = "enqueued",

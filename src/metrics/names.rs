@@ -97,7 +97,7 @@ macro_rules! histogram_names {
 /// The label of the bound of a histogram's bucket.
 pub const LE: &str = "le";
 
-/// Events written in the transactions of callers.
+/// Events written to their streams, by callers and by workers.
 pub const EVENTS_APPENDED: &str = "allsource_events_appended_total";
 /// Events handed over to the queue.
 pub const EVENTS_ENQUEUED: &str = "allsource_events_enqueued_total";
@@ -181,7 +181,12 @@ const fn histogram(names: HistogramNames, help: &'static str) -> Metric {
 
 /// All metrics, in the order in which they are told.
 pub const METRICS: &[Metric] = &[
-    counter(EVENTS_APPENDED, Unit::Events, &[], "Events appended in the transactions of callers."),
+    counter(
+        EVENTS_APPENDED,
+        Unit::Events,
+        &[],
+        "Events written to their streams, by callers and by workers.",
+    ),
     counter(EVENTS_ENQUEUED, Unit::Events, &[], "Events handed over to the queue."),
     counter(EVENTS_DRAINED, Unit::Events, &[], "Events that workers have written."),
     counter(EVENTS_REJECTED, Unit::Events, &[], "Events refused by a call or by a worker."),

@@ -8,12 +8,33 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 unsafe extern "C-unwind" {
     // Signal handlers must be PostgreSQL's own functions, not guarded calls of them.
     fn die(signal: c_int);
     fn SignalHandlerForConfigReload(signal: c_int);
+    fn SignalHandlerForShutdownRequest(signal: c_int);
+    // From utils/timeout.h.
+    fn RegisterTimeout(id: c_int, handler: unsafe extern "C-unwind" fn()) -> c_int;
+    fn enable_timeout_every(id: c_int, first: pg_sys::TimestampTz, delay_ms: c_int);
+}
+
+/// `USER_TIMEOUT` of PostgreSQL 15: the first number that is given out to extensions.
+const USER_TIMEOUT: c_int = 12;
+
+/// How long work that SIGTERM finds may go on.
+const GRACE_MS: c_int = 10_000;
+
+/// What SIGTERM does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Termination {
+    /// Ends the process at the next check for interrupts.
+    AtOnce,
+    /// Is told by `is_shutdown_requested`, and ends the process where it has not ended by itself
+    /// within one or two times [`GRACE_MS`]: a lock or a standby that it waits for may never come.
+    AfterWork,
 }
 
 /// What a background process is.
@@ -55,15 +76,38 @@ impl Definition<'_> {
     }
 }
 
-/// Called first in a background process: SIGTERM ends it at the next check for interrupts, SIGHUP
-/// makes it read the settings again.
-pub fn set_up_signals() {
+/// Called first in a background process. SIGHUP makes it read the settings again.
+pub fn set_up_signals(termination: Termination) {
     // SAFETY: handlers are installed before signals are let through.
     unsafe {
-        pg_sys::pqsignal(pg_sys::SIGTERM as c_int, Some(die));
+        let on_term: pg_sys::pqsigfunc = match termination {
+            Termination::AtOnce => Some(die),
+            Termination::AfterWork => {
+                let timeout = RegisterTimeout(USER_TIMEOUT, end_after_grace);
+                let first = pg_sys::GetCurrentTimestamp() + i64::from(GRACE_MS) * 1_000;
+                enable_timeout_every(timeout, first, GRACE_MS);
+                Some(SignalHandlerForShutdownRequest)
+            }
+        };
+        pg_sys::pqsignal(pg_sys::SIGTERM as c_int, on_term);
         pg_sys::pqsignal(pg_sys::SIGHUP as c_int, Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
+}
+
+/// A timer's handler, called every [`GRACE_MS`] from a signal handler.
+unsafe extern "C-unwind" fn end_after_grace() {
+    static REQUESTED_BEFORE: AtomicBool = AtomicBool::new(false);
+    if is_shutdown_requested() && REQUESTED_BEFORE.swap(true, Ordering::Relaxed) {
+        // SAFETY: PostgreSQL's own handler of SIGTERM, which only sets flags.
+        unsafe { die(pg_sys::SIGTERM as c_int) }
+    }
+}
+
+/// Whether SIGTERM has come.
+pub fn is_shutdown_requested() -> bool {
+    // SAFETY: a flag of this process that its signal handler sets.
+    unsafe { (&raw const pg_sys::ShutdownRequestPending).read_volatile() != 0 }
 }
 
 /// Sleeps until the latch is set or the time is up, and sees to signals.

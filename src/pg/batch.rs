@@ -5,7 +5,8 @@ use super::error::Error;
 use super::head::StreamAppend;
 use super::relation::{Sequence, is_relation, sequence_oid};
 use super::rights::as_writer;
-use crate::codec::record::Record;
+use super::xact::database_oid;
+use crate::codec::record::{Home, Record};
 use crate::drain::settle::Style;
 use crate::model::batch::{Plan, StreamKey};
 use crate::model::partition::Partition;
@@ -39,19 +40,23 @@ fn try_write(records: &[Record<'_>], style: Style) -> Result<u64, Error> {
 /// Those whose incarnation of the extension is still there.
 fn live_records<'a>(records: &[Record<'a>]) -> Result<Vec<Record<'a>>, Error> {
     let current = sequence_oid(Sequence::Position);
+    let database = database_oid();
     let mut live = Vec::with_capacity(records.len());
     let mut gone = None;
     for record in records {
-        if current.as_ref().is_ok_and(|current| current.to_u32() == record.incarnation) {
+        if current
+            .as_ref()
+            .is_ok_and(|current| record.home == Home { database, incarnation: current.to_u32() })
+        {
             live.push(*record);
-        } else if gone != Some(record.incarnation) {
-            if is_relation(record.incarnation) {
+        } else if gone != Some(record.home) {
+            if record.home.database == database && is_relation(record.home.incarnation) {
                 // It is there and cannot be found by its name: somebody is at work on it.
                 return Err(current
                     .err()
                     .unwrap_or(Error::Missing { object: "position_seq".into() }));
             }
-            gone = Some(record.incarnation);
+            gone = Some(record.home);
         }
     }
     Ok(live)

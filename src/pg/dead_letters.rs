@@ -2,13 +2,13 @@
 #![expect(unsafe_code, reason = "passes PostgreSQL's values on")]
 
 use super::append::append;
-use super::datum::{body, text};
+use super::datum::{body, display, text};
 use super::error::Error;
 use super::head::StreamAppend;
-use super::query::{Row, execute_as_owner};
+use super::query::{Access, Row, execute, execute_as_owner};
 use super::rights::check_admin;
-use super::rows::int8;
-use super::xact::check_writable;
+use super::rows::{int4, int8};
+use super::xact::{check_writable, with_snapshot_of_now};
 use crate::codec::record::Record;
 use crate::drain::failure::Failure;
 use crate::model::event::{EventId, NewEvent};
@@ -21,8 +21,9 @@ const TABLE: &str = "dead_letters";
 
 const INSERT: &CStr = c"
     INSERT INTO allsource.dead_letters (enqueued_at, sqlstate, reason, tenant_id, stream_id,
-                entity_id, event_type, payload, metadata, event_id)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+                entity_id, event_type, payload, metadata, event_id,
+                queue_epoch, queue_worker, queue_position)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
 const TAKE: &CStr = c"
     DELETE FROM allsource.dead_letters AS d
@@ -30,8 +31,66 @@ const TAKE: &CStr = c"
     RETURNING d.tenant_id, d.stream_id, d.entity_id, d.event_type, d.payload, d.metadata,
               d.event_id";
 
+const FIND: &CStr = c"
+    SELECT d.queue_position, d.sqlstate, d.reason
+      FROM allsource.dead_letters d
+     WHERE d.queue_epoch OPERATOR(pg_catalog.=) $1
+       AND d.queue_worker OPERATOR(pg_catalog.=) $2
+       AND d.queue_position OPERATOR(pg_catalog.>=) $3
+       AND d.queue_position OPERATOR(pg_catalog.<=) $4
+     ORDER BY d.queue_position";
+
+/// Where a record was in its queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// which run of shared memory
+    pub epoch: i64,
+    /// number of the queue's worker
+    pub worker: usize,
+    /// where the record ended
+    pub position: u64,
+}
+
+/// Which of the records that ended at `positions`, ascending, of a queue have become dead letters:
+/// how many, and why the first one. Sees what is committed now.
+pub fn find(
+    epoch: i64,
+    worker: usize,
+    positions: &[u64],
+) -> Result<Option<(usize, Failure)>, Error> {
+    let (Some(first), Some(last)) = (positions.first(), positions.last()) else { return Ok(None) };
+    let parameters = [
+        (pg_sys::INT8OID, int8(epoch)),
+        (pg_sys::INT4OID, int4(worker as i32)),
+        (pg_sys::INT8OID, int8(*first as i64)),
+        (pg_sys::INT8OID, int8(*last as i64)),
+    ];
+    let mut found: Option<(usize, Failure)> = None;
+    with_snapshot_of_now(|_| {
+        execute(FIND, &parameters, Access::Read, |row| {
+            let position = row.get(1).map_or(0, |value| value.value() as u64);
+            if positions.binary_search(&position).is_err() {
+                return Ok(());
+            }
+            match &mut found {
+                Some((count, _)) => *count += 1,
+                none => *none = Some((1, failure(&row))),
+            }
+            Ok(())
+        })
+    })?;
+    Ok(found)
+}
+
+fn failure(row: &Row) -> Failure {
+    // SAFETY: columns 2 and 3 of `FIND` are of type text.
+    let text = |column| row.get(column).map(|value| unsafe { body(value) }).unwrap_or_default();
+    let sqlstate = text(2).try_into().unwrap_or(*b"XX000");
+    Failure { sqlstate, message: display(text(3)) }
+}
+
 /// Puts a record among the dead letters, in the transaction that is open. What goes wrong is raised.
-pub fn insert(record: &Record<'_>, reason: &Failure) {
+pub fn insert(record: &Record<'_>, place: Place, reason: &Failure) {
     let value = |bytes: &[u8]| Some(text(bytes));
     let event = &record.event;
     let parameters = [
@@ -46,6 +105,9 @@ pub fn insert(record: &Record<'_>, reason: &Failure) {
         (pg_sys::JSONBOID, value(event.payload)),
         (pg_sys::JSONBOID, event.metadata.and_then(value)),
         (pg_sys::UUIDOID, event.event_id.as_ref().map(|id| pg_sys::Datum::from(id.as_ptr()))),
+        (pg_sys::INT8OID, int8(place.epoch)),
+        (pg_sys::INT4OID, int4(place.worker as i32)),
+        (pg_sys::INT8OID, int8(place.position as i64)),
     ];
     if let Err(error) = execute_as_owner(TABLE, INSERT, &parameters, |_| Ok(())) {
         error.raise();

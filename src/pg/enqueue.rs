@@ -1,14 +1,15 @@
 //! Handing events over to the workers, and waiting for them.
 
+use super::dead_letters::find;
 use super::error::Error;
 use super::metrics;
-use super::position::transaction_has_appended;
+use super::position::holds_streams;
 use super::queue::{Phase, Queue, Queues, Waited};
 use super::relation::{Sequence, sequence_oid};
 use super::rights::{check_admin, check_writer};
 use super::settings;
-use super::xact::{check_writable, database_name, now_us};
-use crate::codec::record::Record;
+use super::xact::{check_writable, database_name, database_oid, now_us};
+use crate::codec::record::{Home, Record};
 use crate::model::event::NewEvent;
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::queue::PushError;
@@ -56,7 +57,7 @@ pub fn enqueue(
         check_can_wait()?;
     }
     let incarnation = sequence_oid(Sequence::Position)?.to_u32();
-    let mut producer = Producer::new(queues, incarnation);
+    let mut producer = Producer::new(queues, Home { database: database_oid(), incarnation });
     // Nothing is handed over where something is wrong.
     for (index, event) in events.iter().enumerate() {
         let size_bytes = producer.record(event).size_bytes();
@@ -65,13 +66,18 @@ pub fn enqueue(
             return Err(Error::RecordTooLarge { number: index + 1, size_bytes, limit_bytes });
         }
     }
-    let mut positions = Vec::with_capacity(if durable { events.len() } else { 0 });
+    let mut handed_over = HandedOver::new(queues);
     for (index, event) in events.iter().enumerate() {
-        let (queue, position) = producer.push(event).map_err(|error| match error {
+        let pushed = producer.push(event);
+        if pushed.is_err() {
+            producer.announce();
+        }
+        let (queue, position) = pushed.map_err(|error| match error {
             Refusal::Full { paused, has_worker } => {
-                let rejected = (events.len() - index) as u64;
-                queues.of_partition(Partition::of(event.stream_id)).rejected(rejected);
-                metrics::rejected(rejected);
+                for event in &events[index..] {
+                    queues.of_partition(Partition::of(event.stream_id)).rejected(1);
+                }
+                metrics::rejected((events.len() - index) as u64);
                 Error::QueueFull { accepted: index, events: events.len(), paused, has_worker }
             }
             Refusal::TooLarge { size_bytes, limit_bytes } => {
@@ -79,18 +85,17 @@ pub fn enqueue(
             }
         })?;
         if durable {
-            positions.push((queue, position));
+            handed_over.positions[queue].push(position);
         }
     }
     producer.announce();
-    metrics::enqueued(events.len() as u64);
-    if durable { wait_until_settled(queues, &positions) } else { Ok(()) }
+    if durable { handed_over.wait_until_settled(events.len()) } else { Ok(()) }
 }
 
 /// Waiting for a worker that waits for this transaction's locks would never end, and nobody could
 /// see the circle.
 fn check_can_wait() -> Result<(), Error> {
-    if transaction_has_appended() { Err(Error::WaitAfterAppend) } else { Ok(()) }
+    if holds_streams() { Err(Error::WaitAfterAppend) } else { Ok(()) }
 }
 
 enum Refusal {
@@ -101,7 +106,7 @@ enum Refusal {
 /// What one call hands over.
 struct Producer {
     queues: Queues,
-    incarnation: u32,
+    home: Home,
     now_us: i64,
     /// Events of each queue that its worker was not told of.
     unannounced: [u64; PARTITIONS],
@@ -110,15 +115,15 @@ struct Producer {
 }
 
 impl Producer {
-    fn new(queues: Queues, incarnation: u32) -> Self {
+    fn new(queues: Queues, home: Home) -> Self {
         let unannounced = [0; PARTITIONS];
-        Self { queues, incarnation, now_us: now_us(), unannounced, deadline: None }
+        Self { queues, home, now_us: now_us(), unannounced, deadline: None }
     }
 
     fn record<'a>(&self, event: &Enqueued<'a>) -> Record<'a> {
         Record {
             enqueued_at_us: self.now_us,
-            incarnation: self.incarnation,
+            home: self.home,
             stream_id: event.stream_id,
             tenant_id: event.tenant_id,
             entity_id: event.entity_id,
@@ -142,7 +147,7 @@ impl Producer {
         let unannounced = &mut self.unannounced[queue.index];
         *unannounced += 1;
         if *unannounced == EVENTS_PER_WAKE {
-            queue.pushed(std::mem::take(unannounced), self.now_us);
+            self.announce();
         }
         Ok((queue.index, position))
     }
@@ -167,33 +172,45 @@ impl Producer {
             let unannounced = std::mem::take(&mut self.unannounced[queue.index]);
             if unannounced > 0 {
                 queue.pushed(unannounced, self.now_us);
+                metrics::enqueued(unannounced);
             }
         }
     }
 }
 
-/// Waits until the records that end at these places of their queues are durable, and says which of
-/// them have become dead letters instead.
-fn wait_until_settled(queues: Queues, positions: &[(usize, u64)]) -> Result<(), Error> {
-    let mut failed = 0;
-    let mut first = None;
-    for queue in queues.iter() {
-        let own = || positions.iter().filter(|(index, _)| *index == queue.index);
-        let Some((_, last)) = own().next_back() else { continue };
-        wait_for_position(queues, queue, *last, None)?;
-        if queue.dead() == 0 {
-            continue;
-        }
-        for (_, position) in own() {
-            if let Some(failure) = queue.failure_at(*position) {
-                failed += 1;
+/// What a call that waits has handed over: where its records end in each queue, and how many dead
+/// letters there were before.
+struct HandedOver {
+    queues: Queues,
+    positions: Vec<Vec<u64>>,
+    dead_before: Vec<u64>,
+}
+
+impl HandedOver {
+    fn new(queues: Queues) -> Self {
+        let dead_before: Vec<u64> = queues.iter().map(|queue| queue.dead()).collect();
+        Self { queues, positions: vec![Vec::new(); dead_before.len()], dead_before }
+    }
+
+    /// Waits until all is durable. An error says which of `events` have become dead letters instead.
+    fn wait_until_settled(&self, events: usize) -> Result<(), Error> {
+        let mut failed = 0;
+        let mut first = None;
+        for (queue, positions) in self.queues.iter().zip(&self.positions) {
+            let Some(last) = positions.last() else { continue };
+            wait_for_position(self.queues, queue, *last, None)?;
+            if queue.dead() == self.dead_before[queue.index] {
+                continue;
+            }
+            if let Some((count, failure)) = find(self.queues.epoch(), queue.index, positions)? {
+                failed += count;
                 first.get_or_insert(failure);
             }
         }
-    }
-    match first {
-        None => Ok(()),
-        Some(failure) => Err(Error::NotWritten { failed, events: positions.len(), failure }),
+        match first {
+            None => Ok(()),
+            Some(failure) => Err(Error::NotWritten { failed, events, failure }),
+        }
     }
 }
 

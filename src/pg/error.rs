@@ -24,6 +24,12 @@ pub enum Error {
         /// the SQL function
         function: &'static str,
     },
+    /// What only a primary has, or a standby does not know.
+    #[error("{function} is not available on this standby")]
+    OnStandby {
+        /// the SQL function
+        function: &'static str,
+    },
     /// Another transaction changed the stream after this one's snapshot.
     #[error("could not serialize access due to concurrent append")]
     ConcurrentAppend {
@@ -118,7 +124,7 @@ pub enum Error {
         limit_bytes: usize,
     },
     /// To wait for the workers in a transaction that they may have to wait for.
-    #[error("cannot wait for the workers in a transaction that has appended events")]
+    #[error("cannot wait for the workers in a transaction that has changed a stream")]
     WaitAfterAppend,
     /// Waiting for workers that are at rest.
     #[error("the workers are paused")]
@@ -177,6 +183,7 @@ impl Error {
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED
             }
             Self::NotPreloaded { .. }
+            | Self::OnStandby { .. }
             | Self::NoWorkers { .. }
             | Self::OtherDatabase { .. }
             | Self::WaitAfterAppend
@@ -235,6 +242,9 @@ impl Error {
             Self::Store(error) => return store_hint(error),
             Self::NotPreloaded { .. } => {
                 "Add allsource to shared_preload_libraries and restart the server."
+            }
+            Self::OnStandby { .. } => {
+                "The primary's workers record the safe position in the database that allsource.database names."
             }
             Self::ConcurrentAppend { .. } => "Retry the transaction.",
             Self::RowSecurity { .. } => "Query the view events instead.",

@@ -6,7 +6,7 @@ use super::datum::{body, display, text};
 use super::error::Error;
 use super::event_ids::{Retry, find_retry};
 use super::leaf_writer::{Executor, LeafWriter};
-use super::position::next_stream_counter;
+use super::position::{next_stream_counter, note_stream_lock};
 use super::relation::{For, Leaf, LeafIndex, Root};
 use super::scan::{Direction, Key, Scan, latest};
 use super::settings;
@@ -380,6 +380,7 @@ impl<'e> HeadWriter<'e> {
             let update = unsafe { self.heads.update(row, &mut self.writer) };
             match update {
                 Update::Done => {
+                    note_stream_lock();
                     return Ok(Some(Advanced::Moved { stream_no, previous, timestamp_us }));
                 }
                 Update::Gone => return Ok(None),
@@ -433,6 +434,7 @@ impl<'e> HeadWriter<'e> {
         } else if !writer.insert_unless_there() {
             return Ok(None);
         }
+        note_stream_lock();
         Ok(Some(Advanced::Moved { stream_no: number, previous: 0, timestamp_us }))
     }
 }

@@ -3,10 +3,8 @@
 use super::error::Error;
 use super::metrics::dead_letters;
 use super::position::Positions;
-use super::query::{Access, execute};
 use super::queue::{Phase, QueueReport, Queues};
-use super::settings;
-use super::xact::{database_name, in_recovery};
+use super::xact::in_recovery;
 use std::time::Duration;
 
 /// A queue that is fuller than this is about to hold producers up.
@@ -15,9 +13,8 @@ const QUEUE_FILL_MAX_PERCENT: u64 = 80;
 /// Events that have waited longer than this are not being drained as they should.
 const LAG_MAX: Duration = Duration::from_secs(10);
 
-/// A safe position that has stood still for longer than this, with events above it, keeps readers
-/// waiting.
-const STANDSTILL_MAX_S: i64 = 60;
+/// A transaction that has appended and is open for longer than this keeps readers waiting.
+const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 
 /// A check and what it has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,30 +90,15 @@ fn of_queues(queues: Queues) -> Vec<Check> {
     ]
 }
 
-/// Whether the safe position moves on while there is something for it to move on to.
+/// Whether a transaction keeps the safe position from moving on.
 fn safe_position(function: &'static str) -> Result<Check, Error> {
     let positions = Positions::open_locked(function)?;
-    let next = positions.next();
+    let oldest = positions.oldest().unwrap_or_default();
     let safe = positions.safe();
-    let behind = (next - 1).saturating_sub(safe);
-    let name = "safe position";
-    if behind == 0 {
-        return Ok(check(name, true, format!("{safe}; nothing is above it")));
-    }
-    if settings::workers() == 0 || settings::database() != database_name() {
-        let detail = format!("{safe}; {behind} positions above it are not settled");
-        return Ok(check(name, true, detail));
-    }
-    let mut still_s = 0;
-    execute(STANDSTILL, &[], Access::Read, |row| {
-        still_s = row.get(1).map_or(0, |value| value.value() as i64);
-        Ok(())
-    })?;
-    let detail =
-        format!("{safe}; {behind} positions above it are not settled; it moved {still_s} s ago");
-    Ok(check(name, still_s < STANDSTILL_MAX_S, detail))
+    let detail = if oldest.is_zero() {
+        format!("{safe}; no transaction holds it back")
+    } else {
+        format!("{safe}; a transaction that has appended has been open for {} s", oldest.as_secs())
+    };
+    Ok(check("safe position", oldest < STANDSTILL_MAX, detail))
 }
-
-const STANDSTILL: &std::ffi::CStr = c"
-    SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.recorded_at)::pg_catalog.int8
-      FROM allsource.safe_position s";

@@ -6,7 +6,8 @@
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
 use super::background::{
-    Definition, database_is_wanted, in_transaction, see_to_signals, set_up_signals, sleep,
+    Definition, Termination, database_is_wanted, in_transaction, see_to_signals, set_up_signals,
+    sleep,
 };
 use super::queue::Queues;
 use super::settings;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A worker that has lived this long did not fail at its start.
-const LIVED: Duration = Duration::from_secs(10);
+const LIVED: Duration = Duration::from_secs(1);
 
 /// Registers the launcher where the library is loaded at server start.
 pub fn init() {
@@ -50,7 +51,7 @@ struct Started {
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn allsource_launcher_main(_argument: pg_sys::Datum) {
-    set_up_signals();
+    set_up_signals(Termination::AtOnce);
     // SAFETY: connects to no database: only the catalogs that all share can be read.
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
@@ -77,9 +78,11 @@ pub extern "C-unwind" fn allsource_launcher_main(_argument: pg_sys::Datum) {
                 workers[index].start(index, &mut quiet);
             }
         }
-        let next = workers.iter().map(|worker| worker.not_before).max();
-        let wait = next.map_or(LOOK, |next| next.saturating_duration_since(Instant::now()));
-        sleep(wait.clamp(Duration::from_millis(20), LOOK));
+        let now = Instant::now();
+        let next = workers.iter().map(|worker| worker.not_before).filter(|next| *next > now).min();
+        // Rounded up to milliseconds, which is what it is waited in.
+        let wait = next.map_or(LOOK, |next| next - now + Duration::from_millis(1));
+        sleep(wait.min(LOOK));
     }
 }
 

@@ -6,8 +6,10 @@ use super::error::Error;
 use super::position::Positions;
 use super::query::{Access, execute};
 use super::queue::Queues;
+use super::safe_position::recorded;
 use super::settings;
 use super::shared_memory::{ALIGNMENT, Area};
+use super::xact::in_recovery;
 use crate::metrics::kind::{Counter, ErrorKind, Function, Latency};
 use crate::metrics::registry::Registry;
 use crate::metrics::sample::{Gauges, Sample, WorkerGauges, samples};
@@ -76,6 +78,7 @@ fn kind(error: &Error) -> ErrorKind {
         Error::ConcurrentAppend { .. } => ErrorKind::Conflict,
         Error::Array(_) | Error::Orphan { .. } | Error::MissingEvents { .. } => ErrorKind::Corrupt,
         Error::NotPreloaded { .. }
+        | Error::OnStandby { .. }
         | Error::NoWorkers { .. }
         | Error::OtherDatabase { .. }
         | Error::WorkersPaused
@@ -147,12 +150,20 @@ fn count(counter: Counter, events: u64) {
 /// All metrics at this moment.
 pub fn all(function: &'static str) -> Result<Vec<Sample>, Error> {
     let registry = registry().ok_or(Error::NotPreloaded { function })?;
-    let positions = Positions::open_locked(function)?;
+    let (safe_position, next_position) = if in_recovery() {
+        let safe = recorded(function)?;
+        (safe, safe + 1)
+    } else {
+        let positions = Positions::open_locked(function)?;
+        // The next one first: a moment later the safe one may have passed it.
+        let next = positions.next() as i64;
+        (positions.safe() as i64, next)
+    };
     let gauges = Gauges {
         workers: workers(function)?,
         dead_letters: dead_letters()?,
-        safe_position: positions.safe() as i64,
-        next_position: positions.next() as i64,
+        safe_position,
+        next_position,
     };
     Ok(samples(registry, &gauges, now_s()))
 }

@@ -18,9 +18,11 @@ use super::error::Error;
 use super::relation::{Sequence, sequence_oid};
 use super::rights::{as_user, relation_owner};
 use super::shared_memory::{Area, Lock, with_lock};
+use super::xact::{in_recovery, now_us, transaction_start_us};
 use pgrx::pg_sys;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Databases of one server that can have positions at the same time.
 const DATABASES_MAX: usize = 128;
@@ -52,6 +54,8 @@ struct Slot {
     bound: AtomicU64,
     /// Index of the counter.
     counter: AtomicU32,
+    /// When the transaction began.
+    since_us: AtomicI64,
 }
 
 /// The structure in shared memory, followed by `slots_len` slots.
@@ -66,6 +70,8 @@ thread_local! {
     /// This backend's counter, and the sequence that it belongs to.
     static MY_COUNTER: Cell<Option<(usize, pg_sys::Oid)>> = const { Cell::new(None) };
     static CALLBACK_SET: Cell<bool> = const { Cell::new(false) };
+    /// Whether the transaction holds locks of streams.
+    static HOLDS_STREAMS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The registry in shared memory.
@@ -130,7 +136,7 @@ impl Positions {
                 counter
             }
             _ => {
-                let counter = set_up_counter(registry, sequence)?;
+                let counter = set_up_counter(registry, sequence, function)?;
                 MY_COUNTER.set(Some((counter, sequence)));
                 counter
             }
@@ -150,6 +156,7 @@ impl Positions {
         let counter = self.counter();
         if slot.bound.load(Ordering::Relaxed) == NO_BOUND {
             slot.counter.store(self.counter as u32, Ordering::Relaxed);
+            slot.since_us.store(transaction_start_us(), Ordering::Relaxed);
             // Published before the positions are taken: the partner is `safe`, which loads the
             // counter before the bounds. The single order of SeqCst spans both variables.
             slot.bound.store(counter.next.load(Ordering::SeqCst), Ordering::SeqCst);
@@ -201,6 +208,16 @@ impl Positions {
         }
     }
 
+    /// How long the oldest transaction has been running of those that have taken positions.
+    pub fn oldest(&self) -> Option<Duration> {
+        let slots = self.registry.slots().iter().filter(|slot| {
+            slot.bound.load(Ordering::SeqCst) != NO_BOUND
+                && slot.counter.load(Ordering::Relaxed) == self.counter as u32
+        });
+        let oldest_us = slots.map(|slot| slot.since_us.load(Ordering::Relaxed)).min()?;
+        Some(Duration::from_micros(now_us().saturating_sub(oldest_us).max(0) as u64))
+    }
+
     /// The position that the next event will have.
     pub fn next(&self) -> u64 {
         self.counter().next.load(Ordering::SeqCst)
@@ -234,7 +251,15 @@ fn is_for(registry: &Registry, counter: usize, sequence: pg_sys::Oid) -> bool {
 }
 
 /// Finds or makes the counter of this database.
-fn set_up_counter(registry: &Registry, sequence: pg_sys::Oid) -> Result<usize, Error> {
+fn set_up_counter(
+    registry: &Registry,
+    sequence: pg_sys::Oid,
+    function: &'static str,
+) -> Result<usize, Error> {
+    // On a standby the sequence goes on under the counter, which would stay behind for good.
+    if in_recovery() {
+        return Err(Error::OnStandby { function });
+    }
     // SAFETY: as in `reserve`; reading the sequence takes its lock before the light-weight lock.
     unsafe {
         pg_sys::LockRelationOid(sequence, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
@@ -324,9 +349,15 @@ pub fn next_stream_counter() -> Result<i64, Error> {
     Ok(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) })
 }
 
-/// Whether this transaction has appended, and so holds locks of streams.
-pub fn transaction_has_appended() -> bool {
-    registry("").is_ok_and(|registry| registry.my_slot().bound.load(Ordering::Relaxed) != NO_BOUND)
+/// Notes that this transaction holds the lock of a stream.
+pub fn note_stream_lock() {
+    HOLDS_STREAMS.set(true);
+    watch_transactions();
+}
+
+/// Whether this transaction holds locks of streams.
+pub fn holds_streams() -> bool {
+    HOLDS_STREAMS.get()
 }
 
 /// Begins to listen for the ends of transactions, once per backend.
@@ -343,6 +374,15 @@ unsafe extern "C-unwind" fn transaction_event(
     event: pg_sys::XactEvent::Type,
     _argument: *mut std::ffi::c_void,
 ) {
+    let ends = matches!(
+        event,
+        pg_sys::XactEvent::XACT_EVENT_COMMIT
+            | pg_sys::XactEvent::XACT_EVENT_ABORT
+            | pg_sys::XactEvent::XACT_EVENT_PREPARE
+    );
+    if ends {
+        HOLDS_STREAMS.set(false);
+    }
     let Ok(registry) = registry("") else { return };
     let slot = registry.my_slot();
     if slot.bound.load(Ordering::Relaxed) == NO_BOUND {

@@ -9,7 +9,6 @@ use super::error::Error;
 use super::settings;
 use super::shared_memory::{Area, Lock, with_lock};
 use super::xact::now_us;
-use crate::drain::failure::Failure;
 use crate::model::partition::Partition;
 use crate::queue::{Capacity, Consumer, Ring, WakeFlag};
 use pgrx::pg_sys;
@@ -21,12 +20,6 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a worker's last error that are kept.
 const ERROR_BYTES_MAX: usize = 500;
-
-/// Failed records that are remembered for those who wait for them.
-const FAILURES: usize = 64;
-
-/// Bytes of the message of each.
-const FAILURE_BYTES_MAX: usize = 200;
 
 /// What a worker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,24 +86,13 @@ struct Worker {
     error: [u8; ERROR_BYTES_MAX],
 }
 
-/// An event that has become a dead letter; for whoever waits for it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct FailedRecord {
-    /// where the record ended
-    position: u64,
-    sqlstate: [u8; 5],
-    message_bytes: u16,
-    message: [u8; FAILURE_BYTES_MAX],
-}
-
 #[repr(C, align(64))]
 struct QueueState {
     wake: WakeFlag,
+    /// Somebody waits for the worker, so a batch is not to wait until it has grown.
+    hurry: AtomicBool,
     producers: Producers,
     worker: Worker,
-    /// The last ones, by their number; read and written under the lock.
-    failures: [FailedRecord; FAILURES],
     /// Told whenever records are settled.
     settled: pg_sys::ConditionVariable,
 }
@@ -357,19 +339,40 @@ impl Queue {
         wake(self.state().worker.process.load(Ordering::Relaxed));
     }
 
+    /// Asks the worker not to wait until its batch has grown.
+    pub fn hurry(&self) {
+        let hurry = &self.state().hurry;
+        // Only the first of those who wait wakes the worker.
+        if !hurry.load(Ordering::Relaxed) && !hurry.swap(true, Ordering::Relaxed) {
+            self.wake_worker();
+        }
+    }
+
+    /// Whether somebody has asked the worker to hurry.
+    pub fn is_hurried(&self) -> bool {
+        self.state().hurry.load(Ordering::Relaxed)
+    }
+
+    /// The worker begins a batch; who waits for more than that asks again.
+    pub fn begin_batch(&self) {
+        self.state().hurry.store(false, Ordering::Relaxed);
+        self.set_phase(Phase::Draining);
+    }
+
     /// Whether the queue has a worker.
     pub fn has_worker(&self) -> bool {
         self.state().worker.pid.load(Ordering::Relaxed) != 0
     }
 
-    /// Events of the queue that were put among the dead letters.
+    /// Records of the queue that were put among the dead letters: all of those that were released.
     pub fn dead(&self) -> u64 {
-        // Acquire: pairs with the Release in `count_dead`.
-        self.state().worker.dead.load(Ordering::Acquire)
+        // Relaxed: whoever sees a record released, by `Ring::head`, sees it counted.
+        self.state().worker.dead.load(Ordering::Relaxed)
     }
 
     /// Sleeps until `check` gives something, which is asked again whenever records were settled, and
-    /// at least every second. Cancelling the query ends it with an error.
+    /// at least every second; the worker is asked to hurry. Cancelling the query ends it with an
+    /// error.
     pub fn wait_until<T>(
         &self,
         deadline: Option<Instant>,
@@ -384,6 +387,7 @@ impl Queue {
                 if let Some(result) = check() {
                     break Waited::Done(result);
                 }
+                self.hurry();
                 let left = match deadline {
                     Some(deadline) => deadline.saturating_duration_since(Instant::now()),
                     None => second,
@@ -470,41 +474,9 @@ impl Queue {
         worker.largest_batch.fetch_max(drained, Ordering::Relaxed);
     }
 
-    /// Counts a record, which ends at `position`, that was put among the dead letters.
-    pub fn count_dead(&self, position: u64, failure: &Failure) {
-        let message = truncated(&failure.message, FAILURE_BYTES_MAX);
-        let mut record = FailedRecord {
-            position,
-            sqlstate: failure.sqlstate,
-            message_bytes: message.len() as u16,
-            message: [0; FAILURE_BYTES_MAX],
-        };
-        record.message[..message.len()].copy_from_slice(message.as_bytes());
-        with_lock(Lock::Workers, || {
-            // SAFETY: the array is read and written under the lock only. The count is below the
-            // length of the array by the remainder.
-            unsafe {
-                let place = self.dead() as usize % FAILURES;
-                (&raw mut (*self.state).failures).cast::<FailedRecord>().add(place).write(record);
-            }
-            // Release: whoever sees the count finds the record. Partner: `dead`.
-            self.state().worker.dead.fetch_add(1, Ordering::Release);
-        });
-    }
-
-    /// Why the record that ended at `position` was put among the dead letters; `None` if it was not,
-    /// or is not remembered.
-    pub fn failure_at(&self, position: u64) -> Option<Failure> {
-        let record = with_lock(Lock::Workers, || {
-            // SAFETY: as in `count_dead`.
-            let failures = unsafe { &*(&raw const (*self.state).failures) };
-            failures.iter().find(|failure| failure.position == position).copied()
-        })?;
-        let message = &record.message[..usize::from(record.message_bytes)];
-        Some(Failure {
-            sqlstate: record.sqlstate,
-            message: String::from_utf8_lossy(message).into_owned(),
-        })
+    /// Counts a record that was put among the dead letters. Called before it is released.
+    pub fn count_dead(&self) {
+        self.state().worker.dead.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts events whose extension is gone.

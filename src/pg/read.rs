@@ -6,10 +6,12 @@ use super::datum::body;
 use super::error::Error;
 use super::head::{Head, Heads};
 use super::log::{LogReader, ReadEvent, StoredRun, pass_events};
+use super::metrics;
 use super::position::Positions;
 use super::relation::{For, Leaf, LeafIndex, Root, generation};
 use super::rights::check_reader;
 use super::rows::{Rows, int4, int8};
+use super::safe_position::recorded;
 use super::scan::{Direction, Key, Scan};
 use super::scratch::Scratch;
 use super::xact::{
@@ -102,6 +104,7 @@ pub fn read_stream(
 ) -> Result<(), Error> {
     check_reader()?;
     let mut rows = Rows::begin(call)?;
+    let mut count = 0;
     let partition = Partition::of(stream_id);
     let mut heads = Heads::by_name(partition, For::Reading, statement_snapshot())?;
     if let Some(head) = heads.find(stream_id, tenant_id) {
@@ -109,7 +112,10 @@ pub fn read_stream(
         let (stream_no, current) = (head.stream_no(), head.current_version());
         let span = i64::try_from(range.max_count.unwrap_or(u64::MAX) - 1).unwrap_or(i64::MAX);
         let mut log = LogReader::open(partition, statement_snapshot())?;
-        let put = |event: ReadEvent<'_>| put_event(&mut rows, &columns, &event);
+        let put = |event: ReadEvent<'_>| {
+            count += 1;
+            put_event(&mut rows, &columns, &event)
+        };
         if range.backward {
             let last = range.from_version.unwrap_or(current).min(current);
             log.read_versions_backward(stream_no, last, last.saturating_sub(span).max(1), put)?;
@@ -120,6 +126,7 @@ pub fn read_stream(
         log.close();
     }
     heads.close();
+    metrics::read(count);
     Ok(())
 }
 
@@ -141,7 +148,7 @@ pub struct StoreRange<'a> {
 pub fn safe_position(function: &'static str) -> Result<i64, Error> {
     check_reader()?;
     if in_recovery() {
-        return super::safe_position::recorded();
+        return recorded(function);
     }
     Ok(Positions::open_locked(function)?.safe() as i64)
 }
@@ -164,7 +171,8 @@ pub fn read_store(
     with_snapshot_of_now(|snapshot| {
         let mut merge = Merge::open(range, safe, snapshot)?;
         let mut streams = Streams::new(snapshot);
-        let mut left = range.max_count.unwrap_or(u64::MAX);
+        let max_count = range.max_count.unwrap_or(u64::MAX);
+        let mut left = max_count;
         let scratch = Scratch::new();
         while left > 0 {
             check_for_interrupts();
@@ -199,6 +207,7 @@ pub fn read_store(
         }
         streams.close();
         merge.close();
+        metrics::read(max_count - left);
         Ok(())
     })
 }

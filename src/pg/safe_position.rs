@@ -12,37 +12,41 @@ use pgrx::pg_sys;
 
 /// Records the safe position where it is above `recorded`, which is what was recorded last. Does
 /// nothing in a database without the extension. What goes wrong is raised.
-pub fn record(recorded: &mut u64) {
+pub fn record(recorded: &mut Option<u64>) {
     if let Err(error) = try_record(recorded) {
         error.raise();
     }
 }
 
-fn try_record(recorded: &mut u64) -> Result<(), Error> {
+fn try_record(recorded: &mut Option<u64>) -> Result<(), Error> {
     if sequence_oid(Sequence::Position).is_err() {
-        *recorded = 0;
+        *recorded = None;
         return Ok(());
     }
     let safe = Positions::open_locked("allsource worker")?.safe();
-    if safe == *recorded {
+    if *recorded == Some(safe) {
         return Ok(());
     }
     execute_as_owner("safe_position", RECORD, &[(pg_sys::INT8OID, int8(safe as i64))], |_| Ok(()))?;
-    *recorded = safe;
+    *recorded = Some(safe);
     Ok(())
 }
 
 const RECORD: &std::ffi::CStr = c"
     UPDATE allsource.safe_position
        SET \"position\" = $1, recorded_at = pg_catalog.clock_timestamp()
-     WHERE \"position\" OPERATOR(pg_catalog.<) $1";
+     WHERE \"position\" OPERATOR(pg_catalog.<) $1 OR recorded_at IS NULL";
 
-/// The safe position that the statement's snapshot has recorded.
-pub fn recorded() -> Result<i64, Error> {
-    let mut position = 0;
-    execute(c"SELECT s.\"position\" FROM allsource.safe_position s", &[], Access::Read, |row| {
-        position = row.get(1).map_or(0, |value| value.value() as i64);
+/// The safe position that the statement's snapshot shows as recorded. An error where none ever was:
+/// without it a reader on a standby would wait for ever and not know why.
+pub fn recorded(function: &'static str) -> Result<i64, Error> {
+    let mut position = None;
+    execute(RECORDED, &[], Access::Read, |row| {
+        position = row.get(1).map(|value| value.value() as i64);
         Ok(())
     })?;
-    Ok(position)
+    position.ok_or(Error::OnStandby { function })
 }
+
+const RECORDED: &std::ffi::CStr =
+    c"SELECT s.\"position\" FROM allsource.safe_position s WHERE s.recorded_at IS NOT NULL";

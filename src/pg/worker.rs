@@ -9,7 +9,8 @@
 //!   │     │                    transaction                             │
 //!   │     │                      │ failed: halve, set aside, or back off
 //!   └─────┘ ◄────────────────────┴─────────────────────────────────────┘
-//!   any time: SIGTERM, or somebody wants the database → ends; the launcher starts it anew
+//!   SIGTERM: settles what is in the queue, and ends
+//!   somebody wants the database: ends at once; the launcher starts it anew when they are done
 //! ```
 //!
 //! Records stay in the ring until the transaction that writes them has committed, and are released
@@ -18,17 +19,18 @@
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
 use super::background::{
-    database_is_wanted, in_transaction, see_to_signals, set_setting, set_up_signals, sleep,
+    Termination, database_is_wanted, in_transaction, is_shutdown_requested, see_to_signals,
+    set_setting, set_up_signals, sleep,
 };
 use super::batch::write_batch;
-use super::dead_letters;
+use super::dead_letters::{self, Place};
 use super::metrics;
 use super::queue::{Phase, Queue, Queues};
 use super::safe_position;
 use super::settings;
 use crate::codec::record::Record;
 use crate::drain::backoff::Backoff;
-use crate::drain::failure::Failure;
+use crate::drain::failure::{Failure, Remedy};
 use crate::drain::settle::{Style, Writer, settle};
 use crate::queue::Consumer;
 use pgrx::pg_sys;
@@ -37,6 +39,9 @@ use std::time::{Duration, Instant};
 
 /// How long a worker sleeps at most: then it looks whether its database is wanted.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// How often a worker looks how far its batch has grown.
+const GROWTH_LOOK: Duration = Duration::from_millis(10);
 
 /// Failures of unknown cause in a row before records are blamed for them.
 const PATIENCE: u32 = 5;
@@ -58,7 +63,7 @@ const SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 8] = [
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn allsource_worker_main(argument: pg_sys::Datum) {
-    set_up_signals();
+    set_up_signals(Termination::AfterWork);
     let Ok(queues) = Queues::open("allsource worker") else { return };
     let name = settings::database();
     // SAFETY: connects as the bootstrap superuser, which each transaction steps down from.
@@ -83,12 +88,17 @@ pub extern "C-unwind" fn allsource_worker_main(argument: pg_sys::Datum) {
         backoff: Backoff::default(),
         last_message: String::new(),
         last_batch: Instant::now(),
-        last_housekeeping: Instant::now(),
-        recorded_safe: 0,
+        next_housekeeping: Instant::now(),
+        house_backoff: Backoff::default(),
+        recorded_safe: None,
+        unknown_failures: 0,
     };
-    loop {
+    while !is_shutdown_requested() {
         worker.step();
     }
+    worker.drain_what_is_there();
+    // SAFETY: ends the process; with 1 it is not reported as a crash.
+    unsafe { pg_sys::proc_exit(1) }
 }
 
 #[pgrx::pg_guard]
@@ -108,8 +118,11 @@ struct Worker {
     backoff: Backoff,
     last_message: String,
     last_batch: Instant,
-    last_housekeeping: Instant,
-    recorded_safe: u64,
+    next_housekeeping: Instant,
+    house_backoff: Backoff,
+    recorded_safe: Option<u64>,
+    /// Failures of unknown cause in a row.
+    unknown_failures: u32,
 }
 
 impl Worker {
@@ -122,7 +135,7 @@ impl Worker {
             sleep(SLEEP_MAX);
             return;
         }
-        if self.backoff.failures() == 0 && self.last_housekeeping.elapsed() >= SLEEP_MAX {
+        if Instant::now() >= self.next_housekeeping {
             self.keep_house();
         }
         self.gather();
@@ -130,6 +143,22 @@ impl Worker {
             self.sleep_until_woken();
         } else if !self.waits_to_grow() {
             self.drain();
+        }
+    }
+
+    /// Settles what the queue holds now, before the process ends: a server that is stopped in the
+    /// ordinary way loses nothing. It waits for nobody: what fails stays.
+    fn drain_what_is_there(&mut self) {
+        let end = self.queue.ring.tail();
+        while !self.queues.paused() && self.consumer.head() < end {
+            self.gather();
+            if self.ends.is_empty() {
+                break;
+            }
+            self.drain();
+            if self.backoff.failures() > 0 {
+                break;
+            }
         }
     }
 
@@ -159,18 +188,16 @@ impl Worker {
         }
     }
 
-    /// Sleeps while the batch is small and the last one is not long past.
+    /// Sleeps for a moment while the batch is small, the last one is not long past, and nobody waits.
     fn waits_to_grow(&self) -> bool {
+        let enough = settings::batch_max_bytes().min(self.queue.ring.capacity_bytes()) / 2;
         let full = self.ends.len() == settings::batch_max_events()
-            || self
-                .ends
-                .last()
-                .is_some_and(|end| end - self.consumer.head() > settings::batch_max_bytes() / 2);
+            || self.ends.last().is_some_and(|end| end - self.consumer.head() >= enough);
         let left = settings::flush_interval().saturating_sub(self.last_batch.elapsed());
-        if full || left.as_millis() == 0 {
+        if full || left.as_millis() == 0 || self.queue.is_hurried() {
             return false;
         }
-        sleep(left);
+        sleep(left.min(GROWTH_LOOK));
         true
     }
 
@@ -191,15 +218,16 @@ impl Worker {
 
     /// Settles the batch.
     fn drain(&mut self) {
-        self.queue.set_phase(Phase::Draining);
+        self.queue.begin_batch();
         set_synchronous_commit();
-        let patient = self.backoff.failures() < PATIENCE;
+        let patient = self.unknown_failures < PATIENCE;
         let records = 0..self.ends.len();
         let result = settle(&mut Batch { worker: self }, records, patient);
         self.last_batch = Instant::now();
         match result {
             Ok(()) => {
                 self.backoff.succeeded();
+                self.unknown_failures = 0;
                 self.last_message.clear();
             }
             Err(failure) => self.back_off(&failure),
@@ -208,6 +236,10 @@ impl Worker {
 
     fn back_off(&mut self, failure: &Failure) {
         self.queue.set_phase(Phase::BackingOff);
+        match failure.remedy() {
+            Remedy::SetAsideIfItStays => self.unknown_failures += 1,
+            _ => self.unknown_failures = 0,
+        }
         let message = format!("{} ({})", failure.message, failure.sqlstate());
         if message != self.last_message {
             pgrx::log!(
@@ -220,7 +252,7 @@ impl Worker {
         let until = Instant::now() + self.backoff.failed();
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.queues.paused() {
+            if left.is_zero() || self.queues.paused() || is_shutdown_requested() {
                 break;
             }
             self.end_if_database_is_wanted();
@@ -228,14 +260,25 @@ impl Worker {
         }
     }
 
-    /// What is done about once a second.
+    /// What is done about once a second, and more rarely as long as it fails; draining goes on.
     fn keep_house(&mut self) {
-        self.last_housekeeping = Instant::now();
-        if self.queue.index == 0
-            && let Err(failure) = in_transaction(|| safe_position::record(&mut self.recorded_safe))
-        {
-            self.back_off(&failure);
+        let mut wait = SLEEP_MAX;
+        if self.queue.index == 0 {
+            match in_transaction(|| safe_position::record(&mut self.recorded_safe)) {
+                Ok(()) => self.house_backoff.succeeded(),
+                Err(failure) => {
+                    wait = wait.max(self.house_backoff.failed());
+                    if self.house_backoff.failures() == 1 {
+                        pgrx::log!(
+                            "allsource worker 0 cannot record the safe position and will try again: {} ({})",
+                            failure.message,
+                            failure.sqlstate()
+                        );
+                    }
+                }
+            }
         }
+        self.next_housekeeping = Instant::now() + wait;
     }
 }
 
@@ -313,12 +356,14 @@ impl Writer for Batch<'_> {
     }
 
     fn set_aside(&mut self, record: usize, reason: &Failure) -> Result<(), Failure> {
-        let position = self.worker.ends[record];
+        let worker = &*self.worker;
+        let (epoch, position) = (worker.queues.epoch(), worker.ends[record]);
+        let place = Place { epoch, worker: worker.queue.index, position };
         let batch = self.records(record..record + 1)?;
         let queue = self.worker.queue;
-        in_transaction(|| dead_letters::insert(&batch[0], reason))?;
+        in_transaction(|| dead_letters::insert(&batch[0], place, reason))?;
         drop(batch);
-        queue.count_dead(position, reason);
+        queue.count_dead();
         metrics::rejected(1);
         self.release(record + 1);
         Ok(())

@@ -36,6 +36,12 @@ pub fn now_us() -> i64 {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
+/// When the transaction began, in microseconds since 2000-01-01.
+pub fn transaction_start_us() -> i64 {
+    // SAFETY: a plain variable of this process.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
 /// Begins a new command, so that what was written is visible to what follows.
 pub fn advance_command() {
     // SAFETY: writes are refused in parallel mode, where this must not be called.
@@ -64,6 +70,12 @@ pub fn with_snapshot_of_now<T>(f: impl FnOnce(pg_sys::Snapshot) -> T) -> T {
 pub fn in_recovery() -> bool {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// The number of this backend's database.
+pub fn database_oid() -> u32 {
+    // SAFETY: a constant of this process.
+    unsafe { pg_sys::MyDatabaseId.to_u32() }
 }
 
 /// The name of this backend's database when it was first asked for.
