@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test there is, or the kinds that are named: test.sh [unit|pgrx|install|regress|isolation|e2e|pgspot ...]
+# Runs every test there is, or the kinds that are named: test.sh [unit|queue|pgrx|install|regress|isolation|e2e|pgspot ...]
 # TESTS="name ..." runs only these of regress or isolation.
 # A kind that fails does not keep the next ones from running. A kind that ran no test has failed.
 # The last line is "N passed, N failed".
@@ -14,6 +14,9 @@ PGXS=$("$PG_CONFIG" --pkglibdir)/pgxs/src/test
 
 # The pure layers, without PostgreSQL.
 step_unit() { cargo test --locked --no-default-features; }
+
+# The queue under model checkers; its test with processes is among those of the kind unit.
+step_queue() { scripts/queue.sh loom && scripts/queue.sh shuttle; }
 
 # In a backend, with a debug build of the extension in place of the release.
 step_pgrx() {
@@ -54,7 +57,7 @@ golden() {
     for name in "${names[@]}"; do
         [ -e "$folder/expected/$name.out" ] || : >"$out/expected/$name.out"
     done
-    start_cluster
+    start_cluster "allsource.database=allsource_$1"
     "$PGXS/$4" --bindir="$("$PG_CONFIG" --bindir)" --inputdir="$folder" --outputdir="$out" \
         --host="$PGHOST" --port="$PGPORT" --user="$PGUSER" --dbname="allsource_$1" --encoding=UTF8 \
         --load-extension=allsource "${names[@]}" || {
@@ -66,7 +69,7 @@ step_regress() { golden regress sql sql regress/pg_regress; }
 step_isolation() { golden isolation specs spec isolation/pg_isolation_regress; }
 
 start_cluster() {
-    scripts/cluster.sh start "$CLUSTER" fsync=off max_prepared_transactions=2
+    scripts/cluster.sh start "$CLUSTER" fsync=off max_prepared_transactions=2 "$@"
     eval "$(scripts/cluster.sh env "$CLUSTER")"
 }
 
@@ -89,7 +92,7 @@ step_pgspot() {
 # How many tests passed and failed, by the log of a kind.
 count() {
     case $1 in
-        unit | pgrx | e2e)
+        unit | queue | pgrx | e2e)
             awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i == "passed;") p += $(i-1); if ($i == "failed;") f += $(i-1) } }
                 END { print p + 0, f + 0 }' "$2"
             ;;
@@ -123,7 +126,7 @@ run() {
     SUMMARY+=("$(printf '%-10s %4d passed %4d failed %5d s  %s' "$kind" "$passed" "$failed" $((SECONDS - start)) "$verdict")")
 }
 
-[ $# -gt 0 ] || set -- unit pgrx install regress isolation e2e pgspot
+[ $# -gt 0 ] || set -- unit queue pgrx install regress isolation e2e pgspot
 mkdir -p "$RESULTS"
 trap 'scripts/cluster.sh remove "$CLUSTER"' EXIT
 for kind in "$@"; do run "$kind"; done

@@ -6,7 +6,8 @@
 //! model ← codec ← { queue, metrics, drain } ← pg ← api ← lib.rs
 //! ```
 //!
-//! What stands left of `pg` is plain Rust and builds without PostgreSQL (`--no-default-features`). `pg` is the only boundary to PostgreSQL, and `api` holds the SQL
+//! What stands left of `pg` is plain Rust and builds without PostgreSQL
+//! (`--no-default-features`). `pg` is the only boundary to PostgreSQL, and `api` holds the SQL
 //! functions. The design is described in `docs/ARCHITECTURE.md`.
 
 pub mod codec;
