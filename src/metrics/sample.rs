@@ -66,10 +66,10 @@ pub struct Gauges {
     pub workers: Vec<WorkerGauges>,
     /// rows of `dead_letters` of this database
     pub dead_letters: u64,
-    /// safe position of this database
-    pub safe_position: i64,
-    /// position that the next event of this database will have
-    pub next_position: i64,
+    /// safe position of this database, where it is known
+    pub safe_position: Option<i64>,
+    /// position that the next event of this database will have, where it is known
+    pub next_position: Option<i64>,
 }
 
 /// All samples. `now_s` is the second of the clock that the registry's rates were counted by.
@@ -80,8 +80,9 @@ pub fn samples(registry: &Registry, gauges: &Gauges, now_s: u64) -> Vec<Sample> 
     latencies(&mut list, registry);
     workers(&mut list, &gauges.workers);
     list.add(names::DEAD_LETTERS, gauges.dead_letters as f64);
-    list.add(names::SAFE_POSITION, gauges.safe_position as f64);
-    list.add(names::NEXT_POSITION, gauges.next_position as f64);
+    let position = |position: Option<i64>| position.map_or(f64::NAN, |position| position as f64);
+    list.add(names::SAFE_POSITION, position(gauges.safe_position));
+    list.add(names::NEXT_POSITION, position(gauges.next_position));
     list.0
 }
 
@@ -216,7 +217,12 @@ mod tests {
         let workers = (0..2)
             .map(|worker| WorkerGauges { worker, up: worker == 0, ..WorkerGauges::default() })
             .collect();
-        let gauges = Gauges { workers, dead_letters: 3, safe_position: 41, next_position: 42 };
+        let gauges = Gauges {
+            workers,
+            dead_letters: 3,
+            safe_position: Some(41),
+            next_position: Some(42),
+        };
         samples(&registry, &gauges, NOW_S)
     }
 

@@ -392,7 +392,7 @@ impl<'e> HeadWriter<'e> {
             }
             // Somebody was faster. Queue up for the row: whoever waits gets it in turn.
             match self.heads.lock_newest() {
-                Update::Done => {}
+                Update::Done => note_stream_lock(),
                 Update::Gone | Update::Changed => return Ok(None),
                 Update::Failed(result) => return Err(unexpected(append, result)),
             }

@@ -151,13 +151,12 @@ fn count(counter: Counter, events: u64) {
 pub fn all(function: &'static str) -> Result<Vec<Sample>, Error> {
     let registry = registry().ok_or(Error::NotPreloaded { function })?;
     let (safe_position, next_position) = if in_recovery() {
-        let safe = recorded(function)?;
-        (safe, safe + 1)
+        (recorded()?, None)
     } else {
         let positions = Positions::open_locked(function)?;
         // The next one first: a moment later the safe one may have passed it.
         let next = positions.next() as i64;
-        (positions.safe() as i64, next)
+        (Some(positions.safe() as i64), Some(next))
     };
     let gauges = Gauges {
         workers: workers(function)?,

@@ -148,7 +148,8 @@ pub struct StoreRange<'a> {
 pub fn safe_position(function: &'static str) -> Result<i64, Error> {
     check_reader()?;
     if in_recovery() {
-        return recorded(function);
+        // Without one a reader would wait for ever and not know why.
+        return recorded()?.ok_or(Error::OnStandby { function });
     }
     Ok(Positions::open_locked(function)?.safe() as i64)
 }

@@ -37,15 +37,14 @@ const RECORD: &std::ffi::CStr = c"
        SET \"position\" = $1, recorded_at = pg_catalog.clock_timestamp()
      WHERE \"position\" OPERATOR(pg_catalog.<) $1 OR recorded_at IS NULL";
 
-/// The safe position that the statement's snapshot shows as recorded. An error where none ever was:
-/// without it a reader on a standby would wait for ever and not know why.
-pub fn recorded(function: &'static str) -> Result<i64, Error> {
+/// The safe position that the statement's snapshot shows as recorded; `None` where none ever was.
+pub fn recorded() -> Result<Option<i64>, Error> {
     let mut position = None;
     execute(RECORDED, &[], Access::Read, |row| {
         position = row.get(1).map(|value| value.value() as i64);
         Ok(())
     })?;
-    position.ok_or(Error::OnStandby { function })
+    Ok(position)
 }
 
 const RECORDED: &std::ffi::CStr =
