@@ -25,7 +25,10 @@ const LIVED: Duration = Duration::from_secs(1);
 
 /// Registers the launcher where the library is loaded at server start.
 pub fn init() {
-    if !preloading() || settings::workers() == 0 {
+    // While pg_upgrade runs, nothing may write that it does not know of.
+    // SAFETY: a plain variable of the postmaster.
+    let upgrading = unsafe { pg_sys::IsBinaryUpgrade };
+    if !preloading() || upgrading || settings::workers() == 0 {
         return;
     }
     let definition = Definition {

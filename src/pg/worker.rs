@@ -47,8 +47,9 @@ const GROWTH_LOOK: Duration = Duration::from_millis(10);
 const PATIENCE: u32 = 5;
 
 /// Settings of a worker's session that its promises depend on. Nobody's triggers or rules run, and
-/// nobody's time limits apply; a stream that somebody keeps locked is tried again later.
-const SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 8] = [
+/// nobody's time limits apply; a stream that somebody keeps locked is tried again later. In a deadlock
+/// the worker is the first to notice and gives way: it can begin its batch again, others cannot.
+const SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 9] = [
     (c"session_replication_role", c"replica"),
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"default_transaction_isolation", c"read committed"),
@@ -56,6 +57,7 @@ const SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 8] = [
     (c"default_transaction_deferrable", c"off"),
     (c"statement_timeout", c"0"),
     (c"lock_timeout", c"5s"),
+    (c"deadlock_timeout", c"100ms"),
     (c"idle_in_transaction_session_timeout", c"0"),
 ];
 
