@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
 # Measures the installed extension beside its baselines, on a private server made for the run.
 #
-#   run.sh [--peers] [flags of the harness]     'run.sh --help' lists them
+#   run.sh [--peers] [--set NAME=VALUE]... [flags of the harness]     'run.sh --help' lists them
 #
 # --peers measures UmaDB too, which is compiled for that (some minutes, once).
+# --set gives the server a setting, such as allsource.workers=2.
 # The server's folder is $ALLSOURCE_HOME/bench; it is removed before and after.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
 
 MESSAGE_DB_VERSION=1.3.1
 MESSAGE_DB_DATABASE=bench_messagedb # as in load/src/messagedb.rs
+STORE_DATABASE=bench_store          # as in load/src/store.rs
 SETTINGS=(shared_buffers=2GB max_wal_size=8GB checkpoint_timeout=15min max_connections=200)
+# The baselines alone can be measured where the extension is not installed.
+PRELOAD=(shared_preload_libraries=allsource "allsource.database=$STORE_DATABASE")
 
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 RESULTS=$ROOT/target/bench
@@ -43,32 +47,65 @@ install_message_db() {
 }
 
 start_server() {
-    local preload=allsource setting
-    # The baselines alone can be measured where the extension is not installed.
-    for setting in "$@"; do [ "$setting" != --baselines ] || preload=; done
     say "starting a private server in $CLUSTER"
     "$ROOT/scripts/cluster.sh" remove "$CLUSTER"
     trap '"$ROOT/scripts/cluster.sh" remove "$CLUSTER"' EXIT
-    "$ROOT/scripts/cluster.sh" start "$CLUSTER" "${SETTINGS[@]}" "shared_preload_libraries=$preload"
+    "$ROOT/scripts/cluster.sh" start "$CLUSTER" "${SETTINGS[@]}" "${PRELOAD[@]}" "${SET[@]}"
     set -a
     eval "$("$ROOT/scripts/cluster.sh" env "$CLUSTER")"
     set +a
 }
 
-FLAGS=(--out "$RESULTS/results.json")
-mkdir -p "$RESULTS"
-build "load harness" load
-case " $* " in *" --help "* | *" -h "*) exec "$TARGET/release/allsource-bench" --help ;; esac
-if [ "${1:-}" = --peers ]; then
-    shift
+# The ring alone needs no server. Its bench prints a table, and in the last line the same for us.
+measure_ring() {
+    say "measuring the ring"
+    (cd "$ROOT" && CARGO_TARGET_DIR=$TARGET cargo bench --quiet --locked --no-default-features --bench ring) |
+        tee /dev/stderr | tail -n 1 >"$RESULTS/ring.json"
+    FLAGS+=(--ring "$RESULTS/ring.json")
+}
+
+measure_peers() {
     build "peers (this takes minutes the first time)" peers
     say "measuring UmaDB"
-    PEER_FLAGS=()
-    case " $* " in *" --quick "*) PEER_FLAGS=(--seconds 0.5 --rounds 1) ;; esac
     "$TARGET/release/allsource-bench-peers" "${PEER_FLAGS[@]}" --out "$RESULTS/peers.json"
     FLAGS+=(--peers "$RESULTS/peers.json")
-fi
-start_server "$@"
+}
+
+# wants_ring GROUPS: whether 'ring' is among what --only names, as the harness understands it.
+wants_ring() {
+    local part parts
+    IFS=, read -ra parts <<<"$1"
+    for part in "${parts[@]}"; do [[ ring != *"$part"* ]] || return 0; done
+    return 1
+}
+
+FLAGS=(--out "$RESULTS/results.json")
+SET=() PEER_FLAGS=() PEERS='' RING=yes HELP=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --peers) PEERS=yes ;;
+        --set)
+            SET+=("${2:?--set needs NAME=VALUE}")
+            shift
+            ;;
+        *)
+            FLAGS+=("$1")
+            case $1 in
+                --help | -h) HELP=yes ;;
+                --baselines) PRELOAD=(shared_preload_libraries=) RING='' ;;
+                --quick) PEER_FLAGS=(--seconds 0.5 --rounds 1) ;;
+                --only) wants_ring "${2:-}" || RING='' ;;
+            esac
+            ;;
+    esac
+    shift
+done
+mkdir -p "$RESULTS"
+build "load harness" load
+[ -z "$HELP" ] || exec "$TARGET/release/allsource-bench" --help
+[ -z "$PEERS" ] || measure_peers
+[ -z "$RING" ] || measure_ring
+start_server
 install_message_db
 say "measuring; this takes some minutes"
-"$TARGET/release/allsource-bench" "${FLAGS[@]}" "$@"
+"$TARGET/release/allsource-bench" "${FLAGS[@]}"

@@ -60,22 +60,17 @@ sql_function! {
     /// Errors as for `es_append_many`. Volatile, parallel unsafe.
     #[measured(AppendBatch)]
     fn es_append_batch, pg_finfo_es_append_batch(call) {
-        let mut names = call.required_array(0, "stream_ids", ElementType::Text)?;
+        let names = call.required_array(0, "stream_ids", ElementType::Text)?;
         let types = call.required_array(1, "event_types", ElementType::Text)?;
         let mut arrays = EventArrays::new(call, types, [2, 3, 6])?;
         arrays.check_len("stream_ids", &names)?;
         let tenant_id = call.name(5, NameKind::Tenant)?;
         let mut streams: Vec<StreamKey<'_>> = Vec::with_capacity(arrays.len);
         let mut events = Vec::with_capacity(arrays.len);
-        for index in 0..arrays.len {
-            let stream_id = required_element(&mut names, "stream_ids", index)?;
-            // Neighbours are often of the same stream: check a name once.
-            if streams.last().is_none_or(|last| last.stream_id != stream_id) {
-                check_array_name(NameKind::Stream, stream_id)?;
-            }
+        arrays.read_all(names, |stream_id, event| {
             streams.push(StreamKey { stream_id, tenant_id });
-            events.push(arrays.read()?);
-        }
+            events.push(event);
+        })?;
         let expected = expected_versions(call, &arrays)?;
 
         let plan = Plan::new(streams.iter().copied());
@@ -200,8 +195,27 @@ impl<'a> EventArrays<'a> {
         Err(StoreError::ArrayLengths { argument, len, reference, reference_len: self.len }.into())
     }
 
+    /// Passes all events with their streams, whose names stand in `stream_ids`.
+    pub(super) fn read_all(
+        &mut self,
+        mut stream_ids: ArrayReader<'a>,
+        mut use_event: impl FnMut(&'a [u8], NewEvent<'a>),
+    ) -> Result<(), Error> {
+        let mut last: &[u8] = &[];
+        for index in 0..self.len {
+            let stream_id = required_element(&mut stream_ids, "stream_ids", index)?;
+            // Neighbours are often of the same stream: check a name once. No name is empty.
+            if last.is_empty() || last != stream_id {
+                check_array_name(NameKind::Stream, stream_id)?;
+                last = stream_id;
+            }
+            use_event(stream_id, self.read()?);
+        }
+        Ok(())
+    }
+
     /// The next event.
-    pub(super) fn read(&mut self) -> Result<NewEvent<'a>, Error> {
+    fn read(&mut self) -> Result<NewEvent<'a>, Error> {
         let index = self.next;
         self.next += 1;
         let event_type = required_element(&mut self.types, "event_types", index)?;

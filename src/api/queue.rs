@@ -5,7 +5,7 @@ use crate::codec::array::ElementType;
 use crate::model::error::StoreError;
 use crate::model::event::NewEvent;
 use crate::model::name::NameKind;
-use crate::pg::call::{Call, check_array_name, required_element};
+use crate::pg::call::Call;
 use crate::pg::datum::text;
 use crate::pg::dead_letters;
 use crate::pg::enqueue::{Enqueued, enqueue, flush, pause, resume};
@@ -50,19 +50,15 @@ sql_function! {
     /// Errors as for `es_enqueue`. Volatile, parallel unsafe.
     #[measured(EnqueueBatch)]
     fn es_enqueue_batch, pg_finfo_es_enqueue_batch(call) {
-        let mut names = call.required_array(0, "stream_ids", ElementType::Text)?;
+        let names = call.required_array(0, "stream_ids", ElementType::Text)?;
         let types = call.required_array(1, "event_types", ElementType::Text)?;
         let mut arrays = EventArrays::new(call, types, [2, 3, 5])?;
         arrays.check_len("stream_ids", &names)?;
         let tenant_id = call.name(4, NameKind::Tenant)?;
         let mut events: Vec<Enqueued<'_>> = Vec::with_capacity(arrays.len);
-        for index in 0..arrays.len {
-            let stream_id = required_element(&mut names, "stream_ids", index)?;
-            if events.last().is_none_or(|last| last.stream_id != stream_id) {
-                check_array_name(NameKind::Stream, stream_id)?;
-            }
-            events.push(Enqueued { stream_id, tenant_id, entity_id: None, event: arrays.read()? });
-        }
+        arrays.read_all(names, |stream_id, event| {
+            events.push(Enqueued { stream_id, tenant_id, entity_id: None, event });
+        })?;
         enqueue(c"es_enqueue_batch", &events, call.bool(6))?;
         Ok(int8(events.len() as i64))
     }

@@ -15,7 +15,7 @@
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
 use super::error::Error;
-use super::relation::{Sequence, sequence_oid};
+use super::relation::{Sequence, is_database, sequence_oid};
 use super::rights::{as_user, relation_owner};
 use super::shared_memory::{Area, Lock, with_lock};
 use super::xact::{in_recovery, now_us, transaction_start_us};
@@ -272,7 +272,7 @@ fn set_up_counter(
                 registry
                     .counters
                     .iter()
-                    .position(|c| !database_exists(c.database.load(Ordering::Relaxed)))
+                    .position(|c| !is_database(c.database.load(Ordering::Relaxed)))
             };
             let index = place(database)
                 .or_else(|| place(0))
@@ -290,19 +290,6 @@ fn set_up_counter(
             }
             Ok(index)
         })
-    }
-}
-
-unsafe fn database_exists(database: u32) -> bool {
-    // SAFETY: a catalog look-up.
-    unsafe {
-        pg_sys::SearchSysCacheExists(
-            pg_sys::SysCacheIdentifier::DATABASEOID as i32,
-            pg_sys::Datum::from(pg_sys::Oid::from(database)),
-            pg_sys::Datum::from(0),
-            pg_sys::Datum::from(0),
-            pg_sys::Datum::from(0),
-        )
     }
 }
 

@@ -163,16 +163,19 @@ pub fn lock_table(name: &str) -> Result<pg_sys::Oid, Error> {
 
 /// Whether there is a relation of this number.
 pub fn is_relation(oid: u32) -> bool {
-    // SAFETY: a catalog look-up.
-    unsafe {
-        pg_sys::SearchSysCacheExists(
-            pg_sys::SysCacheIdentifier::RELOID as i32,
-            pg_sys::Datum::from(pg_sys::Oid::from(oid)),
-            pg_sys::Datum::from(0),
-            pg_sys::Datum::from(0),
-            pg_sys::Datum::from(0),
-        )
-    }
+    is_in_catalog(pg_sys::SysCacheIdentifier::RELOID, oid)
+}
+
+/// Whether there is a database of this number.
+pub fn is_database(oid: u32) -> bool {
+    is_in_catalog(pg_sys::SysCacheIdentifier::DATABASEOID, oid)
+}
+
+fn is_in_catalog(cache: pg_sys::SysCacheIdentifier::Type, oid: u32) -> bool {
+    let none = pg_sys::Datum::from(0);
+    let oid = pg_sys::Datum::from(pg_sys::Oid::from(oid));
+    // SAFETY: a catalog look-up by one key, which is the number.
+    unsafe { pg_sys::SearchSysCacheExists(cache as i32, oid, none, none, none) }
 }
 
 fn leaf_oids(root: Root, partition: Partition) -> Result<LeafOids, Error> {

@@ -1,4 +1,5 @@
-//! `es_append` and `es_append_many`: events of one stream per call, each call a transaction.
+//! Events of one stream per call, each call a transaction: `es_append`, `es_append_many`, and
+//! `es_enqueue`, which leaves the writing to a worker.
 
 use std::rc::Rc;
 
@@ -6,9 +7,9 @@ use crate::bind::Bind;
 use crate::error::Result;
 use crate::payload::{EVENT_TYPES, Payloads};
 use crate::rng::Rng;
-use crate::store::{STORE_DATABASE, STORE_TABLES, Store};
+use crate::store::{self, Store};
 use crate::wire::Connection;
-use crate::workload::{Client, LocalFuture, Workload};
+use crate::workload::{About, Client, LocalFuture, Step, Workload};
 
 /// The report's name of `es_append`.
 pub const ES_APPEND: &str = "es_append";
@@ -16,12 +17,20 @@ pub const ES_APPEND: &str = "es_append";
 /// The report's name of `es_append_many`.
 pub const ES_APPEND_MANY: &str = "es_append_many";
 
+/// The report's name of `es_enqueue`.
+pub const ES_ENQUEUE: &str = "es_enqueue";
+
+/// The report's name of `es_enqueue` that returns when the event is durable.
+pub const ES_ENQUEUE_DURABLE: &str = "es_enqueue, durable";
+
 /// Events in a call of `es_append_many`.
 const MANY_EVENTS: usize = 100;
 
 /// Appends to a random stream.
 pub struct Append {
     store: Rc<Store>,
+    about: About,
+    sql: &'static str,
     many: bool,
 }
 
@@ -36,26 +45,33 @@ struct AppendClient {
 impl Append {
     /// One event per call.
     pub fn one(store: &Rc<Store>) -> Self {
-        Self { store: Rc::clone(store), many: false }
+        let sql = "SELECT allsource.es_append($1, $2, $3)";
+        Self { store: Rc::clone(store), about: store::appends(ES_APPEND), sql, many: false }
     }
 
     /// A hundred events per call.
     pub fn many(store: &Rc<Store>) -> Self {
-        Self { store: Rc::clone(store), many: true }
+        let sql = "SELECT allsource.es_append_many($1, $2, $3)";
+        Self { store: Rc::clone(store), about: store::appends(ES_APPEND_MANY), sql, many: true }
+    }
+
+    /// One event per call, through the queue.
+    pub fn enqueue(store: &Rc<Store>) -> Self {
+        let sql = "SELECT allsource.es_enqueue($1, $2, $3)";
+        Self { store: Rc::clone(store), about: store::enqueues(ES_ENQUEUE), sql, many: false }
+    }
+
+    /// One event per call, through the queue; each call returns when its event is durable.
+    pub fn enqueue_durable(store: &Rc<Store>) -> Self {
+        let sql = "SELECT allsource.es_enqueue($1, $2, $3, durable => true)";
+        let about = store::enqueues(ES_ENQUEUE_DURABLE);
+        Self { store: Rc::clone(store), about, sql, many: false }
     }
 }
 
 impl Workload for Append {
-    fn name(&self) -> &'static str {
-        if self.many { ES_APPEND_MANY } else { ES_APPEND }
-    }
-
-    fn database(&self) -> &'static str {
-        STORE_DATABASE
-    }
-
-    fn tables(&self) -> Option<&'static str> {
-        Some(STORE_TABLES)
+    fn about(&self) -> About {
+        self.about
     }
 
     fn prepare(&self) -> LocalFuture<'_, ()> {
@@ -64,14 +80,9 @@ impl Workload for Append {
 
     fn client(&self, _: usize, _: usize) -> LocalFuture<'_, Box<dyn Client>> {
         Box::pin(async {
-            let sql = if self.many {
-                "SELECT allsource.es_append_many($1, $2, $3)"
-            } else {
-                "SELECT allsource.es_append($1, $2, $3)"
-            };
             let bench = self.store.bench();
             Ok(Box::new(AppendClient {
-                connection: self.store.connect("append", sql).await?,
+                connection: self.store.connect("append", self.sql).await?,
                 payloads: bench.payloads(),
                 store: Rc::clone(&self.store),
                 rng: Rng::new(bench.seed()),
@@ -81,8 +92,8 @@ impl Workload for Append {
     }
 }
 
-impl AppendClient {
-    async fn append(&mut self) -> Result<u64> {
+impl Step for AppendClient {
+    async fn step(&mut self) -> Result<u64> {
         let names = self.store.names();
         let name = names.get(self.rng.below(names.len()));
         let first_type = self.rng.below(EVENT_TYPES.len());
@@ -99,11 +110,5 @@ impl AppendClient {
         };
         self.connection.roundtrip(|_| {}).await?;
         Ok(events as u64)
-    }
-}
-
-impl Client for AppendClient {
-    fn step(&mut self) -> LocalFuture<'_, u64> {
-        Box::pin(self.append())
     }
 }

@@ -1,5 +1,5 @@
-//! `es_append_batch`: 1,000 events over 100 streams per call, in the order in which they might have
-//! arrived: one of each stream, then the next of each.
+//! `es_append_batch` and `es_enqueue_batch`: 1,000 events over 100 streams per call, in the order in
+//! which they might have arrived: one of each stream, then the next of each.
 //!
 //! Each client has streams of its own, as a consumer of a partitioned queue has; two batches that
 //! share a stream would have to wait for each other.
@@ -9,13 +9,16 @@ use std::rc::Rc;
 use crate::bench::Share;
 use crate::bind::Bind;
 use crate::error::{Error, Result};
-use crate::payload::{EVENT_TYPES, Payloads};
-use crate::store::{STORE_DATABASE, STORE_TABLES, Store};
+use crate::payload::{EVENT_TYPES, Payloads, Size};
+use crate::store::{self, Store};
 use crate::wire::Connection;
-use crate::workload::{Client, LocalFuture, Workload};
+use crate::workload::{About, Client, LocalFuture, Step, Workload};
 
 /// The report's name of `es_append_batch`.
 pub const ES_APPEND_BATCH: &str = "es_append_batch";
+
+/// The report's name of `es_enqueue_batch`.
+pub const ES_ENQUEUE_BATCH: &str = "es_enqueue_batch";
 
 const EVENTS: usize = 1_000;
 const STREAMS: usize = 100;
@@ -23,9 +26,15 @@ const STREAMS: usize = 100;
 /// The workload.
 pub struct AppendBatch {
     store: Rc<Store>,
+    about: About,
+    sql: &'static str,
+    rows: usize,
+    size: Size,
 }
 
 struct BatchClient {
+    name: &'static str,
+    rows: usize,
     connection: Connection,
     payloads: Payloads,
     store: Rc<Store>,
@@ -35,21 +44,30 @@ struct BatchClient {
 impl AppendBatch {
     /// Appends to `store`.
     pub fn new(store: &Rc<Store>) -> Self {
-        Self { store: Rc::clone(store) }
+        Self {
+            store: Rc::clone(store),
+            about: store::appends(ES_APPEND_BATCH),
+            sql: "SELECT * FROM allsource.es_append_batch($1, $2, $3)",
+            rows: STREAMS,
+            size: Size::Full,
+        }
+    }
+
+    /// Hands events over to the workers of `store`.
+    pub fn enqueue(store: &Rc<Store>, size: Size) -> Self {
+        Self {
+            store: Rc::clone(store),
+            about: store::enqueues(ES_ENQUEUE_BATCH),
+            sql: "SELECT allsource.es_enqueue_batch($1, $2, $3)",
+            rows: 1,
+            size,
+        }
     }
 }
 
 impl Workload for AppendBatch {
-    fn name(&self) -> &'static str {
-        ES_APPEND_BATCH
-    }
-
-    fn database(&self) -> &'static str {
-        STORE_DATABASE
-    }
-
-    fn tables(&self) -> Option<&'static str> {
-        Some(STORE_TABLES)
+    fn about(&self) -> About {
+        self.about
     }
 
     fn prepare(&self) -> LocalFuture<'_, ()> {
@@ -58,11 +76,12 @@ impl Workload for AppendBatch {
 
     fn client(&self, index: usize, clients: usize) -> LocalFuture<'_, Box<dyn Client>> {
         Box::pin(async move {
-            let sql = "SELECT * FROM allsource.es_append_batch($1, $2, $3)";
             let bench = self.store.bench();
             Ok(Box::new(BatchClient {
-                connection: self.store.connect("batch", sql).await?,
-                payloads: bench.payloads(),
+                name: self.about.name,
+                rows: self.rows,
+                connection: self.store.connect("batch", self.sql).await?,
+                payloads: bench.payloads_of(self.size),
                 store: Rc::clone(&self.store),
                 share: Share::new(self.store.names().len(), index, clients, bench.seed()),
             }) as Box<dyn Client>)
@@ -70,8 +89,8 @@ impl Workload for AppendBatch {
     }
 }
 
-impl BatchClient {
-    async fn append(&mut self) -> Result<u64> {
+impl Step for BatchClient {
+    async fn step(&mut self) -> Result<u64> {
         let streams = self.share.take(STREAMS);
         let names = self.store.names();
         Bind::new(&mut self.connection.out, "batch")
@@ -80,19 +99,13 @@ impl BatchClient {
             .jsonb_array(EVENTS, |out| self.payloads.write(out))
             .execute();
         let rows = self.connection.roundtrip(|_| {}).await?;
-        if rows != STREAMS as u64 {
+        if rows != self.rows as u64 {
             return Err(Error::WrongResult {
-                workload: ES_APPEND_BATCH,
-                expected: format!("{STREAMS} rows"),
+                workload: self.name,
+                expected: format!("{} rows", self.rows),
                 found: format!("{rows}"),
             });
         }
         Ok(EVENTS as u64)
-    }
-}
-
-impl Client for BatchClient {
-    fn step(&mut self) -> LocalFuture<'_, u64> {
-        Box::pin(self.append())
     }
 }

@@ -2,19 +2,33 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::append::{ES_APPEND, ES_APPEND_MANY};
-use crate::append_batch::ES_APPEND_BATCH;
+use crate::append::{ES_APPEND, ES_APPEND_MANY, ES_ENQUEUE, ES_ENQUEUE_DURABLE};
+use crate::append_batch::{ES_APPEND_BATCH, ES_ENQUEUE_BATCH};
 use crate::baseline_copy::COPY_TEXT;
 use crate::baseline_insert::BARE_INSERT;
 use crate::import::{IMPORT_GROUPED, IMPORT_MIXED};
 use crate::messagedb::MESSAGE_DB;
+use crate::payload::{PAYLOAD_BYTES, SMALL_PAYLOAD_BYTES, Size};
+use crate::plan::{
+    BULK, ENQUEUE_64, ENQUEUE_BATCH, ENQUEUE_CLIENTS, ENQUEUE_SCATTER, SINGLE, UNDER_LOAD,
+};
+use crate::prepared::{ENQUEUE_PREPARED, ENQUEUE_SCATTERED};
 use crate::read_all::{ES_READ_ALL_RUNS, ES_READ_ALL_SINGLES};
 use crate::read_stream::{ES_READ_RUNS, ES_READ_SINGLES, MESSAGE_DB_READ, PLAIN_READ};
 use crate::results::Figures;
+use crate::ring::RingResults;
+use crate::scattered::INSERT_SELECT;
+use crate::under_load::APPEND_UNDER_LOAD;
 
 const READ_P99_BAR_US: f64 = 500.0;
 const READ_CLIENTS: usize = 8;
 const MILLION: f64 = 1e6;
+const RING_BAR: f64 = 10.0 * MILLION;
+const UNDER_LOAD_TIMES_MAX: f64 = 5.0;
+const RING_PRODUCERS: [usize; 3] = [1, 2, 4];
+
+/// What a session of COPY on each core of a small machine reaches together.
+const TWO_COPY: &str = "2 COPY (text)";
 
 /// UmaDB's appends as the peers crate names them: with one event per request, with 100, with 1,000.
 pub const UMADB: [&str; 3] = ["UmaDB", "UmaDB, 100 per request", "UmaDB, 1000 per request"];
@@ -34,19 +48,21 @@ pub struct Verdict {
 }
 
 /// Judges every bar by the figures.
-pub fn judge(figures: &[Figures]) -> Vec<Verdict> {
-    let judge = Judge { figures };
+pub fn judge(figures: &[Figures], ring: Option<&RingResults>) -> Vec<Verdict> {
+    let judge = Judge { figures: figures.iter().collect() };
     let mut verdicts = Vec::new();
-    for clients in [1, 8, 64] {
+    for (group, clients) in SINGLE {
+        let group = judge.within(group);
         let what = format!("{ES_APPEND} x{clients}");
-        let ours = judge.rate(ES_APPEND, clients);
-        verdicts.push(ratio(&what, ours, BARE_INSERT, judge.rate(BARE_INSERT, clients), 0.85));
-        verdicts.push(ratio(&what, ours, MESSAGE_DB, judge.rate(MESSAGE_DB, clients), 1.6));
+        let ours = group.rate(ES_APPEND, clients);
+        verdicts.push(ratio(&what, ours, BARE_INSERT, group.rate(BARE_INSERT, clients), 0.85));
+        verdicts.push(ratio(&what, ours, MESSAGE_DB, group.rate(MESSAGE_DB, clients), 1.6));
         verdicts.push(ratio(&what, ours, UMADB[0], judge.rate(UMADB[0], clients), 1.0));
     }
+    let bulk = judge.within(BULK);
     for (name, peer) in [(ES_APPEND_MANY, UMADB[1]), (ES_APPEND_BATCH, UMADB[2])] {
-        let ours = judge.best(name);
-        verdicts.push(ratio(name, ours, "2 COPY (text)", judge.rate(COPY_TEXT, 2), 1.0));
+        let ours = bulk.best(name);
+        verdicts.push(ratio(name, ours, TWO_COPY, bulk.rate(COPY_TEXT, 2), 1.0));
         verdicts.push(ratio(name, ours, peer, judge.best(peer), 1.0));
     }
     let grouped = IMPORT_GROUPED.iter().filter_map(|name| judge.best(name)).reduce(f64::max);
@@ -61,16 +77,79 @@ pub fn judge(figures: &[Figures]) -> Vec<Verdict> {
     for name in [ES_READ_ALL_SINGLES, ES_READ_ALL_RUNS] {
         verdicts.push(at_least(name, judge.best(name), MILLION));
     }
+    verdicts.extend(judge.queue());
+    verdicts.extend(judge_ring(ring));
+    verdicts
+}
+
+/// The ring alone: fast enough with one producer, and never slower than a queue of boxes.
+fn judge_ring(ring: Option<&RingResults>) -> Vec<Verdict> {
+    let find = |producers| ring?.results.iter().find(|figures| figures.producers == producers);
+    let of = |producers| format!("ring, {producers} to 1");
+    let mut verdicts = vec![at_least(&of(1), find(1).map(|one| one.ring * MILLION), RING_BAR)];
+    for producers in RING_PRODUCERS {
+        let figures = find(producers);
+        let ours = figures.map(|figures| figures.ring * MILLION);
+        let queue = figures.map(|figures| figures.array_queue * MILLION);
+        verdicts.push(ratio(&of(producers), ours, "ArrayQueue of boxes", queue, 1.0));
+    }
     verdicts
 }
 
 struct Judge<'a> {
-    figures: &'a [Figures],
+    figures: Vec<&'a Figures>,
 }
 
 impl Judge<'_> {
+    /// One that sees the figures of one group only.
+    fn within(&self, group: &str) -> Self {
+        Self { figures: self.figures.iter().copied().filter(|f| f.group == group).collect() }
+    }
+
     fn find(&self, workload: &str, clients: usize) -> Option<&Figures> {
-        self.figures.iter().find(|f| f.workload == workload && f.clients == clients)
+        let mut all = self.figures.iter().copied();
+        all.find(|f| f.workload == workload && f.clients == clients)
+    }
+
+    /// All that goes through the queue.
+    fn queue(&self) -> Vec<Verdict> {
+        let singles = self.within(ENQUEUE_64);
+        let rate = |name: &str| singles.rate(name, ENQUEUE_CLIENTS);
+        let single = |name: &'static str, base: &'static str, least| {
+            let what = format!("{name} x{ENQUEUE_CLIENTS}");
+            ratio(&what, rate(name), base, rate(base), least)
+        };
+        let mut verdicts = vec![
+            single(ES_ENQUEUE, ES_APPEND, 3.0),
+            single(ES_ENQUEUE_DURABLE, ES_APPEND, 1.5),
+            single(ES_ENQUEUE_DURABLE, BARE_INSERT, 1.0),
+        ];
+        for (group, size) in ENQUEUE_BATCH {
+            let group = self.within(group);
+            let (ours, copy) = (group.best(ES_ENQUEUE_BATCH), group.rate(COPY_TEXT, 2));
+            verdicts.push(ratio(&sized(ES_ENQUEUE_BATCH, size), ours, TWO_COPY, copy, 1.0));
+        }
+        verdicts.push(at_least(ENQUEUE_PREPARED, self.best(ENQUEUE_PREPARED), MILLION));
+        for (group, size) in ENQUEUE_SCATTER {
+            let group = self.within(group);
+            let (ours, insert) = (group.best(ENQUEUE_SCATTERED), group.best(INSERT_SELECT));
+            verdicts.push(ratio(&sized(ENQUEUE_SCATTERED, size), ours, INSERT_SELECT, insert, 1.5));
+        }
+        verdicts.push(self.within(UNDER_LOAD).under_load());
+        verdicts
+    }
+
+    /// How much longer an append takes beside a full queue.
+    fn under_load(&self) -> Verdict {
+        let bar =
+            format!("{APPEND_UNDER_LOAD}: p99 at most {UNDER_LOAD_TIMES_MAX} of the idle one");
+        let (Some(loaded), Some(idle)) = (self.find(APPEND_UNDER_LOAD, 1), self.find(ES_APPEND, 1))
+        else {
+            return not_measured(bar);
+        };
+        let times = loaded.p99_us / idle.p99_us;
+        let figure = format!("{times:.2} ({:.0} us / {:.0} us)", loaded.p99_us, idle.p99_us);
+        Verdict { bar, figure, met: Some(times <= UNDER_LOAD_TIMES_MAX) }
     }
 
     fn rate(&self, workload: &str, clients: usize) -> Option<f64> {
@@ -98,6 +177,14 @@ impl Judge<'_> {
             figure: format!("p99 {:.0} us, {times_text} times", ours.p99_us),
             met: if fast { Some(true) } else { times.map(|times| times >= 2.0) },
         }
+    }
+}
+
+/// The name with the size of the payloads.
+fn sized(name: &str, size: Size) -> String {
+    match size {
+        Size::Full => format!("{name}, {PAYLOAD_BYTES} B"),
+        Size::Small => format!("{name}, {SMALL_PAYLOAD_BYTES} B"),
     }
 }
 
@@ -145,7 +232,7 @@ mod tests {
         assert_eq!(ratio("a", Some(9.0), "b", Some(10.0), 0.85).met, Some(true));
         assert_eq!(ratio("a", Some(8.0), "b", Some(10.0), 0.85).met, Some(false));
         assert_eq!(ratio("a", Some(8.0), "b", None, 0.85).met, None);
-        assert!(judge(&[]).iter().all(|verdict| verdict.met.is_none()));
+        assert!(judge(&[], None).iter().all(|verdict| verdict.met.is_none()));
     }
 
     #[test]

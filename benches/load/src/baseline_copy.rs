@@ -9,9 +9,10 @@ use bytes::{BufMut, BytesMut};
 use tokio::sync::OnceCell;
 
 use crate::bench::{BASELINE_DATABASE, Bench};
-use crate::payload::{EVENT_TYPES, Payloads};
+use crate::error::Result;
+use crate::payload::{EVENT_TYPES, Payloads, Size};
 use crate::wire::Connection;
-use crate::workload::{Client, LocalFuture, Workload};
+use crate::workload::{About, Client, LocalFuture, Step, Workload};
 
 /// The report's name of `COPY` in text format.
 pub const COPY_TEXT: &str = "COPY text";
@@ -24,54 +25,67 @@ const ROWS: usize = 10_000;
 const EVENTS_PER_STREAM: usize = 10;
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// The workload, in one of the two formats.
+/// The workload, in one of the two formats, into a table of its own.
 pub struct Copy {
     bench: Rc<Bench>,
-    binary: bool,
+    about: About,
+    table: &'static str,
+    format: &'static str,
+    rows: fn(Payloads) -> BytesMut,
+    size: Size,
     ready: OnceCell<()>,
 }
 
 struct CopyClient {
     connection: Connection,
-    sql: &'static str,
+    sql: String,
     data: BytesMut,
 }
 
 impl Copy {
     /// COPY in text format.
-    pub fn text(bench: &Rc<Bench>) -> Self {
-        Self { bench: Rc::clone(bench), binary: false, ready: OnceCell::new() }
+    pub fn text(bench: &Rc<Bench>, size: Size) -> Self {
+        let (table, tables) = match size {
+            Size::Full => ("copy_text", "c.relname = 'copy_text'"),
+            Size::Small => ("copy_text_small", "c.relname = 'copy_text_small'"),
+        };
+        Self {
+            bench: Rc::clone(bench),
+            about: About::writes(COPY_TEXT, BASELINE_DATABASE, tables),
+            table,
+            format: "text",
+            rows: text_rows,
+            size,
+            ready: OnceCell::new(),
+        }
     }
 
     /// COPY in binary format.
     pub fn binary(bench: &Rc<Bench>) -> Self {
-        Self { bench: Rc::clone(bench), binary: true, ready: OnceCell::new() }
-    }
-
-    const fn pick<T: std::marker::Copy>(&self, text: T, binary: T) -> T {
-        if self.binary { binary } else { text }
+        let tables = "c.relname = 'copy_binary'";
+        Self {
+            bench: Rc::clone(bench),
+            about: About::writes(COPY_BINARY, BASELINE_DATABASE, tables),
+            table: "copy_binary",
+            format: "binary",
+            rows: binary_rows,
+            size: Size::Full,
+            ready: OnceCell::new(),
+        }
     }
 }
 
 impl Workload for Copy {
-    fn name(&self) -> &'static str {
-        self.pick(COPY_TEXT, COPY_BINARY)
-    }
-
-    fn database(&self) -> &'static str {
-        BASELINE_DATABASE
-    }
-
-    fn tables(&self) -> Option<&'static str> {
-        Some(self.pick("c.relname = 'copy_text'", "c.relname = 'copy_binary'"))
+    fn about(&self) -> About {
+        self.about
     }
 
     fn prepare(&self) -> LocalFuture<'_, ()> {
         Box::pin(async {
             let make = async || {
-                let table = self.pick("copy_text", "copy_binary");
                 let sql = format!(
-                    "CREATE TABLE {table} (stream_no bigint, version bigint, type text, payload jsonb)"
+                    "CREATE TABLE {} (stream_no bigint, version bigint, type text, payload jsonb)",
+                    self.table
                 );
                 self.bench.baseline().await?.query(&sql).await.map(drop)
             };
@@ -81,26 +95,20 @@ impl Workload for Copy {
 
     fn client(&self, _: usize, _: usize) -> LocalFuture<'_, Box<dyn Client>> {
         Box::pin(async {
-            let payloads = self.bench.payloads();
-            let data = if self.binary { binary_rows(payloads) } else { text_rows(payloads) };
+            let rows = (self.rows)(self.bench.payloads_of(self.size));
             Ok(Box::new(CopyClient {
                 connection: self.bench.server.connect(BASELINE_DATABASE).await?,
-                sql: self.pick(
-                    "COPY copy_text FROM STDIN",
-                    "COPY copy_binary FROM STDIN WITH (FORMAT binary)",
-                ),
-                data: copy_data(&data),
+                sql: format!("COPY {} FROM STDIN WITH (FORMAT {})", self.table, self.format),
+                data: copy_data(&rows),
             }) as Box<dyn Client>)
         })
     }
 }
 
-impl Client for CopyClient {
-    fn step(&mut self) -> LocalFuture<'_, u64> {
-        Box::pin(async {
-            self.connection.copy_in(self.sql, &self.data).await?;
-            Ok(ROWS as u64)
-        })
+impl Step for CopyClient {
+    async fn step(&mut self) -> Result<u64> {
+        self.connection.copy_in(&self.sql, &self.data).await?;
+        Ok(ROWS as u64)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::payload::{EVENT_TYPES, Payloads};
 use crate::rng::Rng;
 use crate::wire::Connection;
-use crate::workload::{Client, LocalFuture, Workload};
+use crate::workload::{About, Client, LocalFuture, Step, Workload};
 
 /// The report's name of this workload.
 pub const BARE_INSERT: &str = "bare INSERT";
@@ -49,16 +49,8 @@ impl BareInsert {
 }
 
 impl Workload for BareInsert {
-    fn name(&self) -> &'static str {
-        BARE_INSERT
-    }
-
-    fn database(&self) -> &'static str {
-        BASELINE_DATABASE
-    }
-
-    fn tables(&self) -> Option<&'static str> {
-        Some("c.relname = 'bare_insert'")
+    fn about(&self) -> About {
+        About::writes(BARE_INSERT, BASELINE_DATABASE, "c.relname = 'bare_insert'")
     }
 
     fn prepare(&self) -> LocalFuture<'_, ()> {
@@ -82,8 +74,8 @@ impl Workload for BareInsert {
     }
 }
 
-impl BareInsertClient {
-    async fn insert(&mut self) -> Result<u64> {
+impl Step for BareInsertClient {
+    async fn step(&mut self) -> Result<u64> {
         let stream = self.rng.below(self.versions.len());
         let version = self.versions[stream].get() + 1;
         self.versions[stream].set(version);
@@ -95,11 +87,5 @@ impl BareInsertClient {
             .execute();
         self.connection.roundtrip(|_| {}).await?;
         Ok(1)
-    }
-}
-
-impl Client for BareInsertClient {
-    fn step(&mut self) -> LocalFuture<'_, u64> {
-        Box::pin(self.insert())
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::Result;
 use crate::options::Options;
-use crate::payload::Payloads;
+use crate::payload::{Payloads, Size};
 use crate::rng::Rng;
 use crate::server::Server;
 use crate::wire::Connection;
@@ -21,7 +21,8 @@ pub struct Bench {
     pub server: Server,
     /// The command line.
     pub options: Options,
-    payloads: Payloads,
+    full: Payloads,
+    small: Payloads,
     seeds: Cell<u64>,
     baseline_database: OnceCell<()>,
 }
@@ -32,7 +33,8 @@ impl Bench {
         Self {
             server: Server::new(options.address.clone()),
             options,
-            payloads: Payloads::full(),
+            full: Payloads::full(),
+            small: Payloads::small(),
             seeds: Cell::new(0),
             baseline_database: OnceCell::new(),
         }
@@ -46,7 +48,16 @@ impl Bench {
 
     /// Payloads that no other client writes.
     pub fn payloads(&self) -> Payloads {
-        self.payloads.fork(self.seed())
+        self.payloads_of(Size::Full)
+    }
+
+    /// Payloads of the given size that no other client writes.
+    pub fn payloads_of(&self, size: Size) -> Payloads {
+        let payloads = match size {
+            Size::Full => &self.full,
+            Size::Small => &self.small,
+        };
+        payloads.fork(self.seed())
     }
 
     /// A connection to the database of the plain baselines, which is made new on first use.

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::payload::{EVENT_TYPES, Payloads};
 use crate::rng::Rng;
 use crate::wire::Connection;
-use crate::workload::{Client, LocalFuture, Workload};
+use crate::workload::{About, Client, LocalFuture, Step, Workload};
 
 /// The report's name of writing.
 pub const MESSAGE_DB: &str = "message-db";
@@ -51,16 +51,8 @@ impl MessageDb {
 }
 
 impl Workload for MessageDb {
-    fn name(&self) -> &'static str {
-        MESSAGE_DB
-    }
-
-    fn database(&self) -> &'static str {
-        MESSAGE_DB_DATABASE
-    }
-
-    fn tables(&self) -> Option<&'static str> {
-        Some("n.nspname = 'message_store'")
+    fn about(&self) -> About {
+        About::writes(MESSAGE_DB, MESSAGE_DB_DATABASE, "n.nspname = 'message_store'")
     }
 
     fn prepare(&self) -> LocalFuture<'_, ()> {
@@ -82,8 +74,8 @@ impl Workload for MessageDb {
     }
 }
 
-impl WriteClient {
-    async fn write(&mut self) -> Result<u64> {
+impl Step for WriteClient {
+    async fn step(&mut self) -> Result<u64> {
         let name = self.names.get(self.rng.below(self.names.len()));
         let id = self.rng.uuid();
         Bind::new(&mut self.connection.out, "write")
@@ -93,11 +85,5 @@ impl WriteClient {
             .jsonb(|out| self.payloads.write(out))
             .execute();
         self.connection.roundtrip(|_| {}).await
-    }
-}
-
-impl Client for WriteClient {
-    fn step(&mut self) -> LocalFuture<'_, u64> {
-        Box::pin(self.write())
     }
 }

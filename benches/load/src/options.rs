@@ -11,19 +11,25 @@ use crate::wire::Address;
 pub const HELP: &str = "\
 usage: allsource-bench [flags]
 
-The server is found by PGHOST (the folder of its socket), PGPORT and PGUSER.
+The server is found by PGHOST (the folder of its socket), PGPORT and PGUSER. What goes through the
+queue needs allsource.database=bench_store there. run.sh sees to both; it also takes --peers, to
+measure UmaDB, and --set NAME=VALUE, a setting of its server, as often as needed.
 
   --seconds S         length of a round of one workload (2)
   --rounds N          rounds; medians are reported (5)
   --warm-up S         uncounted time before each round, per 8 clients (0.2)
   --only A,B          only groups whose name contains one of these:
-                      single-1 single-8 single-64 bulk import read-1 read-8 read-64 read-all
+                      single-1 single-8 single-64 bulk import
+                      enqueue-64 enqueue-batch enqueue-batch-small enqueue-import
+                      enqueue-scattered enqueue-scattered-small append-under-load
+                      read-1 read-8 read-64 read-all, and with run.sh: ring
   --baselines         only what needs no extension
   --streams N         streams written to (10000)
   --read-streams N    streams of 100 events read from (5000)
   --import-events N   events of the import; a multiple of 100000 (1000000)
   --quick             short: --seconds 0.5 --rounds 3 --read-streams 500 --import-events 200000
   --peers FILE        figures of the peers crate, to stand beside ours
+  --ring FILE         figures of the ring's bench, likewise
   --out FILE          where the results go (target/bench/results.json)
 ";
 
@@ -49,6 +55,8 @@ pub struct Options {
     pub import_events: usize,
     /// The peers' figures.
     pub peers: Option<PathBuf>,
+    /// The ring's figures.
+    pub ring: Option<PathBuf>,
     /// Where the results go.
     pub out: PathBuf,
 }
@@ -72,6 +80,7 @@ impl Options {
                 "--import-events" => options.import_events = count(&flag, &value()?)?,
                 "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
                 "--peers" => options.peers = Some(value()?.into()),
+                "--ring" => options.ring = Some(value()?.into()),
                 "--out" => options.out = value()?.into(),
                 "--baselines" => options.baselines = true,
                 "--quick" => options.be_quick(),
@@ -102,6 +111,7 @@ impl Options {
             read_streams: 5_000,
             import_events: 1_000_000,
             peers: None,
+            ring: None,
             out: "target/bench/results.json".into(),
         })
     }

@@ -13,8 +13,17 @@ use crate::rng::{Rng, mix};
 /// Bytes of an event's JSON text.
 pub const PAYLOAD_BYTES: usize = 256;
 
-/// Bytes of the small events of the import.
+/// Bytes of the text of a small event.
 pub const SMALL_PAYLOAD_BYTES: usize = 60;
+
+/// How large the events are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// [`PAYLOAD_BYTES`].
+    Full,
+    /// [`SMALL_PAYLOAD_BYTES`].
+    Small,
+}
 
 /// The event types, taken in turn.
 pub const EVENT_TYPES: [&str; 8] = [

@@ -9,27 +9,55 @@ use crate::baseline_insert::{BARE_INSERT, BareInsert};
 use crate::bench::Bench;
 use crate::error::Result;
 use crate::history::{self, History};
-use crate::import::{Import, SESSIONS};
+use crate::import::{self, Import, SESSIONS};
 use crate::messagedb::{MESSAGE_DB, MESSAGE_DB_DATABASE, MessageDb};
+use crate::payload::Size;
+use crate::prepared::{ENQUEUE_PREPARED, ENQUEUE_SCATTERED, Prepared};
 use crate::read_all::{PLAIN_READ_ALL, ReadAll};
 use crate::read_stream::{MESSAGE_DB_READ, PLAIN_READ, ReadStream};
 use crate::relational::{RELATIONAL, RELATIONAL_BULK, Relational};
 use crate::rounds::{Entry, Group};
+use crate::scattered::{INSERT_SELECT, InsertSelect, Scattered};
 use crate::store::Store;
+use crate::under_load::UnderLoad;
 use crate::workload::Workload;
 
 /// What the others are put in relation to.
-pub const BASELINES: [&str; 9] = [
+pub const BASELINES: [&str; 10] = [
     BARE_INSERT,
     RELATIONAL,
     MESSAGE_DB,
     COPY_TEXT,
     COPY_BINARY,
     RELATIONAL_BULK,
+    INSERT_SELECT,
     PLAIN_READ,
     MESSAGE_DB_READ,
     PLAIN_READ_ALL,
 ];
+
+/// The groups of one event per transaction, with their numbers of clients.
+pub const SINGLE: [(&str, usize); 3] = [("single-1", 1), ("single-8", 8), ("single-64", 64)];
+
+/// Many events per transaction.
+pub const BULK: &str = "bulk";
+
+/// Single events through the queue, from as many clients as the name says.
+pub const ENQUEUE_64: &str = "enqueue-64";
+
+/// Batches through the queue, with both sizes of payloads.
+pub const ENQUEUE_BATCH: [(&str, Size); 2] =
+    [("enqueue-batch", Size::Full), ("enqueue-batch-small", Size::Small)];
+
+/// One event of each stream at a time through the queue, with both sizes of payloads.
+pub const ENQUEUE_SCATTER: [(&str, Size); 2] =
+    [("enqueue-scattered", Size::Full), ("enqueue-scattered-small", Size::Small)];
+
+/// Appending beside a full queue.
+pub const UNDER_LOAD: &str = "append-under-load";
+
+/// Clients of [`ENQUEUE_64`].
+pub const ENQUEUE_CLIENTS: usize = 64;
 
 const BULK_CLIENTS: [usize; 3] = [2, 4, 8];
 const COPY_SESSIONS: usize = 2;
@@ -47,74 +75,83 @@ pub async fn groups(bench: &Rc<Bench>) -> Result<Vec<Group>> {
     let wanted = |group: &Group| {
         options.only.is_empty() || options.only.iter().any(|part| group.name.contains(part))
     };
-    let store = Store::new(bench);
     let (relational, relational_bulk) = Relational::both(bench);
-    let single = Single {
-        insert: Rc::new(BareInsert::new(bench)),
-        relational: Rc::new(relational),
-        message_db: with_message_db.then(|| Rc::new(MessageDb::new(bench)) as _),
-        append: with_store.then(|| Rc::new(Append::one(&store)) as _),
-    };
-    let mut groups = vec![
-        single.group("single-1", 1),
-        single.group("single-8", 8),
-        single.group("single-64", 64),
-        bulk(bench, with_store.then_some(&store), Rc::new(relational_bulk)),
-    ];
-    if with_store {
-        groups.push(import(&store));
+    let insert: Rc<dyn Workload> = Rc::new(BareInsert::new(bench));
+    let copy: Rc<dyn Workload> = Rc::new(Copy::text(bench, Size::Full));
+    let mut single = vec![Rc::clone(&insert), Rc::new(relational)];
+    if with_message_db {
+        single.push(Rc::new(MessageDb::new(bench)));
     }
+    let mut bulk = vec![
+        Entry { workload: Rc::clone(&copy), clients: COPY_SESSIONS },
+        Entry { workload: Rc::new(Copy::binary(bench)), clients: COPY_SESSIONS },
+        Entry { workload: Rc::new(relational_bulk), clients: RELATIONAL_BULK_CLIENTS },
+    ];
+    let mut of_store = Vec::new();
+    if with_store {
+        let store = Store::new(bench);
+        let append: Rc<dyn Workload> = Rc::new(Append::one(&store));
+        single.push(Rc::clone(&append));
+        for workload in [Rc::new(Append::many(&store)) as _, Rc::new(AppendBatch::new(&store)) as _]
+        {
+            bulk.extend(with_each(&workload, &BULK_CLIENTS));
+        }
+        of_store = with_the_store(bench, &store, insert, append, copy);
+    }
+    let mut groups: Vec<Group> =
+        SINGLE.iter().map(|(name, clients)| Group::of(name, &single, *clients)).collect();
+    groups.push(Group { name: BULK, entries: bulk });
+    groups.extend(of_store);
     groups.extend(reads(bench, with_store, with_message_db));
     groups.retain(wanted);
     Ok(groups)
 }
 
-/// One event per transaction; the same workloads for each number of clients.
-struct Single {
+/// What writes to the store only: the import, and all that goes through the queue.
+fn with_the_store(
+    bench: &Rc<Bench>,
+    store: &Rc<Store>,
     insert: Rc<dyn Workload>,
-    relational: Rc<dyn Workload>,
-    message_db: Option<Rc<dyn Workload>>,
-    append: Option<Rc<dyn Workload>>,
-}
-
-impl Single {
-    fn group(&self, name: &'static str, clients: usize) -> Group {
-        let all = [
-            Some(&self.insert),
-            Some(&self.relational),
-            self.message_db.as_ref(),
-            self.append.as_ref(),
-        ];
-        let entries =
-            all.into_iter().flatten().map(|w| Entry { workload: Rc::clone(w), clients }).collect();
-        Group { name, entries }
-    }
-}
-
-fn bulk(bench: &Rc<Bench>, store: Option<&Rc<Store>>, relational: Rc<dyn Workload>) -> Group {
-    let mut entries = vec![
-        Entry { workload: Rc::new(Copy::text(bench)), clients: COPY_SESSIONS },
-        Entry { workload: Rc::new(Copy::binary(bench)), clients: COPY_SESSIONS },
-        Entry { workload: relational, clients: RELATIONAL_BULK_CLIENTS },
+    append: Rc<dyn Workload>,
+    copy: Rc<dyn Workload>,
+) -> Vec<Group> {
+    let source = import::Source::new(store);
+    let imports: Vec<Rc<dyn Workload>> =
+        Import::appends(&source).into_iter().map(|import| Rc::new(import) as _).collect();
+    let prepared = Rc::new(Prepared::new(ENQUEUE_PREPARED, source.clone()));
+    let one_by_one = [
+        insert,
+        Rc::clone(&append),
+        Rc::new(Append::enqueue(store)),
+        Rc::new(Append::enqueue_durable(store)),
     ];
-    if let Some(store) = store {
-        let many: Rc<dyn Workload> = Rc::new(Append::many(store));
-        let batch: Rc<dyn Workload> = Rc::new(AppendBatch::new(store));
-        for workload in [many, batch] {
-            entries.extend(
-                BULK_CLIENTS.map(|clients| Entry { workload: Rc::clone(&workload), clients }),
-            );
-        }
+    let enqueue_import: [Rc<dyn Workload>; 2] =
+        [prepared.clone(), Rc::new(Import::enqueue(&source))];
+    let under_load: [Rc<dyn Workload>; 2] =
+        [append, Rc::new(UnderLoad::new(Append::one(store), prepared))];
+    let mut groups = vec![
+        Group::of("import", &imports, SESSIONS),
+        Group::of(ENQUEUE_64, &one_by_one, ENQUEUE_CLIENTS),
+    ];
+    for (name, size) in ENQUEUE_BATCH {
+        let copy = match size {
+            Size::Full => Rc::clone(&copy),
+            Size::Small => Rc::new(Copy::text(bench, size)),
+        };
+        let enqueue: Rc<dyn Workload> = Rc::new(AppendBatch::enqueue(store, size));
+        let mut entries = vec![Entry { workload: copy, clients: COPY_SESSIONS }];
+        entries.extend(with_each(&enqueue, &BULK_CLIENTS));
+        groups.push(Group { name, entries });
     }
-    Group { name: "bulk", entries }
-}
-
-fn import(store: &Rc<Store>) -> Group {
-    let entries = Import::all(store)
-        .into_iter()
-        .map(|import| Entry { workload: Rc::new(import), clients: SESSIONS })
-        .collect();
-    Group { name: "import", entries }
+    groups.push(Group::of("enqueue-import", &enqueue_import, SESSIONS));
+    for (name, size) in ENQUEUE_SCATTER {
+        let rows = Scattered::new(store, size);
+        let insert: Rc<dyn Workload> = Rc::new(InsertSelect::new(&rows));
+        let enqueue = Rc::new(Prepared::new(ENQUEUE_SCATTERED, rows));
+        groups.push(Group::of(name, &[insert, enqueue], SESSIONS));
+    }
+    groups.push(Group::of(UNDER_LOAD, &under_load, 1));
+    groups
 }
 
 fn reads(bench: &Rc<Bench>, with_store: bool, with_message_db: bool) -> Vec<Group> {
@@ -134,14 +171,18 @@ fn reads(bench: &Rc<Bench>, with_store: bool, with_message_db: bool) -> Vec<Grou
     }
     let streams: Vec<Rc<dyn Workload>> =
         copies.into_iter().map(|copy| Rc::new(ReadStream(copy)) as _).collect();
-    let group = |name, workloads: &[Rc<dyn Workload>], clients| Group {
-        name,
-        entries: workloads.iter().map(|w| Entry { workload: Rc::clone(w), clients }).collect(),
-    };
     vec![
-        group("read-1", &streams, 1),
-        group("read-8", &streams, 8),
-        group("read-64", &streams, 64),
-        group("read-all", &in_order, READ_ALL_CLIENTS),
+        Group::of("read-1", &streams, 1),
+        Group::of("read-8", &streams, 8),
+        Group::of("read-64", &streams, 64),
+        Group::of("read-all", &in_order, READ_ALL_CLIENTS),
     ]
+}
+
+/// `workload` with each number of clients.
+fn with_each<'a>(
+    workload: &'a Rc<dyn Workload>,
+    clients: &'a [usize],
+) -> impl Iterator<Item = Entry> + 'a {
+    clients.iter().map(|clients| Entry { workload: Rc::clone(workload), clients: *clients })
 }

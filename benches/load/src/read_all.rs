@@ -7,7 +7,7 @@ use crate::bind::Bind;
 use crate::error::{Error, Result};
 use crate::history::{Copy, History, STREAM_EVENTS};
 use crate::wire::Connection;
-use crate::workload::{Client, LocalFuture, Workload};
+use crate::workload::{About, Client, LocalFuture, Step, Workload};
 
 /// `es_read_all` of a store written one event at a time.
 pub const ES_READ_ALL_SINGLES: &str = "es_read_all (singles)";
@@ -36,16 +36,13 @@ struct ReadAllClient {
 }
 
 impl Workload for ReadAll {
-    fn name(&self) -> &'static str {
-        match self.0.copy {
+    fn about(&self) -> About {
+        let name = match self.0.copy {
             Copy::Singles => ES_READ_ALL_SINGLES,
             Copy::Runs => ES_READ_ALL_RUNS,
             Copy::Plain | Copy::MessageDb => PLAIN_READ_ALL,
-        }
-    }
-
-    fn database(&self) -> &'static str {
-        self.0.copy.database()
+        };
+        About::reads(name, self.0.copy.database())
     }
 
     fn prepare(&self) -> LocalFuture<'_, ()> {
@@ -54,19 +51,19 @@ impl Workload for ReadAll {
 
     fn client(&self, _: usize, _: usize) -> LocalFuture<'_, Box<dyn Client>> {
         Box::pin(async {
-            let mut connection = self.0.bench.server.connect(self.database()).await?;
+            let About { name, database, .. } = self.about();
+            let mut connection = self.0.bench.server.connect(database).await?;
             let sql = if self.0.copy == Copy::Plain { PLAIN } else { ES_READ_ALL };
             connection.prepare("read", sql).await?;
             let events = (self.0.names.len() * STREAM_EVENTS) as i64;
-            let name = self.name();
             Ok(Box::new(ReadAllClient { name, connection, events, seen: 0, after: 0 })
                 as Box<dyn Client>)
         })
     }
 }
 
-impl ReadAllClient {
-    async fn read(&mut self) -> Result<u64> {
+impl Step for ReadAllClient {
+    async fn step(&mut self) -> Result<u64> {
         Bind::new(&mut self.connection.out, "read").i64(self.after).execute();
         let (mut count, mut last) = (0, None);
         self.connection
@@ -86,11 +83,5 @@ impl ReadAllClient {
         }
         (self.seen, self.after) = (0, 0);
         Ok(0)
-    }
-}
-
-impl Client for ReadAllClient {
-    fn step(&mut self) -> LocalFuture<'_, u64> {
-        Box::pin(self.read())
     }
 }

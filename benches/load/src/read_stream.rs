@@ -9,7 +9,7 @@ use crate::history::{Copy, History, STREAM_EVENTS};
 use crate::messagedb::SEARCH_PATH;
 use crate::rng::Rng;
 use crate::wire::Connection;
-use crate::workload::{Client, LocalFuture, Workload};
+use crate::workload::{About, Client, LocalFuture, Step, Workload};
 
 /// `es_read` of streams written one event at a time.
 pub const ES_READ_SINGLES: &str = "es_read (singles)";
@@ -41,17 +41,14 @@ struct ReadClient {
 }
 
 impl Workload for ReadStream {
-    fn name(&self) -> &'static str {
-        match self.0.copy {
+    fn about(&self) -> About {
+        let name = match self.0.copy {
             Copy::Singles => ES_READ_SINGLES,
             Copy::Runs => ES_READ_RUNS,
             Copy::Plain => PLAIN_READ,
             Copy::MessageDb => MESSAGE_DB_READ,
-        }
-    }
-
-    fn database(&self) -> &'static str {
-        self.0.copy.database()
+        };
+        About::reads(name, self.0.copy.database())
     }
 
     fn prepare(&self) -> LocalFuture<'_, ()> {
@@ -61,7 +58,8 @@ impl Workload for ReadStream {
     fn client(&self, _: usize, _: usize) -> LocalFuture<'_, Box<dyn Client>> {
         Box::pin(async {
             let bench = &self.0.bench;
-            let mut connection = bench.server.connect(self.database()).await?;
+            let About { name, database, .. } = self.about();
+            let mut connection = bench.server.connect(database).await?;
             let sql = match self.0.copy {
                 Copy::Singles | Copy::Runs => ES_READ,
                 Copy::Plain => PLAIN,
@@ -73,14 +71,13 @@ impl Workload for ReadStream {
             connection.prepare("read", sql).await?;
             let names = self.0.names.clone();
             let rng = Rng::new(bench.seed());
-            Ok(Box::new(ReadClient { name: self.name(), connection, names, rng })
-                as Box<dyn Client>)
+            Ok(Box::new(ReadClient { name, connection, names, rng }) as Box<dyn Client>)
         })
     }
 }
 
-impl ReadClient {
-    async fn read(&mut self) -> Result<u64> {
+impl Step for ReadClient {
+    async fn step(&mut self) -> Result<u64> {
         let name = self.names.get(self.rng.below(self.names.len()));
         Bind::new(&mut self.connection.out, "read").text(name).execute();
         let rows = self.connection.roundtrip(|_| {}).await?;
@@ -92,11 +89,5 @@ impl ReadClient {
             });
         }
         Ok(rows)
-    }
-}
-
-impl Client for ReadClient {
-    fn step(&mut self) -> LocalFuture<'_, u64> {
-        Box::pin(self.read())
     }
 }

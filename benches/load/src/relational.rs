@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::payload::{EVENT_TYPES, Payloads};
 use crate::rng::Rng;
 use crate::wire::Connection;
-use crate::workload::{Client, LocalFuture, Workload};
+use crate::workload::{About, Client, LocalFuture, Step, Workload};
 
 /// The report's name of one append per transaction.
 pub const RELATIONAL: &str = "relational";
@@ -103,16 +103,9 @@ impl Relational {
 }
 
 impl Workload for Relational {
-    fn name(&self) -> &'static str {
-        if self.bulk { RELATIONAL_BULK } else { RELATIONAL }
-    }
-
-    fn database(&self) -> &'static str {
-        BASELINE_DATABASE
-    }
-
-    fn tables(&self) -> Option<&'static str> {
-        Some("n.nspname = 'relational'")
+    fn about(&self) -> About {
+        let name = if self.bulk { RELATIONAL_BULK } else { RELATIONAL };
+        About::writes(name, BASELINE_DATABASE, "n.nspname = 'relational'")
     }
 
     fn prepare(&self) -> LocalFuture<'_, ()> {
@@ -163,8 +156,8 @@ async fn run(connection: &mut Connection, statement: &str) -> Result<()> {
     connection.roundtrip(|_| {}).await.map(drop)
 }
 
-impl SingleClient {
-    async fn append(&mut self) -> Result<u64> {
+impl Step for SingleClient {
+    async fn step(&mut self) -> Result<u64> {
         let connection = &mut self.connection;
         let name = self.names.get(self.rng.below(self.names.len()));
         run(connection, "begin").await?;
@@ -190,8 +183,8 @@ impl SingleClient {
     }
 }
 
-impl BulkClient {
-    async fn append(&mut self) -> Result<u64> {
+impl Step for BulkClient {
+    async fn step(&mut self) -> Result<u64> {
         const EVENTS: usize = BULK_STREAMS * BULK_EVENTS_PER_STREAM;
         let connection = &mut self.connection;
         let streams = self.share.take(BULK_STREAMS);
@@ -213,17 +206,5 @@ impl BulkClient {
         connection.roundtrip(|_| {}).await?;
         run(connection, "commit").await?;
         Ok(EVENTS as u64)
-    }
-}
-
-impl Client for SingleClient {
-    fn step(&mut self) -> LocalFuture<'_, u64> {
-        Box::pin(self.append())
-    }
-}
-
-impl Client for BulkClient {
-    fn step(&mut self) -> LocalFuture<'_, u64> {
-        Box::pin(self.append())
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::bars::thousands;
 use crate::error::{Error, Result};
 use crate::results::{Figures, Results};
+use crate::ring::RingResults;
 
 /// Prints the figures as a table, group by group, and then the bars.
 pub fn print(results: &Results) {
@@ -28,6 +29,9 @@ pub fn print(results: &Results) {
             );
         }
         print_figures(figures);
+    }
+    if let Some(ring) = &results.ring {
+        print_ring(ring);
     }
     println!("\n{:<66} {:<34} met", "bar", "measured");
     for verdict in &results.bars {
@@ -65,8 +69,11 @@ fn print_heading(results: &Results) {
 
 fn print_figures(figures: &Figures) {
     let bytes = |bytes: Option<f64>| bytes.map_or_else(|| "-".to_owned(), |b| format!("{b:.0}"));
-    let ratios: Vec<String> =
+    let mut ratios: Vec<String> =
         figures.ratios.iter().map(|(name, ratio)| format!("{name} {ratio:.2}")).collect();
+    if let Some(load) = figures.load_events_per_s {
+        ratios.push(format!("beside {} events/s drained", thousands(load)));
+    }
     println!(
         "{:<24} {:>3} {:>11} {:>23} {:>9.0} {:>9.0} {:>7} {:>7} {:>7} {:>6.2}  {}",
         figures.workload,
@@ -85,4 +92,25 @@ fn print_figures(figures: &Figures) {
         figures.client_cores,
         ratios.join(", ")
     );
+}
+
+fn print_ring(ring: &RingResults) {
+    println!(
+        "\n{:<24} {:>11} {:>23} {:>19} {:>7}",
+        format!("ring, {} B, records/s", ring.record_bytes),
+        "ring",
+        "asking to wake",
+        "ArrayQueue of boxes",
+        "ratio"
+    );
+    for figures in &ring.results {
+        println!(
+            "{:<24} {:>11} {:>23} {:>19} {:>7.2}",
+            format!("{} to 1", figures.producers),
+            thousands(figures.ring * 1e6),
+            thousands(figures.ring_asking_to_wake * 1e6),
+            thousands(figures.array_queue * 1e6),
+            figures.ratio
+        );
+    }
 }

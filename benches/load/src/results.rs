@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::bars::Verdict;
 use crate::machine::Machine;
 use crate::measure::Sample;
+use crate::ring::RingResults;
 
 /// All of a run.
 #[derive(Serialize, Deserialize)]
@@ -17,6 +18,8 @@ pub struct Results {
     pub settings: BTreeMap<String, String>,
     /// What was measured.
     pub figures: Vec<Figures>,
+    /// What the ring's own bench has measured, where it was run.
+    pub ring: Option<RingResults>,
     /// Each bar, met or not.
     pub bars: Vec<Verdict>,
 }
@@ -49,6 +52,9 @@ pub struct Figures {
     pub server_us_per_event: Option<f64>,
     /// Processor time of the load generator as a share of one core.
     pub client_cores: f64,
+    /// Events per second drained from the queue beside the workload; None without such a load.
+    #[serde(default)]
+    pub load_events_per_s: Option<f64>,
     /// Events per second relative to each baseline of the group with the same number of clients.
     #[serde(default)]
     pub ratios: BTreeMap<String, f64>,
@@ -66,6 +72,8 @@ impl Figures {
         let wal = |sample: &Sample| sample.wal_bytes.unwrap_or(0.0) / sample.events as f64;
         let has_cpu = rounds.iter().all(|sample| sample.server_cpu_s.is_some());
         let cpu = |sample: &Sample| sample.server_cpu_s.unwrap_or(0.0) * 1e6 / sample.events as f64;
+        let has_load = rounds.iter().all(|sample| sample.load_events_per_s.is_some());
+        let load = |sample: &Sample| sample.load_events_per_s.unwrap_or(0.0);
         Self {
             group: group.to_owned(),
             workload: workload.to_owned(),
@@ -79,6 +87,7 @@ impl Figures {
             disk_bytes_per_event: disk.map(|bytes| bytes / events),
             server_us_per_event: has_cpu.then(|| median(&rounds, cpu)),
             client_cores: median(&rounds, |sample| sample.client_cores),
+            load_events_per_s: has_load.then(|| median(&rounds, load)),
             ratios: BTreeMap::new(),
             rounds,
         }
@@ -131,6 +140,7 @@ mod tests {
             disk_bytes: None,
             server_cpu_s: None,
             client_cores: 0.1,
+            load_events_per_s: None,
         }
     }
 

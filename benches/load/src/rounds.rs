@@ -28,10 +28,16 @@ pub struct Entry {
 }
 
 impl Group {
+    /// All `workloads` with the same number of clients.
+    pub fn of(name: &'static str, workloads: &[Rc<dyn Workload>], clients: usize) -> Self {
+        let entry = |workload| Entry { workload: Rc::clone(workload), clients };
+        Self { name, entries: workloads.iter().map(entry).collect() }
+    }
+
     /// Prepares and measures everything in the group.
     pub async fn run(&self, bench: &Bench) -> Result<Vec<Figures>> {
         for entry in &self.entries {
-            progress(&format!("{}: preparing {}", self.name, entry.workload.name()));
+            progress(&format!("{}: preparing {}", self.name, entry.workload.about().name));
             entry.workload.prepare().await?;
         }
         bench.server.checkpoint().await?;
@@ -43,7 +49,7 @@ impl Group {
                 // Each round starts with another workload: none is always first after a checkpoint.
                 let index = (place + round) % self.entries.len();
                 let Entry { workload, clients } = &self.entries[index];
-                let name = workload.name();
+                let name = workload.about().name;
                 progress(&format!(
                     "{}: round {}/{rounds}, {name} x{clients}",
                     self.name,
@@ -61,7 +67,7 @@ impl Group {
             .iter()
             .zip(samples)
             .map(|(entry, samples)| {
-                Figures::of(self.name, entry.workload.name(), entry.clients, samples)
+                Figures::of(self.name, entry.workload.about().name, entry.clients, samples)
             })
             .collect())
     }

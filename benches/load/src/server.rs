@@ -70,11 +70,12 @@ impl Server {
         if written > WAL_BETWEEN_CHECKPOINTS_BYTES { self.checkpoint().await } else { Ok(()) }
     }
 
-    /// The settings that a reader of the figures needs to know.
+    /// The settings that a reader of the figures needs to know; all of the extension's.
     pub async fn settings(&self) -> Result<BTreeMap<String, String>> {
         let mut admin = self.connect("postgres").await?;
         let sql = format!(
-            "SELECT name, current_setting(name) FROM pg_settings WHERE name IN ('{}')",
+            "SELECT name, current_setting(name) FROM pg_settings \
+             WHERE name IN ('{}') OR name LIKE 'allsource.%'",
             SETTINGS.join("', '")
         );
         let rows = admin.query(&sql).await?;

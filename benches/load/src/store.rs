@@ -9,14 +9,25 @@ use crate::bind::Bind;
 use crate::error::Result;
 use crate::payload::EVENT_TYPES;
 use crate::wire::Connection;
+use crate::workload::About;
 
 /// The database that the writing workloads append to.
 pub const STORE_DATABASE: &str = "bench_store";
 
-/// All that a store writes to, as the condition of [`crate::workload::Workload::tables`].
-pub const STORE_TABLES: &str = "n.nspname = 'allsource'";
+/// All that a store writes to, as the condition of [`About::tables`].
+const STORE_TABLES: &str = "n.nspname = 'allsource'";
 
 const STREAMS_PER_CALL: usize = 1_000;
+
+/// A workload that appends to the store.
+pub const fn appends(name: &'static str) -> About {
+    About::writes(name, STORE_DATABASE, STORE_TABLES)
+}
+
+/// A workload that hands events over to the store's workers.
+pub const fn enqueues(name: &'static str) -> About {
+    About { queued: true, ..appends(name) }
+}
 
 /// The store that is appended to.
 pub struct Store {

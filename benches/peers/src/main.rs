@@ -133,7 +133,14 @@ async fn run(options: Options) -> Result<()> {
                     });
                 }
                 // Its file grows by hundreds of megabytes at once, so bytes per event are not to be had.
-                let run = run_clients(connected, warm_up, options.round, async || Ok(())).await?;
+                let run = run_clients(
+                    connected,
+                    warm_up,
+                    options.round,
+                    async || Ok(()),
+                    async || Ok(()),
+                )
+                .await?;
                 samples.push(run.0);
             }
             figures.push(Figures::of(GROUP, name, clients, samples));
