@@ -217,12 +217,8 @@ mod tests {
         let workers = (0..2)
             .map(|worker| WorkerGauges { worker, up: worker == 0, ..WorkerGauges::default() })
             .collect();
-        let gauges = Gauges {
-            workers,
-            dead_letters: 3,
-            safe_position: Some(41),
-            next_position: Some(42),
-        };
+        let gauges =
+            Gauges { workers, dead_letters: 3, safe_position: Some(41), next_position: Some(42) };
         samples(&registry, &gauges, NOW_S)
     }
 

@@ -4,10 +4,11 @@ use super::dead_letters::find;
 use super::error::Error;
 use super::metrics;
 use super::position::holds_streams;
-use super::queue::{Phase, Queue, Queues, Waited};
+use super::queue::{Phase, Queue, Queues};
 use super::relation::{Sequence, sequence_oid};
 use super::rights::{check_admin, check_writer};
 use super::settings;
+use super::waiters::{Awaited, Waited};
 use super::xact::{check_writable, database_name, database_oid, now_us};
 use crate::codec::record::{Home, Record};
 use crate::model::event::NewEvent;
@@ -158,7 +159,8 @@ impl Producer {
         queue.waits_for_room();
         let deadline =
             *self.deadline.get_or_insert_with(|| Instant::now() + settings::enqueue_timeout());
-        match queue.wait_until(Some(deadline), || queue.ring.try_push(parts).ok()) {
+        let push = || queue.ring.try_push(parts).ok();
+        match queue.wait_until(Awaited::Anything, Some(deadline), push) {
             Waited::Done(position) => Ok(position),
             Waited::TimedOut => {
                 Err(Refusal::Full { paused: self.queues.paused(), has_worker: queue.has_worker() })
@@ -230,7 +232,8 @@ fn wait_for_position(
     }
     let mut without_worker_since: Option<Instant> = None;
     let patience = settings::enqueue_timeout();
-    let waited = queue.wait_until(deadline, || {
+    let awaited = Awaited::Position(position);
+    let waited = queue.wait_until(awaited, deadline, || {
         if queue.ring.head() >= position {
             return Some(Seen::Settled);
         }
@@ -282,7 +285,7 @@ pub fn pause(function: &'static str) -> Result<(), Error> {
             let at_rest = matches!(queue.phase(), Phase::Paused | Phase::Stopped);
             (at_rest || !queues.paused()).then_some(())
         };
-        queue.wait_until(None, resting);
+        queue.wait_until(Awaited::Anything, None, resting);
     }
     Ok(())
 }

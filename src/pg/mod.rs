@@ -33,6 +33,7 @@ mod scratch;
 pub mod settings;
 mod shared_memory;
 pub mod verify;
+mod waiters;
 mod worker;
 mod xact;
 

@@ -10,7 +10,7 @@ static MAX_BATCH_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 static NODE_ID: GucSetting<i32> = GucSetting::<i32>::new(0);
 static DATABASE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"postgres"));
-static WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
+static WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 static QUEUE_SIZE_MB: GucSetting<i32> = GucSetting::<i32>::new(16);
 static ENQUEUE_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static BATCH_MAX_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(20_000);

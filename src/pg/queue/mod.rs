@@ -5,18 +5,23 @@
 //! is one at a time is seen to by [`Queue::claim`].
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
+mod report;
+
+pub use report::QueueReport;
+
 use super::error::Error;
 use super::settings;
 use super::shared_memory::{Area, Lock, with_lock};
+use super::waiters::{Awaited, Waited, Waiters, wake_process};
 use super::xact::now_us;
 use crate::model::partition::Partition;
 use crate::queue::{Capacity, Consumer, Ring, WakeFlag};
 use pgrx::pg_sys;
 use std::ptr::NonNull;
 use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
+    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering,
 };
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Bytes of a worker's last error that are kept.
 const ERROR_BYTES_MAX: usize = 500;
@@ -93,11 +98,9 @@ struct QueueState {
     hurry: AtomicBool,
     producers: Producers,
     worker: Worker,
-    /// Told whenever records are settled.
-    settled: pg_sys::ConditionVariable,
 }
 
-/// The queues in shared memory: `Common`, a `QueueState` for each worker, a ring for each worker.
+/// The queues in shared memory: `Common`; for each worker a `QueueState`, its waiters, a ring.
 pub static AREA: Area = Area {
     name: c"allsource queues",
     bytes: memory_bytes,
@@ -115,28 +118,29 @@ fn ring_bytes() -> usize {
     Ring::memory_bytes(capacity()).next_multiple_of(RING_ALIGNMENT)
 }
 
+fn waiters_offset() -> usize {
+    size_of::<Common>() + settings::workers() * size_of::<QueueState>()
+}
+
 fn rings_offset(start: *mut u8) -> usize {
-    let states = size_of::<Common>() + settings::workers() * size_of::<QueueState>();
+    let before = waiters_offset() + settings::workers() * Waiters::bytes();
     // SAFETY: within the area, which has room for the alignment.
-    let end = unsafe { start.add(states) };
-    states + end.align_offset(RING_ALIGNMENT)
+    let end = unsafe { start.add(before) };
+    before + end.align_offset(RING_ALIGNMENT)
 }
 
 fn memory_bytes() -> usize {
-    size_of::<Common>()
-        + settings::workers() * (size_of::<QueueState>() + ring_bytes())
-        + RING_ALIGNMENT
+    let of_worker = size_of::<QueueState>() + Waiters::bytes() + ring_bytes();
+    size_of::<Common>() + settings::workers() * of_worker + RING_ALIGNMENT
 }
 
 unsafe fn set_up(start: *mut u8) {
-    // SAFETY: `start` has `memory_bytes` zeroed bytes; zeroed states are valid: all fields are
-    // atomics or bytes, but for the condition variable.
+    // SAFETY: `start` has `memory_bytes` zeroed bytes; zeroed states and slots are valid: all are
+    // atomics or bytes.
     unsafe {
         let common = &*start.cast::<Common>();
         common.epoch.store(now_us(), Ordering::Relaxed);
         for index in 0..settings::workers() {
-            let state = state(start, index);
-            pg_sys::ConditionVariableInit(&raw mut (*state).settled);
             Ring::init(ring(start, index), capacity());
         }
     }
@@ -181,6 +185,7 @@ impl Queues {
             Queue {
                 index,
                 state: state(self.start, index),
+                waiters: Waiters::at(self.start.add(waiters_offset() + index * Waiters::bytes())),
                 ring: Ring::attach(ring(self.start, index)),
             }
         }
@@ -230,64 +235,14 @@ fn my_process() -> u32 {
     unsafe { (*pg_sys::MyProc).pgprocno as u32 + 1 }
 }
 
-/// Sets the latch of a process; of another one, if the number was given out anew, which does no
-/// harm.
 fn wake(process: u32) {
     if process > 0 {
-        // SAFETY: process numbers are indexes of the array of all processes.
-        unsafe {
-            let process = (*pg_sys::ProcGlobal).allProcs.add(process as usize - 1);
-            pg_sys::SetLatch(&raw mut (*process).procLatch);
-        }
+        wake_process(process as usize - 1);
     }
 }
 
 fn truncated(message: &str, bytes_max: usize) -> &str {
     &message[..message.floor_char_boundary(bytes_max)]
-}
-
-/// How a wait has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waited<T> {
-    /// What was waited for.
-    Done(T),
-    /// It has not come in time.
-    TimedOut,
-}
-
-/// What a queue has to tell.
-#[derive(Clone, Debug)]
-pub struct QueueReport {
-    /// the worker's process; `None` where there is none
-    pub pid: Option<i32>,
-    /// what it is doing
-    pub phase: Phase,
-    /// events that are not settled
-    pub depth_events: u64,
-    /// bytes of the ring in use
-    pub depth_bytes: u64,
-    /// bytes of the ring
-    pub capacity_bytes: u64,
-    /// events enqueued since the server started
-    pub enqueued: u64,
-    /// events written to their streams
-    pub drained: u64,
-    /// events refused because the queue was full
-    pub rejected: u64,
-    /// how often a producer had to wait for room
-    pub full_waits: u64,
-    /// batches written
-    pub batches: u64,
-    /// events of the largest batch
-    pub largest_batch: u64,
-    /// events put among the dead letters
-    pub dead: u64,
-    /// events of an extension that was dropped before they were written
-    pub discarded: u64,
-    /// the last failure that had to be tried again
-    pub last_error: Option<String>,
-    /// how long the oldest event that is not settled has been waiting
-    pub lag: Duration,
 }
 
 /// One queue, as a producer or its worker uses it.
@@ -296,6 +251,7 @@ pub struct Queue {
     /// the number of its worker
     pub index: usize,
     state: *mut QueueState,
+    waiters: Waiters,
     /// the ring
     pub ring: Ring,
 }
@@ -370,38 +326,21 @@ impl Queue {
         self.state().worker.dead.load(Ordering::Relaxed)
     }
 
-    /// Sleeps until `check` gives something, which is asked again whenever records were settled, and
-    /// at least every second; the worker is asked to hurry. Cancelling the query ends it with an
-    /// error.
+    /// Sleeps until `check` gives something, as [`Waiters::wait_until`] does, and asks the worker to
+    /// hurry.
     pub fn wait_until<T>(
         &self,
+        awaited: Awaited,
         deadline: Option<Instant>,
         mut check: impl FnMut() -> Option<T>,
     ) -> Waited<T> {
-        let second = Duration::from_secs(1);
-        // SAFETY: the variable is in shared memory; an error on the way takes this process off it.
-        unsafe {
-            let variable = &raw mut (*self.state).settled;
-            pg_sys::ConditionVariablePrepareToSleep(variable);
-            let result = loop {
-                if let Some(result) = check() {
-                    break Waited::Done(result);
-                }
+        self.waiters.wait_until(awaited, deadline, || {
+            let result = check();
+            if result.is_none() {
                 self.hurry();
-                let left = match deadline {
-                    Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-                    None => second,
-                };
-                if left.is_zero() {
-                    break Waited::TimedOut;
-                }
-                // Rounded up: a rest of a millisecond must not be waited for in a loop.
-                let wait_ms = left.min(second).as_millis() as i64 + 1;
-                pg_sys::ConditionVariableTimedSleep(variable, wait_ms, pg_sys::PG_WAIT_EXTENSION);
-            };
-            pg_sys::ConditionVariableCancelSleep();
+            }
             result
-        }
+        })
     }
 
     /// Makes this process the worker of the queue, unless it has one. Gives the consumer of the
@@ -430,7 +369,7 @@ impl Queue {
             worker.pid.store(0, Ordering::Relaxed);
         });
         // Those who wait for it see that it is gone.
-        self.tell_waiters();
+        self.waiters.wake_all();
     }
 
     /// The flag that tells producers whether the worker sleeps.
@@ -443,7 +382,7 @@ impl Queue {
         // SeqCst: see `Queues::paused`.
         self.state().worker.phase.store(phase as u32, Ordering::SeqCst);
         if phase == Phase::Paused {
-            self.tell_waiters();
+            self.waiters.wake_all();
         }
     }
 
@@ -463,7 +402,7 @@ impl Queue {
     pub fn settled(&self, oldest_us: Option<i64>) {
         let waiting_since_us = &self.state().producers.waiting_since_us;
         waiting_since_us.store(oldest_us.unwrap_or(0), Ordering::Relaxed);
-        self.tell_waiters();
+        self.waiters.wake_up_to(self.ring.head());
     }
 
     /// Counts a batch of `drained` events.
@@ -495,61 +434,5 @@ impl Queue {
             }
             self.state().worker.error_bytes.store(message.len() as u32, Ordering::Relaxed);
         });
-    }
-
-    fn last_error(&self) -> Option<String> {
-        let bytes = with_lock(Lock::Workers, || {
-            let len = self.state().worker.error_bytes.load(Ordering::Relaxed) as usize;
-            // SAFETY: as in `set_last_error`.
-            let bytes = unsafe { (&raw const (*self.state).worker.error).read() };
-            bytes[..len].to_vec()
-        });
-        (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    fn tell_waiters(&self) {
-        // Whoever waits has put itself on the list before it looks at the ring: it sees what was
-        // released, or is on the list.
-        fence(Ordering::SeqCst);
-        // SAFETY: the variable is in shared memory.
-        unsafe { pg_sys::ConditionVariableBroadcast(&raw mut (*self.state).settled) }
-    }
-
-    /// What there is to tell of it at this moment.
-    pub fn report(&self) -> QueueReport {
-        let producers = &self.state().producers;
-        let worker = &self.state().worker;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (drained, dead, discarded) =
-            (get(&worker.drained), get(&worker.dead), get(&worker.discarded));
-        let enqueued = get(&producers.enqueued);
-        let waiting_since_us = producers.waiting_since_us.load(Ordering::Relaxed);
-        let depth_bytes = self.ring.used_bytes();
-        let lag_us = if depth_bytes == 0 || waiting_since_us == 0 {
-            0
-        } else {
-            now_us().saturating_sub(waiting_since_us).max(0)
-        };
-        QueueReport {
-            pid: Some(worker.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0),
-            phase: self.phase(),
-            depth_events: if depth_bytes == 0 {
-                0
-            } else {
-                enqueued.saturating_sub(drained + dead + discarded)
-            },
-            depth_bytes,
-            capacity_bytes: self.ring.capacity_bytes(),
-            enqueued,
-            drained,
-            rejected: get(&producers.rejected),
-            full_waits: get(&producers.full_waits),
-            batches: get(&worker.batches),
-            largest_batch: get(&worker.largest_batch),
-            dead,
-            discarded,
-            last_error: self.last_error(),
-            lag: Duration::from_micros(lag_us as u64),
-        }
     }
 }
