@@ -1,5 +1,6 @@
 //! The settings (`allsource.*`).
 
+use super::shared_memory::preloading;
 use crate::model::stream_no::NODE_ID_MAX;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::{CStr, CString};
@@ -60,12 +61,15 @@ pub fn init() {
 
 /// Those of the queue and its workers.
 fn queue() {
+    // Settings of the postmaster can only be defined while it loads libraries. Where ours is loaded
+    // later there is no queue, and they say nothing; but they exist, so that they can be shown.
+    let at_start = || if preloading() { GucContext::Postmaster } else { GucContext::Sighup };
     GucRegistry::define_string_guc(
         c"allsource.database",
         c"Database that the workers write to.",
         c"",
         &DATABASE,
-        GucContext::Postmaster,
+        at_start(),
         GucFlags::default(),
     );
     let int = |name, description, setting, range: std::ops::RangeInclusive<i32>, context, unit| {
@@ -77,7 +81,7 @@ fn queue() {
         c"Number of workers, each with a queue of its own; 0 switches the queue off.",
         &WORKERS,
         0..=32,
-        GucContext::Postmaster,
+        at_start(),
         GucFlags::default(),
     );
     int(
@@ -85,7 +89,7 @@ fn queue() {
         c"Shared memory of each queue; rounded up to a power of two.",
         &QUEUE_SIZE_MB,
         1..=8192,
-        GucContext::Postmaster,
+        at_start(),
         GucFlags::UNIT_MB,
     );
     int(

@@ -167,15 +167,15 @@ impl Appended {
 
 /// The events as the arrays that the functions take. `metadata` and `ids` are NULL where no
 /// event has any.
-struct Arrays {
-    types: Vec<String>,
-    payloads: Vec<Value>,
-    metadata: Option<Vec<Option<Value>>>,
-    ids: Option<Vec<Option<Uuid>>>,
+pub(crate) struct Arrays {
+    pub(crate) types: Vec<String>,
+    pub(crate) payloads: Vec<Value>,
+    pub(crate) metadata: Option<Vec<Option<Value>>>,
+    pub(crate) ids: Option<Vec<Option<Uuid>>>,
 }
 
 impl Arrays {
-    fn of<'a>(events: impl Iterator<Item = &'a NewEvent> + Clone) -> Self {
+    pub(crate) fn of<'a>(events: impl Iterator<Item = &'a NewEvent> + Clone) -> Self {
         let metadata: Vec<_> = events.clone().map(|event| event.metadata.clone()).collect();
         let ids: Vec<_> = events.clone().map(|event| event.id).collect();
         Self {

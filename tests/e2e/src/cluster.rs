@@ -10,10 +10,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use postgres::{Client, Config, Error, NoTls};
 
-use crate::{failure, patience, sizes};
+use crate::{bulk, failure, patience, sizes};
 
 /// The database that [`Cluster::with_store`] makes.
 pub const STORE: &str = "store";
+
+/// The setting with which the workers serve [`STORE`].
+pub const SERVED: &str = "allsource.database=store";
+
+/// The setting with which there is one worker.
+pub const ONE_WORKER: &str = "allsource.workers=1";
 
 /// No statement of a test takes longer: what hangs becomes an error.
 const STATEMENT_TIMEOUT_S: u64 = 60;
@@ -50,6 +56,16 @@ impl Cluster {
     pub fn with_store_and(name: &str, settings: &[&str]) -> Self {
         let cluster = Self::start(name, settings);
         cluster.create_store(STORE);
+        cluster
+    }
+
+    /// As [`Self::with_store_and`], with one worker, unless the settings say otherwise, that serves
+    /// [`STORE`] and is up.
+    pub fn with_queue(name: &str, settings: &[&str]) -> Self {
+        let mut all = vec![SERVED, ONE_WORKER];
+        all.extend_from_slice(settings);
+        let cluster = Self::with_store_and(name, &all);
+        bulk::workers_up(&mut cluster.store());
         cluster
     }
 
@@ -101,8 +117,8 @@ impl Cluster {
     }
 
     /// A standby of this server, streaming, made with `pg_basebackup`.
-    pub fn standby(&self, name: &str) -> Self {
-        let standby = Self::start(name, &["hot_standby=on"]);
+    pub fn standby(&self, name: &str, settings: &[&str]) -> Self {
+        let standby = Self::start(name, settings);
         standby.stop(Stop::Fast);
         let data = standby.data_dir();
         self.run(
@@ -112,7 +128,7 @@ impl Cluster {
         let mut backup = self.tool("pg_basebackup");
         backup.arg("-D").arg(&data).args(["-R", "-c", "fast", "-X", "stream"]);
         self.run(standby.as_owner(&mut backup), "pg_basebackup");
-        standby.start_again(&["hot_standby=on"]);
+        standby.start_again(settings);
         standby
     }
 
@@ -228,9 +244,7 @@ impl Cluster {
     /// Runs `scripts/cluster.sh VERB DIR ARGUMENTS` and returns what it printed. Its output goes
     /// to a file, not to a pipe: a server that it starts would keep the pipe open.
     fn script(&self, verb: &str, arguments: &[&str]) -> String {
-        // Asked at run time: clones that share a target folder share what was compiled into it.
-        let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by cargo");
-        let script = Path::new(&package).join("../../scripts/cluster.sh");
+        let script = project_dir().join("scripts/cluster.sh");
         let path = std::env::temp_dir().join(format!(
             "{}.{verb}.out",
             self.dir.file_name().expect("a folder").to_string_lossy()
@@ -257,7 +271,8 @@ impl Cluster {
         output
     }
 
-    fn log(&self) -> String {
+    /// The server's log so far.
+    pub fn log(&self) -> String {
         let bytes = fs::read(self.dir.join("server.log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -297,6 +312,16 @@ impl Drop for Cluster {
             assert!(complaints.is_empty(), "the server's log has: {complaints:#?}");
         }
     }
+}
+
+/// The project's folder. Asked at run time: clones that share a target folder share what was
+/// compiled into it.
+///
+/// # Panics
+/// Where the test was not started by cargo.
+pub fn project_dir() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("run by cargo");
+    Path::new(&package).join("../..")
 }
 
 /// The folder of PostgreSQL's programs, as `pg_config` has it.

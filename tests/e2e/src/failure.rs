@@ -12,6 +12,16 @@ pub const DUPLICATE_ID: &str = "23505";
 pub const BAD_ARGUMENT: &str = "22023";
 /// Not preloaded, not ready.
 pub const NOT_IN_STATE: &str = "55000";
+/// More than the queue can take, or than a call may have.
+pub const TOO_LARGE: &str = "54000";
+/// The queue was full for too long.
+pub const QUEUE_FULL: &str = "53000";
+/// Cancelled, or not done in time.
+pub const CANCELLED: &str = "57014";
+/// There is no such thing.
+pub const UNDEFINED: &str = "42704";
+/// The caller lacks a right.
+pub const NOT_ALLOWED: &str = "42501";
 /// Not possible here.
 pub const NOT_SUPPORTED: &str = "0A000";
 /// A write on a standby or in a read-only transaction.

@@ -3,7 +3,9 @@
 //! Whatever is appended together is a [`Ticket`]: some events with payloads that name the ticket,
 //! so that each event found can be traced back to it. A ticket is *open* (sent, not answered:
 //! it may be there or not, but wholly), *acknowledged* (it must be there) or *doomed* (its
-//! writer rolls it back: it must not be there). No ticket may be there in part or twice.
+//! writer rolls it back, or the server has refused it: it must not be there). No ticket may be
+//! there in part or twice. What one producer has enqueued is in each stream in the order of the
+//! tickets.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +22,9 @@ const LONG_FILLER_BYTES: u64 = 2_500;
 const LONG_ONE_IN: u64 = 13;
 
 const FAULTS_SHOWN_MAX: usize = 20;
+
+/// Key of an event's metadata that says who has enqueued it.
+pub const PRODUCER: &str = "producer";
 
 /// The book of all tickets of a test.
 #[derive(Debug, Default)]
@@ -108,15 +113,30 @@ impl Ledger {
         fate.places = ticket.places;
     }
 
+    /// The server has answered that the ticket was not taken.
+    pub fn refuse(&self, ticket: Ticket) {
+        let mut fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        let fate = &mut fates[ticket.number];
+        assert_eq!(fate.state, State::Open, "only an open ticket can be refused");
+        fate.state = State::Doomed;
+    }
+
     /// How many tickets are acknowledged.
     pub fn acknowledged(&self) -> usize {
         let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
         fates.iter().filter(|fate| fate.state == State::Acknowledged).count()
     }
 
+    /// How many tickets are open.
+    pub fn unsettled(&self) -> usize {
+        let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        fates.iter().filter(|fate| fate.state == State::Open).count()
+    }
+
     /// What is wrong with the store's whole content, a line for each fault.
     pub fn faults(&self, events: &[Event]) -> Vec<String> {
         let mut faults = version_faults(events);
+        faults.extend(order_faults(events));
         let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found: BTreeMap<usize, BTreeMap<usize, &Event>> = BTreeMap::new();
         for event in events {
@@ -167,7 +187,7 @@ impl Fate {
         let count = found.map_or(0, BTreeMap::len);
         match self.state {
             State::Doomed if count > 0 => {
-                faults.push(format!("ticket {number} was rolled back, and is there: {found:?}"));
+                faults.push(format!("ticket {number} must not be there, and is: {found:?}"));
             }
             State::Acknowledged if count < self.size => faults.push(format!(
                 "ticket {number} is acknowledged, but only {count} of {} are there",
@@ -243,6 +263,26 @@ pub fn version_faults(events: &[Event]) -> Vec<String> {
                     pair[0].position, pair[0].version, pair[1].position, pair[1].version
                 ));
             }
+        }
+    }
+    faults
+}
+
+/// Events of one stream in another order than their producer has enqueued them in.
+pub fn order_faults(events: &[Event]) -> Vec<String> {
+    let mut last = BTreeMap::new();
+    let mut in_order: Vec<&Event> = events.iter().collect();
+    in_order.sort_by_key(|event| event.version);
+    let mut faults = Vec::new();
+    for event in in_order {
+        let producer = event.metadata.as_ref().and_then(|m| m.get(PRODUCER)?.as_str());
+        let (Some(producer), Some(ticket)) = (producer, ticket_of(event)) else { continue };
+        let key = (event.tenant_id.as_str(), event.stream_id.as_str(), producer);
+        let here = (event.version, ticket);
+        if let Some(before) = last.insert(key, here)
+            && before.1 >= ticket
+        {
+            faults.push(format!("{key:?}: (version, ticket) {here:?} comes after {before:?}"));
         }
     }
     faults
@@ -332,6 +372,34 @@ pub(crate) mod tests {
         let ticket = ledger.doomed(1);
         assert!(ledger.faults(&[]).is_empty());
         assert_eq!(ledger.faults(&[stored(&ticket.events[0], "s", 1, 1)]).len(), 1);
+    }
+
+    #[test]
+    fn a_refused_ticket_must_not_be_there() {
+        let ledger = Ledger::default();
+        let ticket = ledger.open(1);
+        let event = stored(&ticket.events[0], "s", 1, 1);
+        ledger.refuse(ticket);
+        assert!(ledger.faults(&[]).is_empty());
+        assert_eq!(ledger.faults(&[event]).len(), 1);
+    }
+
+    #[test]
+    fn one_producers_events_are_in_order() {
+        let ledger = Ledger::default();
+        let [first, second] = [(); 2].map(|()| ledger.open(1));
+        let event = |ticket: &Ticket, stream, version, producer| Event {
+            metadata: Some(json!({PRODUCER: producer})),
+            ..stored(&ticket.events[0], stream, version, version)
+        };
+        let right = [event(&first, "s", 1, "p"), event(&second, "s", 2, "p")];
+        assert_eq!(ledger.faults(&right), Vec::<String>::new());
+        let wrong = [event(&second, "s", 1, "p"), event(&first, "s", 2, "p")];
+        assert_eq!(ledger.faults(&wrong).len(), 1);
+        let of_two = [event(&second, "s", 1, "p"), event(&first, "s", 2, "q")];
+        assert!(ledger.faults(&of_two).is_empty());
+        let of_two_streams = [event(&second, "s", 1, "p"), event(&first, "t", 1, "p")];
+        assert!(ledger.faults(&of_two_streams).is_empty());
     }
 
     #[test]

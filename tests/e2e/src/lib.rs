@@ -1,8 +1,8 @@
 //! End-to-end tests of allsource: a real client, a real server, and kill -9.
 //!
 //! The tests themselves are in `tests/`, one topic per file. This library is what they share:
-//! a private server ([`cluster`]), the public SQL functions as Rust calls ([`calls`]), and the
-//! checkers that decide whether what the server holds is right ([`ledger`], [`tailing`],
+//! a private server ([`cluster`]), the public SQL functions as Rust calls ([`calls`], [`bulk`]),
+//! clients at work ([`writer`], [`producer`]), and the checkers that decide whether what the server holds is right ([`ledger`], [`tailing`],
 //! [`seen`], [`reference`]). The checkers have unit tests of their own, because a checker that
 //! cannot find a fault proves nothing.
 //!
@@ -14,12 +14,14 @@
 //! `ALLSOURCE_CRASH_ROUNDS` and `ALLSOURCE_MODEL_STEPS` one kind of test, `ALLSOURCE_E2E_WAIT_S`
 //! bounds each wait, `ALLSOURCE_E2E_KEEP` keeps the server of a failed test.
 
+pub mod bulk;
 pub mod calls;
 pub mod cluster;
 pub mod event;
 pub mod failure;
 pub mod ledger;
 pub mod patience;
+pub mod producer;
 pub mod reference;
 pub mod seed;
 pub mod seen;
@@ -28,10 +30,12 @@ pub mod sizes;
 pub mod tailing;
 pub mod writer;
 
+pub use bulk::{Enqueue, EnqueueBatch};
 pub use calls::{Append, Batch, BatchItem, ReadAll, ReadStream};
 pub use cluster::{Cluster, STORE};
 pub use event::{Event, NewEvent};
 pub use ledger::{Ledger, Ticket};
+pub use producer::{Crew, Producer};
 pub use seed::Seed;
 pub use seen::Seen;
 pub use tailing::Tail;

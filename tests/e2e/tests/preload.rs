@@ -6,7 +6,9 @@ use std::fmt::Debug;
 use allsource_e2e::calls::{all_events, current_version, safe_position, verify};
 use allsource_e2e::cluster::{STORE, Stop};
 use allsource_e2e::event::NewEvent;
-use allsource_e2e::{Append, Batch, BatchItem, Cluster, ReadAll, ReadStream, failure};
+use allsource_e2e::{
+    Append, Batch, BatchItem, Cluster, Enqueue, EnqueueBatch, ReadAll, ReadStream, bulk, failure,
+};
 use postgres::Error;
 use serde_json::json;
 
@@ -40,6 +42,18 @@ fn without_preload_reading_works_and_appending_says_what_is_missing() {
     assert_says_what_is_missing("es_append_batch", Batch::of(&[item]).append(&mut client));
     assert_says_what_is_missing("es_read_all", ReadAll::after(0, 10).read(&mut client));
     assert_says_what_is_missing("es_safe_position", safe_position(&mut client));
+    assert_says_what_is_missing("es_enqueue", Enqueue::to("s", &event[0]).send(&mut client));
+    let items = [("s".to_owned(), event[0].clone())];
+    assert_says_what_is_missing("es_enqueue_batch", EnqueueBatch::of(&items).send(&mut client));
+    assert_says_what_is_missing("es_flush", bulk::flush(&mut client));
+    assert_says_what_is_missing("es_worker_pause", bulk::pause(&mut client));
+    assert_says_what_is_missing("es_worker_resume", bulk::resume(&mut client));
+    assert_says_what_is_missing("queue_stats", bulk::queue_stats(&mut client));
+    let metrics = client.query("SELECT * FROM allsource.metrics", &[]);
+    assert_says_what_is_missing("metrics", metrics);
+    assert_eq!(bulk::dead_letters(&mut client).expect("es_dead_letters"), []);
+    let checks = bulk::health(&mut client).expect("es_health");
+    assert!(matches!(&checks[..], [(name, false, _)] if name == "preload"), "{checks:#?}");
     assert_eq!(all_events(&mut client).expect("the view"), [], "nothing was written");
 }
 
