@@ -16,7 +16,10 @@ USAGE="usage: queue.sh loom|shuttle|processes|all [--full]"
 # keeps them from being compiled anew each time.
 run_test() { cargo test --locked --release --no-default-features --test "$1"; }
 
-check_loom() { RUSTFLAGS="${RUSTFLAGS:-} --cfg loom" CARGO_TARGET_DIR=$TARGET/loom run_test queue_loom; }
+check_loom() {
+    export RUSTFLAGS="${RUSTFLAGS:-} --cfg loom" CARGO_TARGET_DIR=$TARGET/loom
+    run_test queue_loom && run_test positions_loom
+}
 check_shuttle() { RUSTFLAGS="${RUSTFLAGS:-} --cfg shuttle" CARGO_TARGET_DIR=$TARGET/shuttle run_test queue_shuttle; }
 check_processes() { run_test queue_processes; }
 

@@ -3,7 +3,7 @@
 //! The layers, each of which knows only those to its left:
 //!
 //! ```text
-//! model ← codec ← { queue, metrics, drain } ← pg ← api ← lib.rs
+//! model ← codec ← { positions, queue, metrics, drain } ← pg ← api ← lib.rs
 //! ```
 //!
 //! What stands left of `pg` is plain Rust and builds without PostgreSQL
@@ -14,7 +14,9 @@ pub mod codec;
 pub mod drain;
 pub mod metrics;
 pub mod model;
+pub mod positions;
 pub mod queue;
+mod sync;
 
 #[cfg(feature = "pg")]
 pub mod api;

@@ -42,11 +42,12 @@ fn only_the_boundary_names_postgresql() {
 
 #[test]
 fn layers_use_only_what_is_below_them() {
-    let pure: &[&str] = &["model", "codec", "queue", "metrics", "drain"];
-    let below: [(&str, &[&str]); 7] = [
+    let pure: &[&str] = &["model", "codec", "positions", "queue", "metrics", "drain"];
+    let below: [(&str, &[&str]); 8] = [
         ("model", &[]),
         ("codec", &["model"]),
-        ("queue", &["model", "codec"]),
+        ("positions", &["model", "codec", "sync"]),
+        ("queue", &["model", "codec", "sync"]),
         ("metrics", &["model", "codec"]),
         ("drain", &["model", "codec"]),
         ("pg", pure),

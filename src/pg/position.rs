@@ -19,6 +19,7 @@ use super::relation::{Sequence, is_database, sequence_oid};
 use super::rights::{as_user, relation_owner};
 use super::shared_memory::{Area, Lock, with_lock};
 use super::xact::{in_recovery, now_us, transaction_start_us};
+use crate::positions::{Counter, Slot};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -30,28 +31,21 @@ const DATABASES_MAX: usize = 128;
 /// How many positions are reserved ahead; what a restart skips at most.
 const RESERVE_AHEAD: u64 = 65_536;
 
-const NO_BOUND: u64 = 0;
-
-/// The counter of one database. Changed under the lock, but for `next`.
+/// The counter of one database. What is said of it is changed under the lock.
 #[repr(C, align(64))]
-struct Counter {
+struct DatabaseCounter {
     database: AtomicU32,
     /// Number of `position_seq`: another one means another incarnation of the extension.
     sequence: AtomicU32,
-    /// The next position to be given out.
-    next: AtomicU64,
+    positions: Counter,
     /// The highest position that the sequence holds durably.
     reserved: AtomicU64,
-    /// The highest safe position that anybody has found. It stays true for ever, so nobody is told
-    /// a lower one, which a bound that was loaded early and published late would suggest.
-    safe: AtomicU64,
 }
 
 /// What a backend has taken. A line of its own, so that writers do not disturb each other.
 #[repr(C, align(64))]
-struct Slot {
-    /// No position of the transaction is below it; `NO_BOUND` where none was taken.
-    bound: AtomicU64,
+struct BackendSlot {
+    taken: Slot,
     /// Index of the counter.
     counter: AtomicU32,
     /// When the transaction began.
@@ -61,9 +55,9 @@ struct Slot {
 /// The structure in shared memory, followed by `slots_len` slots.
 #[repr(C)]
 struct Registry {
-    counters: [Counter; DATABASES_MAX],
+    counters: [DatabaseCounter; DATABASES_MAX],
     slots_len: u32,
-    slots: [Slot; 0],
+    slots: [BackendSlot; 0],
 }
 
 thread_local! {
@@ -88,7 +82,7 @@ fn slots_len() -> usize {
 }
 
 fn memory_bytes() -> usize {
-    size_of::<Registry>() + slots_len() * size_of::<Slot>()
+    size_of::<Registry>() + slots_len() * size_of::<BackendSlot>()
 }
 
 /// Zeroed memory is a valid registry but for the number of slots: all fields are atomics or
@@ -106,12 +100,12 @@ fn registry(function: &'static str) -> Result<&'static Registry, Error> {
 }
 
 impl Registry {
-    fn slots(&self) -> &[Slot] {
+    fn slots(&self) -> &[BackendSlot] {
         // SAFETY: `slots_len` slots follow the structure, see `memory_bytes`.
         unsafe { std::slice::from_raw_parts(self.slots.as_ptr(), self.slots_len as usize) }
     }
 
-    fn my_slot(&self) -> &Slot {
+    fn my_slot(&self) -> &BackendSlot {
         // SAFETY: a backend has a number from 1 to MaxBackends.
         let number = unsafe { pg_sys::MyBackendId };
         &self.slots()[number as usize - 1]
@@ -144,7 +138,7 @@ impl Positions {
         Ok(Self { registry, counter, sequence })
     }
 
-    fn counter(&self) -> &Counter {
+    fn counter(&self) -> &DatabaseCounter {
         &self.registry.counters[self.counter]
     }
 
@@ -154,14 +148,11 @@ impl Positions {
         watch_transactions();
         let slot = self.registry.my_slot();
         let counter = self.counter();
-        if slot.bound.load(Ordering::Relaxed) == NO_BOUND {
+        if !slot.taken.is_taken() {
             slot.counter.store(self.counter as u32, Ordering::Relaxed);
             slot.since_us.store(transaction_start_us(), Ordering::Relaxed);
-            // Published before the positions are taken: the partner is `safe`, which loads the
-            // counter before the bounds. The single order of SeqCst spans both variables.
-            slot.bound.store(counter.next.load(Ordering::SeqCst), Ordering::SeqCst);
         }
-        let first = counter.next.fetch_add(count, Ordering::SeqCst);
+        let first = counter.positions.take(&slot.taken, count);
         let last = first + count - 1;
         if last > counter.reserved.load(Ordering::Acquire) {
             self.reserve(last)?;
@@ -210,35 +201,33 @@ impl Positions {
 
     /// How long the oldest transaction has been running of those that have taken positions.
     pub fn oldest(&self) -> Option<Duration> {
-        let slots = self.registry.slots().iter().filter(|slot| {
-            slot.bound.load(Ordering::SeqCst) != NO_BOUND
-                && slot.counter.load(Ordering::Relaxed) == self.counter as u32
-        });
+        let slots = self.my_slots().filter(|slot| slot.taken.bound().is_some());
         let oldest_us = slots.map(|slot| slot.since_us.load(Ordering::Relaxed)).min()?;
         Some(Duration::from_micros(now_us().saturating_sub(oldest_us).max(0) as u64))
     }
 
     /// The position that the next event will have.
     pub fn next(&self) -> u64 {
-        self.counter().next.load(Ordering::SeqCst)
+        self.counter().positions.next()
     }
 
     /// The safe position: no event at or below it can still appear. Take it *before* the snapshot
     /// to read with.
     pub fn safe(&self) -> u64 {
         let counter = self.counter();
-        // The order matters, see `take`: the counter first.
-        let next = counter.next.load(Ordering::SeqCst);
-        let mut lowest = next;
-        for slot in self.registry.slots() {
-            let bound = slot.bound.load(Ordering::SeqCst);
-            if bound != NO_BOUND && slot.counter.load(Ordering::Relaxed) == self.counter as u32 {
-                lowest = lowest.min(bound);
-            }
-        }
         // A backend that failed to reserve leaves the counter above what is durable.
-        let safe = (lowest - 1).min(counter.reserved.load(Ordering::Acquire));
-        counter.safe.fetch_max(safe, Ordering::Relaxed).max(safe)
+        let reserved = || counter.reserved.load(Ordering::Acquire);
+        counter.positions.safe(self.my_slots().map(|slot| &slot.taken), reserved)
+    }
+
+    /// The slots of those who take from this counter.
+    fn my_slots(&self) -> impl Iterator<Item = &BackendSlot> {
+        let own = self.counter as u32;
+        // A slot that is free, or was taken after the counter was loaded, may say another counter
+        // than it did or will: then it does not matter.
+        self.registry.slots().iter().filter(move |slot| {
+            slot.taken.bound().is_some() && slot.counter.load(Ordering::Relaxed) == own
+        })
     }
 }
 
@@ -282,8 +271,7 @@ fn set_up_counter(
                 let reserved = sequence_value(sequence);
                 let counter = &registry.counters[index];
                 counter.reserved.store(reserved, Ordering::Relaxed);
-                counter.safe.store(0, Ordering::Relaxed);
-                counter.next.store(reserved + 1, Ordering::SeqCst);
+                counter.positions.restart(reserved + 1);
                 counter.database.store(database, Ordering::Relaxed);
                 // Release: whoever sees the sequence sees the rest.
                 counter.sequence.store(sequence.to_u32(), Ordering::Release);
@@ -372,14 +360,13 @@ unsafe extern "C-unwind" fn transaction_event(
     }
     let Ok(registry) = registry("") else { return };
     let slot = registry.my_slot();
-    if slot.bound.load(Ordering::Relaxed) == NO_BOUND {
+    if !slot.taken.is_taken() {
         return;
     }
     match event {
         // COMMIT is reported after the transaction has left the list of running ones.
         pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_ABORT => {
-            // SeqCst, as all accesses to it: the partner is `safe`.
-            slot.bound.store(NO_BOUND, Ordering::SeqCst);
+            slot.taken.clear();
         }
         pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => Error::PreparedTransaction.raise(),
         _ => {}

@@ -8,7 +8,7 @@
 use super::capacity::BLOCK_BYTES;
 use super::entry::Entry;
 use super::ring::Ring;
-use super::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use std::cell::Cell;
 
 /// The one that takes records out of a ring.

@@ -14,7 +14,7 @@
 #![expect(unsafe_code, reason = "works on memory that processes share")]
 
 use super::capacity::Capacity;
-use super::sync::AtomicU64;
+use crate::sync::AtomicU64;
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 

@@ -29,7 +29,6 @@ mod memory;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod reference_tests;
 mod ring;
-mod sync;
 mod wake;
 
 pub use capacity::Capacity;

@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "works on memory that threads share")]
 
 use super::capacity::{BLOCK_BYTES, Capacity};
-use super::sync::AtomicU64;
+use crate::sync::AtomicU64;
 use std::cell::UnsafeCell;
 use std::ptr::{self, NonNull};
 

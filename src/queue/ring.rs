@@ -44,7 +44,7 @@ use super::capacity::{BLOCK_BYTES, Capacity, span_bytes};
 use super::consumer::Consumer;
 use super::entry::Entry;
 use super::memory::Memory;
-use super::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
 
 /// Why a record was not put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

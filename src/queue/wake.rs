@@ -18,7 +18,7 @@
 //!
 //! The flag is changed by exchanging it only, so each change follows upon the one it has read.
 
-use super::sync::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst, fence};
+use crate::sync::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst, fence};
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;

@@ -1,0 +1,91 @@
+//! Positions under loom: whatever the interleaving, and whatever weak orderings allow, a reader who
+//! is told that a position is safe sees everything at or below it that will ever be there.
+//! `scripts/queue.sh loom`
+#![cfg(loom)]
+
+use allsource::positions::{Counter, Slot};
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::thread;
+
+const POSITIONS: usize = 4;
+
+struct Store {
+    counter: Counter,
+    slots: [Slot; 2],
+    /// Whether the event at a position is visible: what commits and snapshots are in the server.
+    visible: [AtomicBool; POSITIONS],
+}
+
+impl Store {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            counter: Counter::new(1),
+            slots: [Slot::new(), Slot::new()],
+            visible: std::array::from_fn(|_| AtomicBool::new(false)),
+        })
+    }
+
+    /// A transaction: takes positions, commits, and has then ended.
+    fn append(&self, owner: usize, count: u64) {
+        let slot = &self.slots[owner];
+        let first = self.counter.take(slot, count);
+        for position in first..first + count {
+            self.visible[position as usize - 1].store(true, Ordering::Relaxed);
+        }
+        slot.clear();
+    }
+
+    /// What `es_read_all` does: the safe position first, and then a look at what is there.
+    fn check(&self) -> u64 {
+        let safe = self.counter.safe(self.slots.iter(), || u64::MAX);
+        for position in 1..=safe {
+            let visible = self.visible[position as usize - 1].load(Ordering::Relaxed);
+            assert!(visible, "position {position} is safe and not there");
+        }
+        safe
+    }
+}
+
+#[test]
+fn what_is_safe_is_visible() {
+    loom::model(|| {
+        let store = Store::new();
+        let writers = [0, 1].map(|owner| {
+            let store = Arc::clone(&store);
+            thread::spawn(move || store.append(owner, 1))
+        });
+        let first = store.check();
+        let second = store.check();
+        assert!(first <= second, "the safe position went back");
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        assert_eq!(store.check(), 2);
+    });
+}
+
+#[test]
+fn a_writer_that_takes_twice_keeps_its_first_bound() {
+    loom::model(|| {
+        let store = Store::new();
+        let writer = {
+            let store = Arc::clone(&store);
+            thread::spawn(move || {
+                let slot = &store.slots[0];
+                let first = store.counter.take(slot, 1);
+                let second = store.counter.take(slot, 1);
+                for position in [first, second] {
+                    store.visible[position as usize - 1].store(true, Ordering::Relaxed);
+                }
+                slot.clear();
+                // The next transaction of the same process.
+                store.append(0, 1);
+            })
+        };
+        store.check();
+        store.check();
+        writer.join().unwrap();
+        assert_eq!(store.check(), 3);
+    });
+}
