@@ -92,7 +92,8 @@ fn what_cannot_be_written_does_not_keep_the_rest_from_it() {
     let stats = worker(&mut client);
     assert_eq!((stats.state.as_str(), stats.depth_events, stats.drained), ("paused", enqueued, 0));
     resume(&mut client).expect("es_worker_resume");
-    assert_eq!(flush(&mut client).expect("es_flush"), enqueued);
+    // The worker may have begun before the call.
+    assert!(flush(&mut client).expect("es_flush") <= enqueued);
 
     let every_third = |first: usize| (first..GOOD_EVENTS).step_by(3).map(|n| json!(n));
     assert_eq!(payloads(&mut client, "a"), every_third(0).collect::<Vec<_>>());
