@@ -10,10 +10,10 @@ DIR=$(cluster_base)/demo
 STAMP=$(cluster_base)/demo.stamp
 LOG=${ALLSOURCE_DEMO_LOG:-/var/log/dpkg.log}
 
-cluster() { "$ROOT/scripts/cluster.sh" "$1" "$DIR"; }
+cluster() { "$ROOT/scripts/cluster.sh" "$1" "$DIR" "${@:2}"; }
 
 start() {
-    cluster start
+    cluster start allsource.database=demo
     # shellcheck disable=SC2046 # lines of name=value without blanks
     export $(cluster env)
 }
@@ -91,6 +91,7 @@ Go on with 'make psql', and there for instance:
     SELECT stream_id, current_version FROM event_streams ORDER BY current_version DESC LIMIT 5;
     SELECT es_append('cart-1', 'item added', '{"item": "tea"}', expected_version => 0);
     SELECT * FROM es_read('cart-1');
+    SELECT es_enqueue('sensor-7', 'measured', '{"celsius": 21.5}', durable => true);
     SELECT position, stream_id, version, event_type FROM es_read_all(max_count => 10);
 
 Any client reaches the server by: psql -h $PGHOST -U $PGUSER demo

@@ -67,7 +67,7 @@ pub fn enqueue(
             return Err(Error::RecordTooLarge { number: index + 1, size_bytes, limit_bytes });
         }
     }
-    let mut handed_over = HandedOver::new(queues);
+    let mut handed_over = durable.then(|| HandedOver::new(queues));
     for (index, event) in events.iter().enumerate() {
         let pushed = producer.push(event);
         if pushed.is_err() {
@@ -85,12 +85,12 @@ pub fn enqueue(
                 Error::RecordTooLarge { number: index + 1, size_bytes, limit_bytes }
             }
         })?;
-        if durable {
+        if let Some(handed_over) = &mut handed_over {
             handed_over.positions[queue].push(position);
         }
     }
     producer.announce();
-    if durable { handed_over.wait_until_settled(events.len()) } else { Ok(()) }
+    handed_over.map_or(Ok(()), |handed_over| handed_over.wait_until_settled(events.len()))
 }
 
 /// Waiting for a worker that waits for this transaction's locks would never end, and nobody could
