@@ -2,6 +2,7 @@
 //! sleeps, and how it survives errors.
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
+use super::latch;
 use super::xact::check_for_interrupts;
 use crate::drain::failure::Failure;
 use pgrx::pg_sys;
@@ -112,16 +113,7 @@ pub fn is_shutdown_requested() -> bool {
 
 /// Sleeps until the latch is set or the time is up, and sees to signals.
 pub fn sleep(longest: Duration) {
-    // SAFETY: waits on this process's own latch; ends the process when the postmaster is gone.
-    unsafe {
-        pg_sys::WaitLatch(
-            pg_sys::MyLatch,
-            (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as c_int,
-            longest.as_millis() as i64,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-    }
+    latch::wait(longest);
     see_to_signals();
 }
 

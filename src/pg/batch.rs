@@ -11,6 +11,7 @@ use crate::drain::settle::Style;
 use crate::model::batch::{Plan, StreamKey};
 use crate::model::partition::Partition;
 use crate::model::version::ExpectedVersion;
+use std::borrow::Cow;
 use std::ffi::CStr;
 
 const FUNCTION: &CStr = c"es_enqueue";
@@ -37,29 +38,27 @@ fn try_write(records: &[Record<'_>], style: Style) -> Result<u64, Error> {
     Ok(live.len() as u64)
 }
 
-/// Those whose incarnation of the extension is still there.
-fn live_records<'a>(records: &[Record<'a>]) -> Result<Vec<Record<'a>>, Error> {
-    let current = sequence_oid(Sequence::Position);
+/// Those whose incarnation of the extension is still there: nearly always all of them.
+fn live_records<'r, 'a>(records: &'r [Record<'a>]) -> Result<Cow<'r, [Record<'a>]>, Error> {
     let database = database_oid();
-    let mut live = Vec::with_capacity(records.len());
-    let mut gone = None;
-    for record in records {
-        if current
-            .as_ref()
-            .is_ok_and(|current| record.home == Home { database, incarnation: current.to_u32() })
-        {
-            live.push(*record);
-        } else if gone != Some(record.home) {
-            if record.home.database == database && is_relation(record.home.incarnation) {
-                // It is there and cannot be found by its name: somebody is at work on it.
-                return Err(current
-                    .err()
-                    .unwrap_or(Error::Missing { object: "position_seq".into() }));
-            }
-            gone = Some(record.home);
-        }
+    let current = sequence_oid(Sequence::Position);
+    let home = current.as_ref().ok().map(|oid| Home { database, incarnation: oid.to_u32() });
+    let is_live = |record: &&Record<'_>| Some(record.home) == home;
+    if records.iter().all(|record| is_live(&record)) {
+        return Ok(Cow::Borrowed(records));
     }
-    Ok(live)
+    let mut gone = None;
+    for record in records.iter().filter(|record| !is_live(record)) {
+        if gone == Some(record.home) {
+            continue;
+        }
+        if record.home.database == database && is_relation(record.home.incarnation) {
+            // It is there and cannot be found by its name: somebody is at work on it.
+            return Err(current.err().unwrap_or(Error::Missing { object: "position_seq".into() }));
+        }
+        gone = Some(record.home);
+    }
+    Ok(records.iter().filter(is_live).copied().collect())
 }
 
 fn write_together(records: &[Record<'_>]) -> Result<(), Error> {

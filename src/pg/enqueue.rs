@@ -60,9 +60,9 @@ pub fn enqueue(
     let incarnation = sequence_oid(Sequence::Position)?.to_u32();
     let mut producer = Producer::new(queues, Home { database: database_oid(), incarnation });
     // Nothing is handed over where something is wrong.
+    let limit_bytes = queues.queue(0).ring.record_bytes_max();
     for (index, event) in events.iter().enumerate() {
         let size_bytes = producer.record(event).size_bytes();
-        let limit_bytes = queues.queue(0).ring.record_bytes_max();
         if size_bytes > limit_bytes {
             return Err(Error::RecordTooLarge { number: index + 1, size_bytes, limit_bytes });
         }

@@ -83,8 +83,7 @@ pub extern "C-unwind" fn allsource_launcher_main(_argument: pg_sys::Datum) {
         }
         let now = Instant::now();
         let next = workers.iter().map(|worker| worker.not_before).filter(|next| *next > now).min();
-        // Rounded up to milliseconds, which is what it is waited in.
-        let wait = next.map_or(LOOK, |next| next - now + Duration::from_millis(1));
+        let wait = next.map_or(LOOK, |next| next - now);
         sleep(wait.min(LOOK));
     }
 }

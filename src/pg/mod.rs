@@ -16,6 +16,7 @@ pub mod error;
 mod event_ids;
 pub mod head;
 pub mod health;
+mod latch;
 mod launcher;
 mod leaf_writer;
 mod log;

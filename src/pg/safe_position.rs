@@ -3,6 +3,7 @@
 //! The first worker records the safe position about once a second. Every transaction that has taken
 //! a position at or below it had committed, or rolled back, before it was found; so its commit comes
 //! before the record's own in the log, and whoever sees the record sees all those events.
+
 use super::error::Error;
 use super::position::Positions;
 use super::query::{Access, execute, execute_as_owner};

@@ -14,9 +14,9 @@
 //! between, so at least one of them sees what the other wrote.
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
+use super::latch;
 use super::xact::check_for_interrupts;
 use pgrx::pg_sys;
-use std::ffi::c_int;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
@@ -106,7 +106,8 @@ impl Waiters {
             if left.is_zero() {
                 return Waited::TimedOut;
             }
-            sleep(left.min(SLEEP_MAX));
+            latch::wait(left.min(SLEEP_MAX));
+            check_for_interrupts();
         }
     }
 
@@ -132,7 +133,7 @@ impl Waiters {
                     .compare_exchange(awaited, NOBODY, Ordering::Relaxed, Ordering::Relaxed)
                     .is_ok()
             {
-                wake_process(number);
+                latch::wake(number);
             }
         }
     }
@@ -146,29 +147,4 @@ impl Drop for Slot<'_> {
     fn drop(&mut self) {
         self.0.store(NOBODY, Ordering::Relaxed);
     }
-}
-
-/// Sets the latch of the process of this number; of another one, if the number was given out anew,
-/// which does no harm.
-pub fn wake_process(number: usize) {
-    // SAFETY: process numbers are indexes of the array of all processes.
-    unsafe {
-        let process = (*pg_sys::ProcGlobal).allProcs.add(number);
-        pg_sys::SetLatch(&raw mut (*process).procLatch);
-    }
-}
-
-fn sleep(longest: Duration) {
-    // SAFETY: waits on this process's own latch; ends the process when the postmaster is gone.
-    unsafe {
-        pg_sys::WaitLatch(
-            pg_sys::MyLatch,
-            (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as c_int,
-            // Rounded up: the rest of a millisecond must not be waited for in a loop.
-            longest.as_millis() as i64 + 1,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-    }
-    check_for_interrupts();
 }

@@ -10,9 +10,10 @@ mod report;
 pub use report::QueueReport;
 
 use super::error::Error;
+use super::latch;
 use super::settings;
 use super::shared_memory::{Area, Lock, with_lock};
-use super::waiters::{Awaited, Waited, Waiters, wake_process};
+use super::waiters::{Awaited, Waited, Waiters};
 use super::xact::now_us;
 use crate::model::partition::Partition;
 use crate::queue::{Capacity, Consumer, Ring, WakeFlag};
@@ -140,8 +141,9 @@ unsafe fn set_up(start: *mut u8) {
     unsafe {
         let common = &*start.cast::<Common>();
         common.epoch.store(now_us(), Ordering::Relaxed);
-        for index in 0..settings::workers() {
-            Ring::init(ring(start, index), capacity());
+        let queues = Queues::at(start);
+        for index in 0..queues.workers {
+            Ring::init(queues.ring(index), capacity());
         }
     }
 }
@@ -151,15 +153,14 @@ unsafe fn state(start: *mut u8, index: usize) -> *mut QueueState {
     unsafe { start.add(size_of::<Common>()).cast::<QueueState>().add(index) }
 }
 
-unsafe fn ring(start: *mut u8, index: usize) -> NonNull<u8> {
-    // SAFETY: `index` is below the number of workers; the area does not begin at address 0.
-    unsafe { NonNull::new_unchecked(start.add(rings_offset(start) + index * ring_bytes())) }
-}
-
-/// All queues of the server.
+/// All queues of the server, with what their places follow from: it is asked for once per call and
+/// not once per event.
 #[derive(Clone, Copy)]
 pub struct Queues {
     start: *mut u8,
+    workers: usize,
+    rings_offset: usize,
+    ring_bytes: usize,
 }
 
 impl Queues {
@@ -169,7 +170,24 @@ impl Queues {
         if settings::workers() == 0 {
             return Err(Error::NoWorkers { function });
         }
-        Ok(Self { start })
+        Ok(Self::at(start))
+    }
+
+    fn at(start: *mut u8) -> Self {
+        Self {
+            start,
+            workers: settings::workers(),
+            rings_offset: rings_offset(start),
+            ring_bytes: ring_bytes(),
+        }
+    }
+
+    fn ring(&self, index: usize) -> NonNull<u8> {
+        // SAFETY: `index` is below the number of workers; the area does not begin at address 0.
+        unsafe {
+            let ring = self.start.add(self.rings_offset + index * self.ring_bytes);
+            NonNull::new_unchecked(ring)
+        }
     }
 
     fn common(&self) -> &Common {
@@ -179,26 +197,26 @@ impl Queues {
 
     /// The queue of a worker, which must be below the number of workers.
     pub fn queue(&self, index: usize) -> Queue {
-        debug_assert!(index < settings::workers());
+        debug_assert!(index < self.workers);
         // SAFETY: set up before any backend starts.
         unsafe {
             Queue {
                 index,
                 state: state(self.start, index),
                 waiters: Waiters::at(self.start.add(waiters_offset() + index * Waiters::bytes())),
-                ring: Ring::attach(ring(self.start, index)),
+                ring: Ring::attach(self.ring(index)),
             }
         }
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = Queue> + '_ {
-        (0..settings::workers()).map(|index| self.queue(index))
+        (0..self.workers).map(|index| self.queue(index))
     }
 
     /// The queue that events of a partition go through.
     pub fn of_partition(&self, partition: Partition) -> Queue {
-        self.queue(partition.index() % settings::workers())
+        self.queue(partition.index() % self.workers)
     }
 
     /// When this shared memory was set up; together with a position in a ring it names a record.
@@ -237,7 +255,7 @@ fn my_process() -> u32 {
 
 fn wake(process: u32) {
     if process > 0 {
-        wake_process(process as usize - 1);
+        latch::wake(process as usize - 1);
     }
 }
 
