@@ -19,9 +19,9 @@ pub mod queue;
 mod sync;
 
 #[cfg(feature = "pg")]
-pub mod api;
+mod api;
 #[cfg(feature = "pg")]
-pub mod pg;
+mod pg;
 
 #[cfg(feature = "pg")]
 mod extension {

@@ -72,6 +72,97 @@ fn layers_use_only_what_is_below_them() {
     assert!(seen > 0, "nothing was checked");
 }
 
+/// The rooms of `src/pg`, each of which knows only those before it. `error` and `settings` are files.
+const ROOMS: [&str; 12] = [
+    "error",
+    "settings",
+    "session",
+    "shared",
+    "call",
+    "tables",
+    "positions",
+    "queue",
+    "write",
+    "read",
+    "watch",
+    "worker",
+];
+
+/// What a file of `src/pg` is called within it: `tables::scan`, or `tables` for its `mod.rs`.
+fn module(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join("src/pg")).expect("a file of src/pg");
+    let inside = inside.with_extension("");
+    let names: Vec<_> = inside.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    names.strip_suffix(&["mod".to_owned()]).unwrap_or(&names).join("::")
+}
+
+/// The modules of `src/pg` that a file names with `crate::pg::` or `use super::`. What a `mod.rs`
+/// hands on with `pub use` is its own.
+fn imports(path: &Path, modules: &[String]) -> Vec<String> {
+    let own = module(path);
+    let parent = if path.ends_with("mod.rs") {
+        own.clone()
+    } else {
+        own.rsplit_once("::").map_or_else(String::new, |(parent, _)| parent.to_owned())
+    };
+    let source = fs::read_to_string(path).expect("source");
+    let mut found = Vec::new();
+    for line in source.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+        let named: Vec<String> = match line.strip_prefix("use super::") {
+            Some(rest) if path.ends_with("mod.rs") => vec![rest.to_owned()],
+            Some(rest) => vec![format!("{parent}::{rest}")],
+            None => line.split("crate::pg::").skip(1).map(str::to_owned).collect(),
+        };
+        for name in named {
+            // The longest module that the path begins with.
+            let target = modules.iter().filter(|module| {
+                name.strip_prefix(module.as_str()).is_some_and(|rest| {
+                    !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+                })
+            });
+            found.extend(target.max_by_key(|module| module.len()).cloned());
+        }
+    }
+    found.retain(|module| *module != own);
+    found
+}
+
+#[test]
+fn rooms_of_the_boundary_use_only_those_before_them() {
+    let place = |module: &str| {
+        let room = module.split("::").next().unwrap_or_default();
+        let place = ROOMS.iter().position(|name| *name == room);
+        place.unwrap_or_else(|| panic!("{module} is in no known room"))
+    };
+    let files = rust_files(&root().join("src/pg"));
+    let modules: Vec<String> =
+        files.iter().map(|path| module(path)).filter(|module| !module.is_empty()).collect();
+    let mut edges: Vec<(String, String)> = Vec::new();
+    for path in &files {
+        let own = module(path);
+        if own.is_empty() {
+            continue;
+        }
+        for used in imports(path, &modules) {
+            assert!(place(&used) <= place(&own), "{own} must not use {used}, a room after its own");
+            edges.push((own.clone(), used));
+        }
+    }
+    assert!(edges.len() > 50, "nothing was checked");
+    // What uses nothing that is left goes, until nothing is left; a circle stays.
+    let mut left = modules;
+    loop {
+        let free =
+            |module: &String| !edges.iter().any(|(from, to)| from == module && left.contains(to));
+        let stay: Vec<String> = left.iter().filter(|module| !free(module)).cloned().collect();
+        if stay.len() == left.len() {
+            break;
+        }
+        left = stay;
+    }
+    assert!(left.is_empty(), "these import each other in a circle, or from one: {left:?}");
+}
+
 #[test]
 fn the_script_has_every_sql_file_in_order() {
     let mut files: Vec<String> = fs::read_dir(root().join("sql"))

@@ -6,14 +6,14 @@ use crate::model::error::StoreError;
 use crate::model::event::NewEvent;
 use crate::model::name::NameKind;
 use crate::model::partition::Partition;
+use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
-use crate::pg::append::append;
+use crate::pg::call::datum::text;
+use crate::pg::call::rows::{Rows, int4, int8};
 use crate::pg::call::{Call, check_array_name, event_id, required_element, version};
-use crate::pg::datum::text;
 use crate::pg::error::Error;
-use crate::pg::head::StreamAppend;
-use crate::pg::rows::{Rows, int4, int8};
 use crate::pg::settings;
+use crate::pg::write::append::append;
 use crate::sql_function;
 
 sql_function! {

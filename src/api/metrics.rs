@@ -1,10 +1,10 @@
 //! What the server has to tell: `es_metrics`, `es_metrics_prometheus`, `es_health`.
 
 use crate::metrics::text::render;
-use crate::pg::datum::{jsonb, text};
-use crate::pg::health::checks;
-use crate::pg::metrics::all;
-use crate::pg::rows::{Rows, bool, float8};
+use crate::pg::call::datum::{jsonb, text};
+use crate::pg::call::rows::{Rows, bool, float8};
+use crate::pg::watch::health::checks;
+use crate::pg::watch::samples::all;
 use crate::sql_function;
 
 sql_function! {

@@ -1,7 +1,7 @@
 //! Partitions: `es_partition`.
 
 use crate::model::partition::Partition;
-use crate::pg::rows::int4;
+use crate::pg::call::rows::int4;
 use crate::sql_function;
 
 sql_function! {

@@ -6,13 +6,15 @@ use crate::model::error::StoreError;
 use crate::model::event::NewEvent;
 use crate::model::name::NameKind;
 use crate::pg::call::Call;
-use crate::pg::datum::text;
-use crate::pg::dead_letters;
-use crate::pg::enqueue::{Enqueued, enqueue, flush, pause, resume};
+use crate::pg::call::datum::text;
+use crate::pg::call::rows::{Rows, int4, int8, interval};
 use crate::pg::error::Error;
 use crate::pg::queue::Queues;
-use crate::pg::rows::{Rows, int4, int8, interval};
+use crate::pg::queue::pause::{pause, resume};
 use crate::pg::settings;
+use crate::pg::write::dead_letter;
+use crate::pg::write::enqueue::{Enqueued, enqueue};
+use crate::pg::write::flush::flush;
 use crate::sql_function;
 
 sql_function! {
@@ -138,7 +140,7 @@ sql_function! {
     ///
     /// Errors: 42704 no such dead letter, and those of `es_append`. Volatile, parallel unsafe.
     fn es_dead_letter_retry, pg_finfo_es_dead_letter_retry(call) {
-        Ok(int8(dead_letters::retry(c"es_dead_letter_retry", id(call)?)?))
+        Ok(int8(dead_letter::retry(c"es_dead_letter_retry", id(call)?)?))
     }
 }
 
@@ -147,7 +149,7 @@ sql_function! {
     ///
     /// Errors: 42704 no such dead letter. Volatile, parallel unsafe.
     fn es_dead_letter_discard, pg_finfo_es_dead_letter_discard(call) {
-        dead_letters::discard(c"es_dead_letter_discard", id(call)?)?;
+        dead_letter::discard(c"es_dead_letter_discard", id(call)?)?;
         Ok(int8(0))
     }
 }

@@ -4,10 +4,11 @@ use crate::codec::array::ElementType;
 use crate::model::error::StoreError;
 use crate::model::name::NameKind;
 use crate::model::partition::Partition;
+use crate::pg::call::rows::int8;
 use crate::pg::call::{Call, partition, required_element};
 use crate::pg::error::Error;
-use crate::pg::read::{StoreRange, StreamRange, read_store, read_stream, safe_position};
-use crate::pg::rows::int8;
+use crate::pg::read::store::{StoreRange, read_store, safe_position};
+use crate::pg::read::stream::{StreamRange, read_stream};
 use crate::sql_function;
 
 sql_function! {

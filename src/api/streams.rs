@@ -2,14 +2,15 @@
 
 use crate::model::name::NameKind;
 use crate::model::partition::Partition;
+use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
-use crate::pg::append::create_stream;
+use crate::pg::call::rows::{Rows, int8};
 use crate::pg::call::{Call, partition_number};
 use crate::pg::error::Error;
-use crate::pg::head::{Head, StreamAppend};
-use crate::pg::query::query_into;
-use crate::pg::read::with_head;
-use crate::pg::rows::{Rows, int8};
+use crate::pg::read::stream::with_head;
+use crate::pg::tables::heads::Head;
+use crate::pg::tables::query::query_into;
+use crate::pg::write::append::create_stream;
 use crate::sql_function;
 use pgrx::pg_sys;
 

@@ -3,9 +3,9 @@
 use crate::model::name::NameKind;
 use crate::model::partition::Partition;
 use crate::pg::call::partition_number;
-use crate::pg::query::query_into;
-use crate::pg::rows::int4;
-use crate::pg::verify::{is_gapless, run_checksum};
+use crate::pg::call::rows::int4;
+use crate::pg::read::verify::{is_gapless, run_checksum};
+use crate::pg::tables::query::query_into;
 use crate::sql_function;
 use pgrx::pg_sys;
 

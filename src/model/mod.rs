@@ -8,5 +8,6 @@ pub mod event;
 pub mod name;
 pub mod partition;
 pub mod run;
+pub mod stream_append;
 pub mod stream_no;
 pub mod version;

@@ -1,47 +1,42 @@
-//! The only boundary to PostgreSQL: settings, shared memory, table and index access, rights, and
-//! the mapping of errors to SQLSTATEs. Only `api` calls it.
+//! The only boundary to PostgreSQL. Only `api` calls it.
+//!
+//! Its rooms, each of which knows only those before it:
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | `error`, `settings` | the errors of the boundary with their SQLSTATEs; `allsource.*` |
+//! | `session` | what the transaction allows; memory for one step of a loop |
+//! | `shared` | areas and locks in shared memory, latches, counting |
+//! | `call` | a SQL function's arguments and result |
+//! | `tables` | relations, scans, insertion, rights; heads, runs and dead letters as they are stored |
+//! | `positions` | giving positions out, and the safe one |
+//! | `queue` | the queues in shared memory, and those who wait for a worker |
+//! | `write` | append, enqueue, flush |
+//! | `read` | one stream, the whole store, what is wrong with it |
+//! | `watch` | metrics and health |
+//! | `worker` | the background processes |
 //!
 //! A backend is single-threaded, and every function here runs on its main thread. An error that
 //! PostgreSQL raises unwinds as a panic to the SQL function's entry, which hands it back; whatever
 //! was opened until then is released by PostgreSQL when the transaction aborts.
 
-pub mod append;
-mod background;
-mod batch;
 pub mod call;
-pub mod datum;
-pub mod dead_letters;
-pub mod enqueue;
 pub mod error;
-mod event_ids;
-pub mod head;
-pub mod health;
-mod latch;
-mod launcher;
-mod leaf_writer;
-mod log;
-pub mod metrics;
-pub mod position;
-pub mod query;
+pub mod positions;
 pub mod queue;
 pub mod read;
-mod relation;
-pub mod rights;
-pub mod rows;
-mod safe_position;
-mod scan;
-mod scratch;
+pub mod session;
 pub mod settings;
-mod shared_memory;
-pub mod verify;
-mod waiters;
-mod worker;
-mod xact;
+pub mod shared;
+pub mod tables;
+pub mod watch;
+pub mod worker;
+pub mod write;
 
 /// Called once when the library is loaded.
 pub fn init() {
     settings::init();
-    shared_memory::init();
-    launcher::init();
-    relation::init();
+    shared::memory::init([&positions::counter::AREA, &queue::AREA, &shared::counting::AREA]);
+    worker::launcher::init();
+    tables::relation::init();
 }

@@ -1,6 +1,5 @@
 //! The settings (`allsource.*`).
 
-use super::shared_memory::preloading;
 use crate::model::stream_no::NODE_ID_MAX;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::{CStr, CString};
@@ -17,6 +16,15 @@ static ENQUEUE_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static BATCH_MAX_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(20_000);
 static BATCH_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
 static FLUSH_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
+
+/// Whether the postmaster is loading `shared_preload_libraries`.
+pub fn preloading() -> bool {
+    // SAFETY: a plain variable of this process.
+    #[expect(unsafe_code, reason = "a variable that pgrx does not wrap")]
+    unsafe {
+        pgrx::pg_sys::process_shared_preload_libraries_in_progress
+    }
+}
 
 /// Defines the settings.
 pub fn init() {

@@ -5,17 +5,19 @@
 //! is one at a time is seen to by [`Queue::claim`].
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
+pub mod pause;
 mod report;
+pub mod waiters;
 
 pub use report::QueueReport;
 
-use super::error::Error;
-use super::latch;
-use super::settings;
-use super::shared_memory::{Area, Lock, with_lock};
-use super::waiters::{Awaited, Waited, Waiters};
-use super::xact::now_us;
 use crate::model::partition::Partition;
+use crate::pg::error::Error;
+use crate::pg::queue::waiters::{Awaited, Waited, Waiters};
+use crate::pg::session::xact::{database_name, now_us};
+use crate::pg::settings;
+use crate::pg::shared::latch;
+use crate::pg::shared::memory::{Area, Lock, with_lock};
 use crate::queue::{Capacity, Consumer, Ring, WakeFlag};
 use pgrx::pg_sys;
 use std::ptr::NonNull;
@@ -171,6 +173,16 @@ impl Queues {
             return Err(Error::NoWorkers { function });
         }
         Ok(Self::at(start))
+    }
+
+    /// The queues, if this database is the one that they serve.
+    pub fn of_this_database(function: &'static str) -> Result<Self, Error> {
+        let queues = Self::open(function)?;
+        let served = settings::database();
+        if database_name() != served {
+            return Err(Error::OtherDatabase { served: served.to_string_lossy().into_owned() });
+        }
+        Ok(queues)
     }
 
     fn at(start: *mut u8) -> Self {

@@ -2,8 +2,8 @@
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
 use super::{Phase, Queue};
-use crate::pg::shared_memory::{Lock, with_lock};
-use crate::pg::xact::now_us;
+use crate::pg::session::xact::now_us;
+use crate::pg::shared::memory::{Lock, with_lock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 

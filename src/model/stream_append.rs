@@ -1,0 +1,22 @@
+//! What a writer asks for.
+
+use super::event::NewEvent;
+use super::partition::Partition;
+use super::version::ExpectedVersion;
+
+/// What is to be appended to one stream.
+#[derive(Clone, Copy)]
+pub struct StreamAppend<'a> {
+    /// its partition
+    pub partition: Partition,
+    /// its name
+    pub stream_id: &'a [u8],
+    /// its tenant
+    pub tenant_id: &'a [u8],
+    /// the entity it belongs to, where one was given
+    pub entity_id: Option<&'a [u8]>,
+    /// what the writer believes
+    pub expected: ExpectedVersion,
+    /// the events in their order
+    pub events: &'a [NewEvent<'a>],
+}

@@ -1,0 +1,240 @@
+//! A call of a SQL function: its arguments, its result, and the macro that makes a function known
+//! to PostgreSQL.
+
+pub mod datum;
+pub mod rows;
+
+use crate::codec::array::{ArrayError, ArrayReader, ElementType};
+use crate::model::error::StoreError;
+use crate::model::event::EventId;
+use crate::model::name::{NameKind, check_name};
+use crate::model::partition::Partition;
+use crate::pg::error::Error;
+use pgrx::pg_sys;
+use std::time::Duration;
+
+/// Defines a SQL function of version-1 calling convention: its symbol, the symbol that describes
+/// it, and a guard that turns errors and panics into PostgreSQL errors. The body has type
+/// `Result<Option<Datum>, Error>`; `None` is NULL. With `#[measured(…)]`, its calls are counted and
+/// timed as those of that [`Function`](crate::metrics::kind::Function).
+#[macro_export]
+macro_rules! sql_function {
+    (
+        $(#[doc = $doc:expr])*
+        #[measured($function:ident)]
+        fn $name:ident, $info:ident($call:ident) $body:block
+    ) => {
+        $crate::sql_function! {
+            $(#[doc = $doc])*
+            fn $name, $info($call) {
+                $crate::pg::shared::counting::measured(
+                    $crate::metrics::kind::Function::$function,
+                    || $body,
+                )
+            }
+        }
+    };
+    ($(#[$doc:meta])* fn $name:ident, $info:ident($call:ident) $body:block) => {
+        #[doc = concat!("Describes `", stringify!($name), "` to PostgreSQL.")]
+        #[expect(unsafe_code, reason = "a symbol that PostgreSQL looks up")]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $info() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            const INFO: pgrx::pg_sys::Pg_finfo_record =
+                pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            &INFO
+        }
+
+        $(#[$doc])*
+        #[doc = ""]
+        #[doc = "# Safety"]
+        #[doc = ""]
+        #[doc = "Called by PostgreSQL's function manager, with the arguments that the SQL declares."]
+        #[expect(unsafe_code, reason = "a symbol that PostgreSQL calls")]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $name(
+            fcinfo: pgrx::pg_sys::FunctionCallInfo,
+        ) -> pgrx::pg_sys::Datum {
+            let body = |$call: &$crate::pg::call::Call| -> Result<
+                Option<pgrx::pg_sys::Datum>,
+                $crate::pg::error::Error,
+            > { $body };
+            // SAFETY: the function manager passes a valid call; the guard owns all panics.
+            unsafe {
+                pgrx::pg_sys::panic::pgrx_extern_c_guard(|| {
+                    let call = $crate::pg::call::Call::new(fcinfo);
+                    match body(&call) {
+                        Ok(Some(datum)) => datum,
+                        Ok(None) => call.null(),
+                        Err(error) => error.raise(),
+                    }
+                })
+            }
+        }
+    };
+}
+
+/// A call of a SQL function.
+pub struct Call {
+    fcinfo: pg_sys::FunctionCallInfo,
+}
+
+#[expect(unsafe_code, reason = "reads arguments as their SQL types say")]
+impl Call {
+    /// # Safety
+    ///
+    /// `fcinfo` must be the function manager's, and be valid as long as the value lives.
+    pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Self {
+        Self { fcinfo }
+    }
+
+    /// The function manager's structure.
+    pub fn fcinfo(&self) -> pg_sys::FunctionCallInfo {
+        self.fcinfo
+    }
+
+    /// A NULL result.
+    pub fn null(&self) -> pg_sys::Datum {
+        // SAFETY: see `new`.
+        unsafe { (*self.fcinfo).isnull = true };
+        pg_sys::Datum::from(0)
+    }
+
+    /// An argument, or `None` for NULL.
+    pub fn datum(&self, index: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: see `new`; `index` is below the number of declared arguments, which the function
+        // manager always passes in full.
+        unsafe {
+            let args = (*self.fcinfo).args.as_slice((*self.fcinfo).nargs as usize);
+            args.get(index).filter(|arg| !arg.isnull).map(|arg| arg.value)
+        }
+    }
+
+    /// A bigint.
+    pub fn int8(&self, index: usize) -> Option<i64> {
+        self.datum(index).map(|datum| datum.value() as i64)
+    }
+
+    /// An integer.
+    pub fn int4(&self, index: usize) -> Option<i32> {
+        self.datum(index).map(|datum| datum.value() as i32)
+    }
+
+    /// A boolean; NULL counts as false.
+    pub fn bool(&self, index: usize) -> bool {
+        self.datum(index).is_some_and(|datum| datum.value() as u8 != 0)
+    }
+
+    /// The bytes of a text or jsonb, without a length word.
+    pub fn bytes(&self, index: usize) -> Option<&[u8]> {
+        // SAFETY: the argument is of a variable-length type; what it points to, or is unpacked to,
+        // lives as long as the call.
+        self.datum(index).map(|datum| unsafe { datum::body(datum) })
+    }
+
+    /// A uuid.
+    pub fn uuid(&self, index: usize) -> Option<EventId> {
+        // SAFETY: a uuid is passed as a pointer to its 16 bytes.
+        self.datum(index).map(|datum| unsafe { *datum.cast_mut_ptr::<EventId>() })
+    }
+
+    /// A name that must be given.
+    pub fn name(&self, index: usize, kind: NameKind) -> Result<&[u8], Error> {
+        Ok(check_name(kind, self.bytes(index), datum::count_chars)?)
+    }
+
+    /// A name that may be left out.
+    pub fn optional_name(&self, index: usize, kind: NameKind) -> Result<Option<&[u8]>, Error> {
+        self.bytes(index)
+            .map(|name| Ok(check_name(kind, Some(name), datum::count_chars)?))
+            .transpose()
+    }
+
+    /// An interval: months count 30 days.
+    pub fn interval(&self, index: usize) -> Option<Duration> {
+        let datum = self.datum(index)?;
+        // SAFETY: an interval is passed as a pointer to its structure.
+        let interval = unsafe { *datum.cast_mut_ptr::<pg_sys::Interval>() };
+        let days = i64::from(interval.month) * 30 + i64::from(interval.day);
+        let us = days.saturating_mul(86_400_000_000).saturating_add(interval.time);
+        Some(Duration::from_micros(us.max(0) as u64))
+    }
+
+    /// A count that must be positive where it is given.
+    pub fn max_count(&self, index: usize) -> Result<Option<u64>, Error> {
+        let argument = "max_count";
+        match self.int8(index) {
+            None => Ok(None),
+            Some(value) if value > 0 => Ok(Some(value as u64)),
+            Some(value) => {
+                Err(StoreError::OutOfRange { argument, value, range: "positive" }.into())
+            }
+        }
+    }
+
+    /// An array.
+    pub fn array(
+        &self,
+        index: usize,
+        argument: &'static str,
+        element_type: ElementType,
+    ) -> Result<Option<ArrayReader<'_>>, Error> {
+        let Some(body) = self.bytes(index) else { return Ok(None) };
+        ArrayReader::new(body, element_type).map(Some).map_err(|error| match error {
+            ArrayError::Dimensions(dimensions) => {
+                StoreError::ArrayDimensions { argument, dimensions }.into()
+            }
+            other => other.into(),
+        })
+    }
+
+    /// An array that must be given.
+    pub fn required_array(
+        &self,
+        index: usize,
+        argument: &'static str,
+        element_type: ElementType,
+    ) -> Result<ArrayReader<'_>, Error> {
+        let array = self.array(index, argument, element_type)?;
+        array.ok_or_else(|| StoreError::NullArgument { argument }.into())
+    }
+}
+
+/// Reads an element that must not be NULL.
+pub fn required_element<'a>(
+    array: &mut ArrayReader<'a>,
+    argument: &'static str,
+    index: usize,
+) -> Result<&'a [u8], Error> {
+    array.read()?.ok_or_else(|| StoreError::NullElement { argument, number: index + 1 }.into())
+}
+
+/// An event id from an element of a uuid array.
+pub fn event_id(element: &[u8]) -> Result<EventId, Error> {
+    element.try_into().map_err(|_| ArrayError::Damaged.into())
+}
+
+/// A version from an element of a bigint array.
+pub fn version(element: &[u8]) -> Result<i64, Error> {
+    element.try_into().map(i64::from_ne_bytes).map_err(|_| ArrayError::Damaged.into())
+}
+
+/// A partition from an element of an integer array.
+pub fn partition(argument: &'static str, element: &[u8]) -> Result<Partition, Error> {
+    let number = element.try_into().map(i32::from_ne_bytes).map_err(|_| ArrayError::Damaged)?;
+    partition_number(argument, Some(number))
+}
+
+/// A partition from its number, which must be given.
+pub fn partition_number(argument: &'static str, number: Option<i32>) -> Result<Partition, Error> {
+    let number = number.ok_or(StoreError::NullArgument { argument })?;
+    Partition::new(number).ok_or_else(|| {
+        let value = i64::from(number);
+        StoreError::OutOfRange { argument, value, range: "between 0 and 31" }.into()
+    })
+}
+
+/// Checks a name that stands in an array.
+pub fn check_array_name(kind: NameKind, name: &[u8]) -> Result<(), Error> {
+    check_name(kind, Some(name), datum::count_chars)?;
+    Ok(())
+}

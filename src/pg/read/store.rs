@@ -1,0 +1,124 @@
+//! Reading the whole store in the order of positions.
+#![expect(unsafe_code, reason = "looks at the transaction that made a row")]
+
+use super::merge::Merge;
+use super::row::put_event;
+use super::streams::Streams;
+use crate::model::partition::Partition;
+use crate::pg::call::Call;
+use crate::pg::call::datum::body;
+use crate::pg::call::rows::Rows;
+use crate::pg::error::Error;
+use crate::pg::positions::counter::Positions;
+use crate::pg::positions::recorded::recorded;
+use crate::pg::session::scratch::Scratch;
+use crate::pg::session::xact::{
+    check_for_interrupts, in_recovery, uses_one_snapshot, with_snapshot_of_now,
+};
+use crate::pg::shared::counting;
+use crate::pg::tables::log::{StoredRun, pass_events};
+use crate::pg::tables::rights::check_reader;
+use crate::pg::tables::scan::Scan;
+use pgrx::pg_sys;
+
+/// Which events of the store to read.
+pub struct StoreRange<'a> {
+    /// only those above this position
+    pub after_position: i64,
+    /// how many at most
+    pub max_count: Option<u64>,
+    /// only those of these partitions
+    pub partitions: Vec<Partition>,
+    /// only those of these types
+    pub event_types: Option<Vec<&'a [u8]>>,
+    /// only those of this tenant
+    pub tenant_id: Option<&'a [u8]>,
+}
+
+/// The safe position of this database.
+pub fn safe_position(function: &'static str) -> Result<i64, Error> {
+    check_reader()?;
+    if in_recovery() {
+        // Without one a reader would wait for ever and not know why.
+        return recorded()?.ok_or(Error::OnStandby { function });
+    }
+    Ok(Positions::open_locked(function)?.safe() as i64)
+}
+
+/// Reads the store in the order of positions, up to the safe position, into the result of `call`.
+///
+/// The safe position is taken first and the snapshot afterwards, so everything at or below it that
+/// will ever be there is visible. Under REPEATABLE READ the transaction's snapshot is older; there
+/// reading ends at the first event that the snapshot does not show.
+pub fn read_store(
+    call: &Call,
+    function: &'static str,
+    range: &StoreRange<'_>,
+) -> Result<(), Error> {
+    let safe = safe_position(function)?;
+    let mut rows = Rows::begin(call)?;
+    if safe <= range.after_position {
+        return Ok(());
+    }
+    with_snapshot_of_now(|snapshot| {
+        let mut merge = Merge::open(&range.partitions, range.after_position, safe, snapshot)?;
+        let mut streams = Streams::new(snapshot);
+        let max_count = range.max_count.unwrap_or(u64::MAX);
+        let mut left = max_count;
+        let scratch = Scratch::new();
+        while left > 0 {
+            check_for_interrupts();
+            let Some((scan, partition)) = merge.current() else { break };
+            if !shown_by_transaction(scan) {
+                break;
+            }
+            let columns = streams.columns(partition, scan.row().0[0].value() as i64)?;
+            scratch.run(|| {
+                let run = StoredRun::from_scan(scan)?;
+                // SAFETY: the columns are kept by `streams`.
+                let tenant_id = unsafe { body(columns.tenant_id) };
+                if range.tenant_id.is_some_and(|wanted| wanted != tenant_id) {
+                    return Ok(());
+                }
+                let index = |position: i64| usize::try_from(position - run.key.position);
+                let begin = index(range.after_position + 1).unwrap_or(0);
+                let end = index(safe + 1).unwrap_or(0).min(run.len);
+                pass_events(&run, begin, end, |event| {
+                    let wanted = range
+                        .event_types
+                        .as_ref()
+                        .is_none_or(|types| types.contains(&event.event.event_type.1));
+                    if wanted && left > 0 {
+                        left -= 1;
+                        put_event(&mut rows, &columns, &event)?;
+                    }
+                    Ok(())
+                })
+            })?;
+            merge.advance();
+        }
+        streams.close();
+        merge.close();
+        counting::read(max_count - left);
+        Ok(())
+    })
+}
+
+/// Whether the transaction's own snapshot shows the row that a scan of now stands on. Rows of the
+/// log are never updated, so only who inserted it matters.
+fn shown_by_transaction(scan: &Scan) -> bool {
+    if !uses_one_snapshot() {
+        return true;
+    }
+    // SAFETY: the slot of a heap scan is of this type and holds a tuple in a pinned page.
+    unsafe {
+        let slot = scan.slot().cast::<pg_sys::BufferHeapTupleTableSlot>();
+        let header = (*(*slot).base.tuple).t_data;
+        let frozen = pg_sys::HEAP_XMIN_FROZEN as u16;
+        (*header).t_infomask & frozen == frozen
+            || !pg_sys::XidInMVCCSnapshot(
+                (*header).t_choice.t_heap.t_xmin,
+                pg_sys::GetTransactionSnapshot(),
+            )
+    }
+}

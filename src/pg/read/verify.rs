@@ -1,0 +1,66 @@
+//! Checking what is stored.
+#![expect(unsafe_code, reason = "takes a composite value apart")]
+
+use crate::model::partition::Partition;
+use crate::pg::error::Error;
+use crate::pg::session::xact::statement_snapshot;
+use crate::pg::tables::heads::Heads;
+use crate::pg::tables::log::{LogReader, StoredRun};
+use crate::pg::tables::relation::For;
+use crate::pg::tables::rights::check_reader;
+use pgrx::pg_sys;
+
+/// Whether versions 1 to the watermark of a stream are there, each once; `None` where there is no
+/// such stream.
+pub fn is_gapless(stream_id: &[u8], tenant_id: &[u8]) -> Result<Option<bool>, Error> {
+    check_reader()?;
+    let partition = Partition::of(stream_id);
+    let mut heads = Heads::by_name(partition, For::Reading, statement_snapshot())?;
+    let mut gapless = None;
+    if let Some(head) = heads.find(stream_id, tenant_id) {
+        let watermark = head.watermark();
+        let mut next_version = 1;
+        let mut in_order = true;
+        let mut log = LogReader::open(partition, statement_snapshot())?;
+        log.read_runs(head.stream_no(), |first_version, len| {
+            in_order &= first_version == next_version;
+            next_version = first_version + len;
+        })?;
+        log.close();
+        gapless = Some(in_order && next_version > watermark);
+    }
+    heads.close();
+    Ok(gapless)
+}
+
+/// The checksum that a run should have, given its row; `None` where its columns are damaged.
+///
+/// # Safety
+///
+/// `row` must be a value of the row type of `event_log`.
+pub unsafe fn run_checksum(row: pg_sys::Datum) -> Option<i32> {
+    // SAFETY: by the caller's promise; the tuple borrows the value.
+    unsafe {
+        let header =
+            pg_sys::pg_detoast_datum(row.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
+        let fields = (*header).t_choice.t_datum;
+        let descriptor = pg_sys::lookup_rowtype_tupdesc(fields.datum_typeid, fields.datum_typmod);
+        let mut tuple = pg_sys::HeapTupleData {
+            t_len: pgrx::varsize(header.cast()) as u32,
+            t_data: header,
+            ..Default::default()
+        };
+        let natts = (*descriptor).natts as usize;
+        let mut values = vec![pg_sys::Datum::from(0); natts];
+        let mut nulls = vec![true; natts];
+        pg_sys::heap_deform_tuple(&mut tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+        if (*descriptor).tdrefcount >= 0 {
+            pg_sys::DecrTupleDescRefCount(descriptor);
+        }
+        if nulls.len() < 10 || nulls[..8].contains(&true) {
+            return None;
+        }
+        let run = StoredRun::from_values(&values, &nulls).ok()?;
+        run.columns.checksum(run.key).ok()
+    }
+}

@@ -1,0 +1,141 @@
+//! Counting, in shared memory. Where the library was not loaded at server start, nothing is counted.
+#![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
+
+use crate::metrics::kind::{Counter, ErrorKind, Function, Latency};
+use crate::metrics::registry::Registry;
+use crate::model::error::StoreError;
+use crate::model::partition::Partition;
+use crate::pg::error::Error;
+use crate::pg::shared::memory::{ALIGNMENT, Area};
+use std::sync::atomic::AtomicPtr;
+use std::time::{Duration, Instant};
+
+/// The registry in shared memory; zeroed memory is one that has counted nothing.
+pub static AREA: Area = Area {
+    name: c"allsource metrics",
+    bytes: Registry::size,
+    set_up: |_| {},
+    start: AtomicPtr::new(std::ptr::null_mut()),
+};
+
+const _: () = assert!(Registry::ALIGN <= ALIGNMENT);
+
+/// The registry, where the library was loaded at server start.
+pub fn registry() -> Option<&'static Registry> {
+    let start = AREA.start("").ok()?;
+    // SAFETY: set up before any backend starts; shared memory outlives the process.
+    Some(unsafe { &*start.cast::<Registry>() })
+}
+
+/// The second of a clock that all processes share and nobody sets.
+pub fn now_s() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to `now`. The clock is always there; zero would only make rates wrong.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
+    now.tv_sec as u64
+}
+
+/// Runs a call and counts it: how long it took, or why it failed. Errors that PostgreSQL itself
+/// raises, a cancelled query for instance, are not seen here.
+pub fn measured<T>(
+    function: Function,
+    call: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let Some(registry) = registry() else { return call() };
+    let started = Instant::now();
+    registry.call(function);
+    let result = call();
+    match &result {
+        Err(error) => registry.error(kind(error)),
+        Ok(_) => {
+            if let Some(latency) = latency(function) {
+                registry.record(latency, started.elapsed());
+            }
+        }
+    }
+    result
+}
+
+fn latency(function: Function) -> Option<Latency> {
+    match function {
+        Function::Append | Function::AppendMany | Function::AppendBatch => Some(Latency::Append),
+        Function::Enqueue | Function::EnqueueBatch => Some(Latency::Enqueue),
+        Function::Read | Function::ReadAll => Some(Latency::Read),
+        Function::Flush => None,
+    }
+}
+
+fn kind(error: &Error) -> ErrorKind {
+    match error {
+        Error::Store(error) => store_kind(error),
+        Error::ConcurrentAppend { .. } => ErrorKind::Conflict,
+        Error::Array(_) | Error::Orphan { .. } | Error::MissingEvents { .. } => ErrorKind::Corrupt,
+        Error::NotPreloaded { .. }
+        | Error::OnStandby { .. }
+        | Error::NoWorkers { .. }
+        | Error::OtherDatabase { .. }
+        | Error::WorkersPaused
+        | Error::NoWorkerRuns
+        | Error::WaitAfterAppend => ErrorKind::NotAvailable,
+        Error::QueueFull { .. } => ErrorKind::QueueFull,
+        Error::RecordTooLarge { .. } => ErrorKind::TooLarge,
+        Error::FlushTimeout { .. } => ErrorKind::Timeout,
+        Error::PermissionDenied { .. } => ErrorKind::Permission,
+        Error::Internal { .. } | Error::Record(_) => ErrorKind::Internal,
+        Error::RowSecurity { .. }
+        | Error::Missing { .. }
+        | Error::Layout { .. }
+        | Error::TooManyDatabases { .. }
+        | Error::StreamNumbers
+        | Error::PreparedTransaction
+        | Error::NoSetExpected
+        | Error::NotWritten { .. }
+        | Error::NoDeadLetter { .. } => ErrorKind::Other,
+    }
+}
+
+fn store_kind(error: &StoreError) -> ErrorKind {
+    match error {
+        StoreError::WrongExpectedVersion { .. } => ErrorKind::Conflict,
+        StoreError::DuplicateEventId { .. } => ErrorKind::DuplicateEventId,
+        StoreError::EventTooLarge { .. } | StoreError::BatchTooLarge { .. } => ErrorKind::TooLarge,
+        _ => ErrorKind::BadArgument,
+    }
+}
+
+/// Counts events written to a partition.
+pub fn appended(partition: Partition, events: u64) {
+    if let Some(registry) = registry() {
+        registry.partition(partition, events);
+        registry.add(Counter::EventsAppended, events, now_s());
+    }
+}
+
+/// Counts events that were handed over to the queue.
+pub fn enqueued(events: u64) {
+    count(Counter::EventsEnqueued, events);
+}
+
+/// Counts events that found no room in the queue, or could not be written.
+pub fn rejected(events: u64) {
+    count(Counter::EventsRejected, events);
+}
+
+/// Counts events that were returned to a reader.
+pub fn read(events: u64) {
+    count(Counter::EventsRead, events);
+}
+
+/// Counts a batch that a worker has written.
+pub fn drained(events: u64, duration: Duration) {
+    count(Counter::EventsDrained, events);
+    if let Some(registry) = registry() {
+        registry.record(Latency::DrainBatch, duration);
+    }
+}
+
+fn count(counter: Counter, events: u64) {
+    if let Some(registry) = registry() {
+        registry.add(counter, events, now_s());
+    }
+}

@@ -1,0 +1,5 @@
+//! What all processes of the server share.
+
+pub mod counting;
+pub mod latch;
+pub mod memory;

@@ -1,0 +1,215 @@
+//! Runs: the rows of `event_log`, as they are read.
+#![expect(unsafe_code, reason = "takes PostgreSQL's rows apart")]
+
+use super::relation::{For, Leaf, LeafIndex, Root};
+use super::scan::{Direction, Key, Scan};
+use crate::codec::checksum::RunKey;
+use crate::codec::run::{RunColumns, StoredEvent};
+use crate::model::partition::Partition;
+use crate::pg::call::datum::{aligned_body, body};
+use crate::pg::error::Error;
+use crate::pg::session::scratch::Scratch;
+use crate::pg::session::xact::check_for_interrupts;
+use pgrx::pg_sys;
+
+/// A run as a scan stands on it. Its columns must not be used after the scan has moved.
+#[derive(Clone, Copy)]
+pub struct StoredRun<'a> {
+    /// what identifies it
+    pub key: RunKey,
+    /// what it holds
+    pub columns: RunColumns<'a>,
+    /// how many events
+    pub len: usize,
+}
+
+impl<'a> StoredRun<'a> {
+    /// Takes the row apart that `scan` stands on. Elements of the columns can be passed on as
+    /// values.
+    pub fn from_scan(scan: &'a Scan) -> Result<Self, Error> {
+        let (values, nulls) = scan.row();
+        // SAFETY: columns 6 to 9 are arrays, which are stored with variable length; what they are
+        // unpacked to lives in the current memory context.
+        unsafe {
+            Self::new(values, |column: usize| {
+                (!nulls[column]).then(|| aligned_body(values[column]))
+            })
+        }
+    }
+
+    /// From the values of a row, in the order of the table's columns.
+    ///
+    /// # Safety
+    ///
+    /// The values must be those of a row of `event_log`, none of the required ones NULL, and live
+    /// as long as the run.
+    pub unsafe fn from_values(values: &[pg_sys::Datum], nulls: &[bool]) -> Result<Self, Error> {
+        // SAFETY: by the caller's promise.
+        unsafe { Self::new(values, |column| (!nulls[column]).then(|| body(values[column]))) }
+    }
+
+    fn new(
+        values: &[pg_sys::Datum],
+        column: impl Fn(usize) -> Option<&'a [u8]>,
+    ) -> Result<Self, Error> {
+        let int8 = |column: usize| values[column].value() as i64;
+        let required = |index: usize| {
+            column(index).ok_or(Error::Array(crate::codec::array::ArrayError::Damaged))
+        };
+        let columns = RunColumns {
+            event_types: required(6)?,
+            payloads: required(7)?,
+            metadata: column(8),
+            event_ids: column(9),
+        };
+        let key = RunKey {
+            stream_no: int8(0),
+            first_version: int8(1),
+            position: int8(2),
+            timestamp_us: int8(3),
+        };
+        Ok(Self { key, columns, len: columns.len()? })
+    }
+}
+
+/// An event of a stream, as it is read.
+#[derive(Clone, Copy)]
+pub struct ReadEvent<'a> {
+    /// its version
+    pub version: i64,
+    /// its position
+    pub position: i64,
+    /// its time
+    pub timestamp_us: i64,
+    /// the rest
+    pub event: StoredEvent<'a>,
+    /// the columns that the event's elements stand in
+    pub columns: RunColumns<'a>,
+}
+
+/// Reads streams of a partition.
+pub struct LogReader {
+    leaf: Leaf,
+    scan: Scan,
+    scratch: Scratch,
+}
+
+impl LogReader {
+    /// Opens the log of a partition.
+    pub fn open(partition: Partition, snapshot: pg_sys::Snapshot) -> Result<Self, Error> {
+        let leaf = Leaf::open(Root::Log, partition, For::Reading)?;
+        let scan = Scan::open(&leaf, LeafIndex::ByStream, snapshot, 2);
+        Ok(Self { leaf, scan, scratch: Scratch::new() })
+    }
+
+    /// Closes it.
+    pub fn close(self) {
+        self.scan.end();
+        self.leaf.close();
+    }
+
+    /// Passes the events of a stream from version `first` to `last`, ascending.
+    pub fn read_versions(
+        &mut self,
+        stream_no: i64,
+        first: i64,
+        last: i64,
+        mut use_event: impl FnMut(ReadEvent<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        // The run that version `first` is in begins at it or before.
+        let mut begin = first;
+        if first > 1 {
+            self.scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Int8AtMost(first))]);
+            if self.scan.next(Direction::Backward) {
+                begin = self.scan.row().0[1].value() as i64;
+            }
+        }
+        self.scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Int8Above(begin - 1))]);
+        while self.scan.next(Direction::Forward) {
+            check_for_interrupts();
+            let next_version = self.scratch.run(|| {
+                let run = StoredRun::from_scan(&self.scan)?;
+                let skipped = usize::try_from(first - run.key.first_version).unwrap_or(0);
+                let wanted = usize::try_from(last - run.key.first_version + 1).unwrap_or(0);
+                pass_events(&run, skipped, run.len.min(wanted), &mut use_event)?;
+                Ok::<_, Error>(run.key.first_version + run.len as i64)
+            })?;
+            if next_version > last {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes the events of a stream from version `last` down to `first`, descending.
+    pub fn read_versions_backward(
+        &mut self,
+        stream_no: i64,
+        last: i64,
+        first: i64,
+        mut use_event: impl FnMut(ReadEvent<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Int8AtMost(last))]);
+        while self.scan.next(Direction::Backward) {
+            check_for_interrupts();
+            let run_first = self.scratch.run(|| {
+                let run = StoredRun::from_scan(&self.scan)?;
+                let wanted = usize::try_from(last - run.key.first_version + 1).unwrap_or(0);
+                let skipped = usize::try_from(first - run.key.first_version).unwrap_or(0);
+                let mut events = Vec::with_capacity(run.len);
+                pass_events(&run, skipped, run.len.min(wanted), |event| {
+                    events.push(event);
+                    Ok(())
+                })?;
+                events.into_iter().rev().try_for_each(&mut use_event)?;
+                Ok::<_, Error>(run.key.first_version)
+            })?;
+            if run_first <= first {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes the first version and the number of events of each run of a stream, ascending.
+    pub fn read_runs(
+        &mut self,
+        stream_no: i64,
+        mut use_run: impl FnMut(i64, i64),
+    ) -> Result<(), Error> {
+        self.scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Int8Above(i64::MIN))]);
+        while self.scan.next(Direction::Forward) {
+            check_for_interrupts();
+            self.scratch.run(|| {
+                let run = StoredRun::from_scan(&self.scan)?;
+                use_run(run.key.first_version, run.len as i64);
+                Ok::<_, Error>(())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Passes the events of a run from index `begin` to before `end`.
+pub fn pass_events<'a>(
+    run: &StoredRun<'a>,
+    begin: usize,
+    end: usize,
+    mut use_event: impl FnMut(ReadEvent<'a>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if begin >= end {
+        return Ok(());
+    }
+    let mut readers = run.columns.readers()?;
+    readers.skip(begin)?;
+    for index in begin..end {
+        use_event(ReadEvent {
+            version: run.key.first_version + index as i64,
+            position: run.key.position + index as i64,
+            timestamp_us: run.key.timestamp_us,
+            event: readers.read()?,
+            columns: run.columns,
+        })?;
+    }
+    Ok(())
+}

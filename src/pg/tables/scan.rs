@@ -1,0 +1,218 @@
+//! Index scans over a leaf.
+#![expect(unsafe_code, reason = "drives PostgreSQL's index access")]
+
+use crate::pg::tables::relation::{Leaf, LeafIndex, close_index};
+use pgrx::pg_sys;
+use std::ffi::c_int;
+
+/// A page of heads is cleaned up when it has less room than this: enough for a dozen new versions.
+const FREE_BYTES_MIN: usize = 1_600;
+
+/// A condition on a column of the index.
+#[derive(Clone, Copy)]
+pub enum Key<'a> {
+    /// column = text, byte by byte
+    Text(&'a [u8]),
+    /// column = bigint
+    Int8(i64),
+    /// column > bigint
+    Int8Above(i64),
+    /// column <= bigint
+    Int8AtMost(i64),
+    /// column = uuid
+    Uuid(&'a [u8; 16]),
+}
+
+/// Which way a scan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Ascending.
+    Forward,
+    /// Descending.
+    Backward,
+}
+
+/// An index scan with the row that it stands on. Without an explicit `end`, after an error,
+/// PostgreSQL ends it.
+pub struct Scan {
+    scan: pg_sys::IndexScanDesc,
+    index: pg_sys::Relation,
+    slot: *mut pg_sys::TupleTableSlot,
+    text: [*mut pg_sys::varlena; 2],
+}
+
+impl Scan {
+    /// Opens an index of a leaf. `keys` is how many conditions `find` will give.
+    pub fn open(leaf: &Leaf, index: LeafIndex, snapshot: pg_sys::Snapshot, keys: usize) -> Self {
+        let index = leaf.open_index(index);
+        // SAFETY: both relations are open, and locked until the transaction ends.
+        unsafe {
+            let slot = pg_sys::table_slot_create(leaf.relation(), std::ptr::null_mut());
+            let scan = pg_sys::index_beginscan(leaf.relation(), index, snapshot, keys as c_int, 0);
+            Self { scan, index, slot, text: [std::ptr::null_mut(); 2] }
+        }
+    }
+
+    /// Begins anew with these conditions: as many as were announced, each a column number of the
+    /// index, from 1, and its condition.
+    pub fn find(&mut self, keys: &[(i16, Key<'_>)]) {
+        let mut data = [pg_sys::ScanKeyData::default(); 3];
+        let mut texts = 0;
+        // SAFETY: keys match the types of the index's columns by the callers' choice of index; a
+        // value passed by reference outlives the scan: texts are freed when the next ones replace
+        // them, ids are copied into the memory context.
+        unsafe {
+            for (slot, (column, key)) in data.iter_mut().zip(keys) {
+                let (strategy, function, collation, argument) = match key {
+                    Key::Text(bytes) => {
+                        let old = &mut self.text[texts];
+                        if !old.is_null() {
+                            pg_sys::pfree((*old).cast());
+                        }
+                        *old = pg_sys::cstring_to_text_with_len(
+                            bytes.as_ptr().cast(),
+                            bytes.len() as c_int,
+                        )
+                        .cast();
+                        texts += 1;
+                        let datum = pg_sys::Datum::from(*old);
+                        let c = pg_sys::C_COLLATION_OID;
+                        (pg_sys::BTEqualStrategyNumber, pg_sys::F_TEXTEQ, c, datum)
+                    }
+                    Key::Int8(value) => {
+                        int8(pg_sys::BTEqualStrategyNumber, pg_sys::F_INT8EQ, *value)
+                    }
+                    Key::Int8Above(value) => {
+                        int8(pg_sys::BTGreaterStrategyNumber, pg_sys::F_INT8GT, *value)
+                    }
+                    Key::Int8AtMost(value) => {
+                        int8(pg_sys::BTLessEqualStrategyNumber, pg_sys::F_INT8LE, *value)
+                    }
+                    Key::Uuid(id) => {
+                        let copy = pg_sys::palloc(16).cast::<[u8; 16]>();
+                        *copy = **id;
+                        let datum = pg_sys::Datum::from(copy);
+                        let none = pg_sys::InvalidOid;
+                        (pg_sys::BTEqualStrategyNumber, pg_sys::F_UUID_EQ, none, datum)
+                    }
+                };
+                pg_sys::ScanKeyEntryInitialize(
+                    slot,
+                    0,
+                    *column,
+                    strategy as u16,
+                    pg_sys::InvalidOid,
+                    collation,
+                    function.into(),
+                    argument,
+                );
+            }
+            pg_sys::index_rescan(
+                self.scan,
+                data.as_mut_ptr(),
+                keys.len() as c_int,
+                std::ptr::null_mut(),
+                0,
+            );
+        }
+    }
+
+    /// Moves to the next row; `false` when there is none.
+    pub fn next(&mut self, direction: Direction) -> bool {
+        let direction = match direction {
+            Direction::Forward => pg_sys::ScanDirection::ForwardScanDirection,
+            Direction::Backward => pg_sys::ScanDirection::BackwardScanDirection,
+        };
+        // SAFETY: scan and slot are open.
+        unsafe { pg_sys::index_getnext_slot(self.scan, direction, self.slot) }
+    }
+
+    /// Moves to the next row like `next`, but cleans the row's page up only when it is nearly full.
+    /// The ordinary way does so at each visit of a page that has less room than the fill factor
+    /// asks for, which pages of heads have after every update.
+    pub fn next_without_pruning(&mut self, leaf: &Leaf) -> bool {
+        // SAFETY: scan and slot are open. The steps are those of index_getnext_slot and
+        // heapam_index_fetch_tuple; the slot keeps a pin of its own on the row's page.
+        unsafe {
+            loop {
+                let forward = pg_sys::ScanDirection::ForwardScanDirection;
+                let place = pg_sys::index_getnext_tid(self.scan, forward);
+                if place.is_null() {
+                    return false;
+                }
+                let mut place = *place;
+                let relation = leaf.relation();
+                let block = u32::from(place.ip_blkid.bi_hi) << 16 | u32::from(place.ip_blkid.bi_lo);
+                let buffer = pg_sys::ReadBuffer(relation, block);
+                let free = pg_sys::PageGetHeapFreeSpace(pg_sys::BufferGetPage(buffer));
+                if free < FREE_BYTES_MIN {
+                    pg_sys::heap_page_prune_opt(relation, buffer);
+                }
+                let tuple =
+                    &raw mut (*self.slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tupdata;
+                let mut all_dead = false;
+                pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as c_int);
+                let found = pg_sys::heap_hot_search_buffer(
+                    &mut place,
+                    relation,
+                    buffer,
+                    (*self.scan).xs_snapshot,
+                    tuple,
+                    &mut all_dead,
+                    true,
+                );
+                pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as c_int);
+                if found {
+                    (*tuple).t_self = place;
+                    (*tuple).t_tableOid = (*relation).rd_id;
+                    pg_sys::ExecStoreBufferHeapTuple(tuple, self.slot, buffer);
+                }
+                pg_sys::ReleaseBuffer(buffer);
+                if found {
+                    return true;
+                }
+                (*self.scan).kill_prior_tuple = all_dead;
+            }
+        }
+    }
+
+    /// The slot that holds the row.
+    pub fn slot(&self) -> *mut pg_sys::TupleTableSlot {
+        self.slot
+    }
+
+    /// The row's values and null marks.
+    pub fn row(&self) -> (&[pg_sys::Datum], &[bool]) {
+        // SAFETY: the slot holds a row whenever `next` was true; its arrays have `natts` elements.
+        unsafe {
+            let natts = (*(*self.slot).tts_tupleDescriptor).natts;
+            if i32::from((*self.slot).tts_nvalid) < natts {
+                pg_sys::slot_getsomeattrs_int(self.slot, natts);
+            }
+            let natts = natts as usize;
+            (
+                std::slice::from_raw_parts((*self.slot).tts_values, natts),
+                std::slice::from_raw_parts((*self.slot).tts_isnull, natts),
+            )
+        }
+    }
+
+    /// Ends the scan and gives its row's memory back.
+    pub fn end(self) {
+        // SAFETY: opened by `open`, and not used after.
+        unsafe {
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            pg_sys::index_endscan(self.scan);
+        }
+        close_index(self.index);
+    }
+}
+
+fn int8(strategy: u32, function: u32, value: i64) -> (u32, u32, pg_sys::Oid, pg_sys::Datum) {
+    (strategy, function, pg_sys::InvalidOid, pg_sys::Datum::from(value))
+}
+
+/// Sees what is committed now and what this transaction has done so far, whatever the snapshot.
+pub fn latest() -> pg_sys::Snapshot {
+    std::ptr::addr_of_mut!(pg_sys::SnapshotSelfData)
+}

@@ -1,0 +1,104 @@
+//! Whether all is well: one answer per question that an operator has.
+
+use super::samples::dead_letters;
+use crate::pg::error::Error;
+use crate::pg::positions::counter::Positions;
+use crate::pg::queue::{Phase, QueueReport, Queues};
+use crate::pg::session::xact::in_recovery;
+use std::time::Duration;
+
+/// A queue that is fuller than this is about to hold producers up.
+const QUEUE_FILL_MAX_PERCENT: u64 = 80;
+
+/// Events that have waited longer than this are not being drained as they should.
+const LAG_MAX: Duration = Duration::from_secs(10);
+
+/// A transaction that has appended and is open for longer than this keeps readers waiting.
+const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+
+/// A check and what it has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// what was checked
+    pub name: &'static str,
+    /// whether it is well
+    pub ok: bool,
+    /// the facts
+    pub detail: String,
+}
+
+fn check(name: &'static str, ok: bool, detail: impl Into<String>) -> Check {
+    Check { name, ok, detail: detail.into() }
+}
+
+/// All checks. `function` names the caller for messages.
+pub fn checks(function: &'static str) -> Result<Vec<Check>, Error> {
+    let mut checks = Vec::new();
+    let queues = match Queues::open(function) {
+        Err(Error::NotPreloaded { .. }) => {
+            let detail = "allsource is not in shared_preload_libraries";
+            return Ok(vec![check("preload", false, detail)]);
+        }
+        queues => queues.ok(),
+    };
+    checks.push(check("preload", true, "allsource was loaded at server start"));
+    checks.extend(match queues {
+        Some(queues) => of_queues(queues),
+        None => vec![check("workers", true, "allsource.workers is 0: the queue is switched off")],
+    });
+    if !in_recovery() {
+        checks.push(safe_position(function)?);
+    }
+    let letters = dead_letters()?;
+    checks.push(check(
+        "dead letters",
+        letters == 0,
+        format!("{letters} events could not be written"),
+    ));
+    Ok(checks)
+}
+
+fn of_queues(queues: Queues) -> Vec<Check> {
+    let reports: Vec<QueueReport> = queues.iter().map(|queue| queue.report()).collect();
+    let running = reports.iter().filter(|report| report.pid.is_some()).count();
+    let resting = reports.iter().filter(|report| report.phase == Phase::Paused).count();
+    let failing = reports.iter().find(|report| report.phase == Phase::BackingOff);
+    let workers = if in_recovery() {
+        check("workers", true, "workers run after promotion")
+    } else if let Some(error) = failing.and_then(|report| report.last_error.as_ref()) {
+        check("workers", false, format!("a worker cannot write: {error}"))
+    } else if resting > 0 {
+        check("workers", false, format!("{resting} of {} are paused", reports.len()))
+    } else {
+        let ok = running == reports.len();
+        check("workers", ok, format!("{running} of {} are running", reports.len()))
+    };
+    let fullest = reports
+        .iter()
+        .map(|report| report.depth_bytes * 100 / report.capacity_bytes.max(1))
+        .max()
+        .unwrap_or(0);
+    let lag = reports.iter().map(|report| report.lag).max().unwrap_or_default();
+    vec![
+        workers,
+        check("queue", fullest < QUEUE_FILL_MAX_PERCENT, format!("{fullest} % of it is in use")),
+        check(
+            "drain lag",
+            lag < LAG_MAX,
+            format!("the oldest event has waited {:.1} s", lag.as_secs_f64()),
+        ),
+    ]
+}
+
+/// Whether a transaction keeps the safe position from moving on.
+fn safe_position(function: &'static str) -> Result<Check, Error> {
+    let positions = Positions::open_locked(function)?;
+    let oldest = positions.oldest().unwrap_or_default();
+    let safe = positions.safe();
+    let detail = if oldest.is_zero() {
+        format!("{safe}; no transaction holds it back")
+    } else {
+        format!("{safe}; a transaction that has appended has been open for {} s", oldest.as_secs())
+    };
+    Ok(check("safe position", oldest < STANDSTILL_MAX, detail))
+}

@@ -1,0 +1,179 @@
+//! The launcher: a process without a database that starts the workers and starts them anew.
+//!
+//! Workers are connected to the database that they serve, which must not keep anybody from dropping
+//! or copying it. So they end when it is wanted, and the launcher, which can see from outside
+//! whether there is such a database and whether it is wanted, waits until they can come back.
+#![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
+
+use crate::drain::backoff::Backoff;
+use crate::pg::queue::Queues;
+use crate::pg::settings;
+use crate::pg::settings::preloading;
+use crate::pg::worker::background::{
+    Definition, Termination, database_is_wanted, in_transaction, see_to_signals, set_up_signals,
+    sleep,
+};
+use pgrx::pg_sys;
+use std::ffi::CStr;
+use std::time::{Duration, Instant};
+
+/// How often the launcher looks after the workers when nobody tells it of a change.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A worker that has lived this long did not fail at its start.
+const LIVED: Duration = Duration::from_secs(1);
+
+/// Registers the launcher where the library is loaded at server start.
+pub fn init() {
+    // While pg_upgrade runs, nothing may write that it does not know of.
+    // SAFETY: a plain variable of the postmaster.
+    let upgrading = unsafe { pg_sys::IsBinaryUpgrade };
+    if !preloading() || upgrading || settings::workers() == 0 {
+        return;
+    }
+    let definition = Definition {
+        name: "allsource launcher",
+        function: "allsource_launcher_main",
+        argument: 0,
+        restart_s: Some(1),
+        notify_pid: 0,
+    };
+    // SAFETY: called while the postmaster loads libraries.
+    unsafe { pg_sys::RegisterBackgroundWorker(&mut definition.to_pg()) }
+}
+
+/// A worker as the launcher knows it.
+struct Started {
+    handle: *mut pg_sys::BackgroundWorkerHandle,
+    at: Instant,
+    backoff: Backoff,
+    not_before: Instant,
+}
+
+/// The launcher's function.
+#[pgrx::pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn allsource_launcher_main(_argument: pg_sys::Datum) {
+    set_up_signals(Termination::AtOnce);
+    // SAFETY: connects to no database: only the catalogs that all share can be read.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
+    }
+    let Ok(queues) = Queues::open("allsource launcher") else { return };
+    queues.set_launcher();
+    let mut workers: Vec<Started> = queues
+        .iter()
+        .map(|_| Started {
+            handle: std::ptr::null_mut(),
+            at: Instant::now(),
+            backoff: Backoff::default(),
+            not_before: Instant::now(),
+        })
+        .collect();
+    let mut quiet = false;
+    loop {
+        see_to_signals();
+        let due: Vec<usize> = (0..workers.len())
+            .filter(|index| !queues.queue(*index).has_worker() && workers[*index].is_due())
+            .collect();
+        if !due.is_empty() && database_is_free() {
+            for index in due {
+                workers[index].start(index, &mut quiet);
+            }
+        }
+        let now = Instant::now();
+        let next = workers.iter().map(|worker| worker.not_before).filter(|next| *next > now).min();
+        let wait = next.map_or(LOOK, |next| next - now);
+        sleep(wait.min(LOOK));
+    }
+}
+
+impl Started {
+    /// Whether the worker is to be started now.
+    fn is_due(&mut self) -> bool {
+        if !self.handle.is_null() {
+            let mut pid = 0;
+            // SAFETY: a handle that PostgreSQL gave.
+            let status = unsafe { pg_sys::GetBackgroundWorkerPid(self.handle, &mut pid) };
+            if status != pg_sys::BgwHandleStatus::BGWH_STOPPED {
+                return false;
+            }
+            // SAFETY: allocated by PostgreSQL, and not used after.
+            unsafe { pg_sys::pfree(self.handle.cast()) };
+            self.handle = std::ptr::null_mut();
+            if self.at.elapsed() > LIVED {
+                self.backoff.succeeded();
+            }
+            self.not_before = Instant::now() + self.backoff.failed();
+        }
+        Instant::now() >= self.not_before
+    }
+
+    fn start(&mut self, index: usize, quiet: &mut bool) {
+        let name = format!("allsource worker {index}");
+        // SAFETY: the structure lives until the call returns; the handle is allocated in memory
+        // that lives as long as the process.
+        let registered = unsafe {
+            let definition = Definition {
+                name: &name,
+                function: "allsource_worker_main",
+                argument: index,
+                restart_s: None,
+                notify_pid: pg_sys::MyProcPid,
+            };
+            pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+            pg_sys::RegisterDynamicBackgroundWorker(&mut definition.to_pg(), &mut self.handle)
+        };
+        self.at = Instant::now();
+        if registered {
+            *quiet = false;
+        } else {
+            self.handle = std::ptr::null_mut();
+            self.not_before = Instant::now() + self.backoff.failed();
+            if !std::mem::replace(quiet, true) {
+                pgrx::warning!(
+                    "allsource: no background process is left for a worker; raise max_worker_processes"
+                );
+            }
+        }
+    }
+}
+
+/// Whether the workers' database is there, takes connections, and nobody wants it for themselves.
+fn database_is_free() -> bool {
+    let name = settings::database();
+    let database = in_transaction(|| find_database(&name));
+    database.is_ok_and(|database| database.is_some_and(|oid| !database_is_wanted(oid)))
+}
+
+/// Looks a database up without an index: a process without a database cannot open one as long as no
+/// other process has left a file of what it needs to know for that.
+fn find_database(name: &CStr) -> Option<pg_sys::Oid> {
+    let mut found = None;
+    // SAFETY: opened and closed in pairs; rows of pg_database have this structure.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, lock);
+        let scan = pg_sys::systable_beginscan(
+            relation,
+            pg_sys::InvalidOid,
+            false,
+            std::ptr::null_mut(),
+            0,
+            std::ptr::null_mut(),
+        );
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let row = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
+            if row.datallowconn && CStr::from_ptr(row.datname.data.as_ptr()) == name {
+                found = Some(row.oid);
+            }
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, lock);
+    }
+    found
+}

@@ -1,0 +1,246 @@
+//! Moving heads on. Appending moves a stream's head on, which locks the stream until the transaction
+//! ends.
+#![expect(unsafe_code, reason = "drives PostgreSQL's table access")]
+
+use super::retry::{Retry, find_retry};
+use crate::model::error::StoreError;
+use crate::model::partition::Partition;
+use crate::model::stream_append::StreamAppend;
+use crate::model::stream_no::stream_no;
+use crate::pg::call::datum::{body, display, text};
+use crate::pg::error::Error;
+use crate::pg::positions::counter::{next_stream_counter, note_stream_lock};
+use crate::pg::session::xact::{
+    check_for_interrupts, now_us, uses_one_snapshot, with_snapshot_of_now,
+};
+use crate::pg::settings;
+use crate::pg::tables::heads::{CURRENT_VERSION, Head, Heads, UPDATED_AT, Update, WATERMARK};
+use crate::pg::tables::leaf_writer::{Executor, LeafWriter};
+use crate::pg::tables::relation::{For, Leaf};
+use crate::pg::tables::scan::latest;
+use pgrx::pg_sys;
+
+/// How often creating a stream may find its key taken and then not find the stream. Above it, the
+/// unique index itself says what is wrong.
+const CREATE_ATTEMPTS_MAX: usize = 10;
+
+/// The indexes of the leaf, opened when they are needed: most updates need none.
+struct WriterOf<'e> {
+    executor: &'e Executor,
+    writer: Option<LeafWriter>,
+}
+
+impl WriterOf<'_> {
+    fn get(&mut self, leaf: &Leaf) -> &mut LeafWriter {
+        self.writer.get_or_insert_with(|| LeafWriter::open_for_conflicts(leaf, self.executor))
+    }
+}
+
+/// What has become of a stream's head.
+#[derive(Clone, Copy, Debug)]
+pub enum Advanced {
+    /// The head was moved on: the events are to be written.
+    Moved {
+        /// number of the stream
+        stream_no: i64,
+        /// its version before
+        previous: i64,
+        /// time of the append
+        timestamp_us: i64,
+    },
+    /// The events are there already: nothing is to be written.
+    Retried(Retry),
+}
+
+/// A partition's heads, open to be moved on.
+pub struct HeadWriter<'e> {
+    heads: Heads,
+    writer: WriterOf<'e>,
+}
+
+impl<'e> HeadWriter<'e> {
+    /// Opens the heads of a partition.
+    pub fn open(partition: Partition, executor: &'e Executor) -> Result<Self, Error> {
+        let heads = Heads::by_name(partition, For::Writing, latest())?;
+        Ok(Self { heads, writer: WriterOf { executor, writer: None } })
+    }
+
+    /// Closes them.
+    pub fn close(self) {
+        if let Some(writer) = self.writer.writer {
+            writer.close();
+        }
+        self.heads.close();
+    }
+
+    /// Checks what the writer believes and moves the stream's head on by the number of events;
+    /// makes the stream when it is not there. From here on the stream is locked until the
+    /// transaction ends.
+    pub fn advance(&mut self, append: &StreamAppend<'_>) -> Result<Advanced, Error> {
+        let mut attempts = 0;
+        loop {
+            check_for_interrupts();
+            if self.heads.find_to_update(append.stream_id, append.tenant_id) {
+                if let Some(advanced) = self.advance_existing(append)? {
+                    return Ok(advanced);
+                }
+                continue;
+            }
+            if let Err(missing) = check_expected(append, None) {
+                if self.is_there_now(append)? {
+                    continue;
+                }
+                return Err(missing);
+            }
+            if let Some(advanced) = self.create(append, &mut attempts)? {
+                return Ok(advanced);
+            }
+        }
+    }
+
+    /// Makes the stream when it is not there, without events, and gives its row to `use_head`.
+    pub fn get_or_create<T>(
+        &mut self,
+        append: &StreamAppend<'_>,
+        use_head: impl FnOnce(Head<'_>) -> T,
+    ) -> Result<T, Error> {
+        let mut attempts = 0;
+        loop {
+            check_for_interrupts();
+            if let Some(head) = self.heads.find(append.stream_id, append.tenant_id) {
+                check_entity(append, &head)?;
+                return Ok(use_head(head));
+            }
+            self.create(append, &mut attempts)?;
+        }
+    }
+
+    /// Whether the stream is there after all. The scan looks at each version of a row at another
+    /// moment: one that moves to another page meanwhile can be missed in both places. A snapshot of
+    /// one moment cannot miss it.
+    fn is_there_now(&self, append: &StreamAppend<'_>) -> Result<bool, Error> {
+        with_snapshot_of_now(|snapshot| {
+            let mut heads = Heads::by_name(append.partition, For::Writing, snapshot)?;
+            let there = heads.find(append.stream_id, append.tenant_id).is_some();
+            heads.close();
+            Ok(there)
+        })
+    }
+
+    /// Moves the head that the scan stands on; `None` when the row is gone.
+    fn advance_existing(&mut self, append: &StreamAppend<'_>) -> Result<Option<Advanced>, Error> {
+        loop {
+            let head = self.heads.current();
+            let (stream_no, previous) = (head.stream_no(), head.current_version());
+            if let Some(retry) = find_retry(append, stream_no, previous)? {
+                return Ok(Some(Advanced::Retried(retry)));
+            }
+            check_expected(append, Some(previous))?;
+            check_entity(append, &head)?;
+            // A stream's times never go back, even where the clock does.
+            let timestamp_us = now_us().max(head.updated_at_us());
+            let mut row = head.columns();
+            let version = previous + append.events.len() as i64;
+            row[CURRENT_VERSION] = Some(pg_sys::Datum::from(version));
+            row[WATERMARK] = row[CURRENT_VERSION];
+            row[UPDATED_AT] = Some(pg_sys::Datum::from(timestamp_us));
+            // SAFETY: the scan stands on the head.
+            let update = unsafe {
+                let writer = &mut self.writer;
+                self.heads.update(row, |leaf, tuple| writer.get(leaf).index_moved(tuple))
+            };
+            match update {
+                Update::Done => {
+                    note_stream_lock();
+                    return Ok(Some(Advanced::Moved { stream_no, previous, timestamp_us }));
+                }
+                Update::Gone => return Ok(None),
+                Update::Failed(result) => return Err(unexpected(append, result)),
+                Update::Changed if uses_one_snapshot() => {
+                    return Err(Error::ConcurrentAppend { stream_id: display(append.stream_id) });
+                }
+                Update::Changed => {}
+            }
+            // Somebody was faster. Queue up for the row: whoever waits gets it in turn.
+            match self.heads.lock_newest() {
+                Update::Done => note_stream_lock(),
+                Update::Gone | Update::Changed => return Ok(None),
+                Update::Failed(result) => return Err(unexpected(append, result)),
+            }
+        }
+    }
+
+    /// Makes the stream; `None` when it is there already. `attempts` counts the calls for a stream.
+    fn create(
+        &mut self,
+        append: &StreamAppend<'_>,
+        attempts: &mut usize,
+    ) -> Result<Option<Advanced>, Error> {
+        *attempts += 1;
+        let insist = *attempts > CREATE_ATTEMPTS_MAX && !self.is_there_now(append)?;
+        let partition = append.partition;
+        let number = stream_no(partition, settings::node_id(), next_stream_counter()?)
+            .ok_or(Error::StreamNumbers)?;
+        find_retry(append, number, 0)?;
+        let timestamp_us = now_us();
+        let int8 = |value: i64| Some(pg_sys::Datum::from(value));
+        let version = int8(append.events.len() as i64);
+        let writer = self.writer.get(self.heads.leaf());
+        writer.fill(
+            0,
+            [
+                int8(number),
+                version,
+                version,
+                int8(timestamp_us),
+                int8(timestamp_us),
+                Some(pg_sys::Datum::from(partition.number())),
+                Some(text(append.tenant_id)),
+                Some(text(append.stream_id)),
+                append.entity_id.map(text),
+            ],
+        );
+        if insist {
+            writer.insert(1);
+        } else if !writer.insert_unless_there() {
+            return Ok(None);
+        }
+        note_stream_lock();
+        Ok(Some(Advanced::Moved { stream_no: number, previous: 0, timestamp_us }))
+    }
+}
+
+fn unexpected(append: &StreamAppend<'_>, result: pg_sys::TM_Result::Type) -> Error {
+    let stream = display(append.stream_id);
+    Error::Internal { what: format!("head of stream \"{stream}\" cannot be locked: {result}") }
+}
+
+fn check_expected(append: &StreamAppend<'_>, current: Option<i64>) -> Result<(), Error> {
+    if append.expected.is_satisfied_by(current) {
+        return Ok(());
+    }
+    Err(StoreError::WrongExpectedVersion {
+        stream_id: display(append.stream_id),
+        tenant_id: display(append.tenant_id),
+        expected: append.expected,
+        current,
+    }
+    .into())
+}
+
+/// A stream's entity is given when the stream is made, and stays: events must not change whom they
+/// are about when a later one is appended.
+fn check_entity(append: &StreamAppend<'_>, head: &Head<'_>) -> Result<(), Error> {
+    let Some(given) = append.entity_id else { return Ok(()) };
+    // SAFETY: the scan still stands on the head.
+    let entity_id = head.entity_id().map(|entity_id| unsafe { body(entity_id) });
+    if entity_id == Some(given) {
+        return Ok(());
+    }
+    Err(StoreError::EntityMismatch {
+        stream_id: display(append.stream_id),
+        entity_id: entity_id.map(display),
+        given: display(given),
+    }
+    .into())
+}

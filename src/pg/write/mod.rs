@@ -1,0 +1,10 @@
+//! Writing: appending in the caller's transaction, and handing over to the workers.
+
+pub mod append;
+pub mod dead_letter;
+pub mod enqueue;
+pub mod event_ids;
+pub mod flush;
+pub mod head_writer;
+pub mod log_writer;
+pub mod retry;
