@@ -1,12 +1,15 @@
+-- Every name below that is not qualified is PostgreSQL's own.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 -- The three roles that rights are granted to. Roles belong to the whole server, so they may be
 -- there already: from another database, or from before a DROP EXTENSION.
 DO $roles$
 DECLARE
-    name pg_catalog.text;
+    name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['allsource_reader', 'allsource_writer', 'allsource_admin'] LOOP
-        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) name) THEN
-            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', name);
+        IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = name) THEN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', name);
         END IF;
     END LOOP;
 END

@@ -1,16 +1,17 @@
 -- The physical store: three tables with one leaf for each of the 32 partitions, and two sequences.
--- Columns of fixed width come first, so that a row has no padding and is quick to take apart.
+-- Columns of fixed width come first, so that a row has no padding and is quick to take apart. The
+-- access method is named: the store works below SQL, whatever default_table_access_method says.
 
 CREATE TABLE allsource.event_streams (
-    stream_no       pg_catalog.int8 NOT NULL,
-    current_version pg_catalog.int8 NOT NULL,
-    watermark       pg_catalog.int8 NOT NULL,
-    created_at      pg_catalog.timestamptz NOT NULL,
-    updated_at      pg_catalog.timestamptz NOT NULL,
-    partition_id    pg_catalog.int4 NOT NULL,
-    tenant_id       pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
-    stream_id       pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
-    entity_id       pg_catalog.text COLLATE pg_catalog."C"
+    stream_no       int8 NOT NULL,
+    current_version int8 NOT NULL,
+    watermark       int8 NOT NULL,
+    created_at      timestamptz NOT NULL,
+    updated_at      timestamptz NOT NULL,
+    partition_id    int4 NOT NULL,
+    tenant_id       text COLLATE "C" NOT NULL,
+    stream_id       text COLLATE "C" NOT NULL,
+    entity_id       text COLLATE "C"
 ) PARTITION BY LIST (partition_id);
 
 COMMENT ON TABLE allsource.event_streams IS 'one row per stream: its name, its number and its head';
@@ -19,16 +20,16 @@ COMMENT ON COLUMN allsource.event_streams.current_version IS 'version of the new
 COMMENT ON COLUMN allsource.event_streams.watermark IS 'highest version up to which all events are settled and without gap';
 
 CREATE TABLE allsource.event_log (
-    stream_no     pg_catalog.int8 NOT NULL,
-    first_version pg_catalog.int8 NOT NULL,
-    "position"    pg_catalog.int8 NOT NULL,
-    "timestamp"   pg_catalog.timestamptz NOT NULL,
-    partition_id  pg_catalog.int4 NOT NULL,
-    checksum      pg_catalog.int4 NOT NULL,
-    event_types   pg_catalog.text[] COMPRESSION lz4 COLLATE pg_catalog."C" NOT NULL,
-    payloads      pg_catalog.jsonb[] COMPRESSION lz4 NOT NULL,
-    metadata      pg_catalog.jsonb[] COMPRESSION lz4,
-    event_ids     pg_catalog.uuid[]
+    stream_no     int8 NOT NULL,
+    first_version int8 NOT NULL,
+    "position"    int8 NOT NULL,
+    "timestamp"   timestamptz NOT NULL,
+    partition_id  int4 NOT NULL,
+    checksum      int4 NOT NULL,
+    event_types   text[] COMPRESSION lz4 COLLATE "C" NOT NULL,
+    payloads      jsonb[] COMPRESSION lz4 NOT NULL,
+    metadata      jsonb[] COMPRESSION lz4,
+    event_ids     uuid[]
 ) PARTITION BY LIST (partition_id);
 
 -- MAIN: a run is compressed in line and leaves its row only when it cannot fit a page.
@@ -44,10 +45,10 @@ COMMENT ON COLUMN allsource.event_log."position" IS 'position of the first event
 COMMENT ON COLUMN allsource.event_log.checksum IS 'CRC-32C over the run, checked by es_verify';
 
 CREATE TABLE allsource.event_ids (
-    stream_no    pg_catalog.int8 NOT NULL,
-    version      pg_catalog.int8 NOT NULL,
-    partition_id pg_catalog.int4 NOT NULL,
-    event_id     pg_catalog.uuid NOT NULL
+    stream_no    int8 NOT NULL,
+    version      int8 NOT NULL,
+    partition_id int4 NOT NULL,
+    event_id     uuid NOT NULL
 ) PARTITION BY LIST (partition_id);
 
 COMMENT ON TABLE allsource.event_ids IS 'event ids given by callers, to find a retried append by; events without an id are not in it';
@@ -58,30 +59,30 @@ COMMENT ON TABLE allsource.event_ids IS 'event ids given by callers, to find a r
 -- them still updates in place.
 DO $leaves$
 DECLARE
-    p pg_catalog.int4;
-    n pg_catalog.text;
-    t pg_catalog.text;
+    p int4;
+    n text;
+    t text;
 BEGIN
-    FOR p IN SELECT pg_catalog.generate_series(0, 31) LOOP
-        n := pg_catalog.lpad(p::pg_catalog.text, 2, '0');
-        EXECUTE pg_catalog.format('CREATE TABLE allsource.event_streams_p%s PARTITION OF allsource.event_streams FOR VALUES IN (%s) WITH (fillfactor = 45)', n, p);
-        EXECUTE pg_catalog.format('ALTER TABLE allsource.event_streams_p%s ADD CONSTRAINT event_streams_p%s_stream_no PRIMARY KEY (stream_no), ADD CONSTRAINT event_streams_p%s_stream_id UNIQUE (stream_id, tenant_id)', n, n, n);
-        EXECUTE pg_catalog.format('CREATE TABLE allsource.event_log_p%s PARTITION OF allsource.event_log FOR VALUES IN (%s)', n, p);
-        EXECUTE pg_catalog.format('ALTER TABLE allsource.event_log_p%s ADD CONSTRAINT event_log_p%s_version PRIMARY KEY (stream_no, first_version), ADD CONSTRAINT event_log_p%s_position UNIQUE ("position")', n, n, n);
-        EXECUTE pg_catalog.format('CREATE TABLE allsource.event_ids_p%s PARTITION OF allsource.event_ids FOR VALUES IN (%s)', n, p);
-        EXECUTE pg_catalog.format('ALTER TABLE allsource.event_ids_p%s ADD CONSTRAINT event_ids_p%s_event_id PRIMARY KEY (stream_no, event_id)', n, n);
+    FOR p IN SELECT generate_series(0, 31) LOOP
+        n := lpad(p::text, 2, '0');
+        EXECUTE format('CREATE TABLE allsource.event_streams_p%s PARTITION OF allsource.event_streams FOR VALUES IN (%s) USING heap WITH (fillfactor = 45)', n, p);
+        EXECUTE format('ALTER TABLE allsource.event_streams_p%s ADD CONSTRAINT event_streams_p%s_stream_no PRIMARY KEY (stream_no), ADD CONSTRAINT event_streams_p%s_stream_id UNIQUE (stream_id, tenant_id)', n, n, n);
+        EXECUTE format('CREATE TABLE allsource.event_log_p%s PARTITION OF allsource.event_log FOR VALUES IN (%s) USING heap', n, p);
+        EXECUTE format('ALTER TABLE allsource.event_log_p%s ADD CONSTRAINT event_log_p%s_version PRIMARY KEY (stream_no, first_version), ADD CONSTRAINT event_log_p%s_position UNIQUE ("position")', n, n, n);
+        EXECUTE format('CREATE TABLE allsource.event_ids_p%s PARTITION OF allsource.event_ids FOR VALUES IN (%s) USING heap', n, p);
+        EXECUTE format('ALTER TABLE allsource.event_ids_p%s ADD CONSTRAINT event_ids_p%s_event_id PRIMARY KEY (stream_no, event_id)', n, n);
         FOREACH t IN ARRAY ARRAY['event_streams', 'event_log', 'event_ids'] LOOP
-            PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('allsource.%s_p%s', t, n)::pg_catalog.regclass, '');
+            PERFORM pg_extension_config_dump(format('allsource.%s_p%s', t, n)::regclass, '');
         END LOOP;
     END LOOP;
 END
 $leaves$;
 
-CREATE SEQUENCE allsource.stream_no_seq AS pg_catalog.int8;
+CREATE SEQUENCE allsource.stream_no_seq AS int8;
 COMMENT ON SEQUENCE allsource.stream_no_seq IS 'the counter part of stream_no';
 
-CREATE SEQUENCE allsource.position_seq AS pg_catalog.int8;
+CREATE SEQUENCE allsource.position_seq AS int8;
 COMMENT ON SEQUENCE allsource.position_seq IS 'the highest position reserved so far; the counter itself is in shared memory';
 
-SELECT pg_catalog.pg_extension_config_dump('allsource.stream_no_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('allsource.position_seq', '');
+SELECT pg_extension_config_dump('allsource.stream_no_seq', '');
+SELECT pg_extension_config_dump('allsource.position_seq', '');

@@ -7,10 +7,10 @@ DO $events$
 BEGIN
     EXECUTE (
         SELECT 'CREATE VIEW allsource.events WITH (security_invoker = true) AS '
-               OPERATOR(pg_catalog.||) pg_catalog.string_agg(pg_catalog.format($arm$
-                   SELECT l."position" OPERATOR(pg_catalog.+) e.ordinal OPERATOR(pg_catalog.-) 1 AS "position",
+               || string_agg(format($arm$
+                   SELECT l."position" + e.ordinal - 1 AS "position",
                           s.stream_id,
-                          l.first_version OPERATOR(pg_catalog.+) e.ordinal OPERATOR(pg_catalog.-) 1 AS version,
+                          l.first_version + e.ordinal - 1 AS version,
                           s.tenant_id,
                           e.event_type,
                           s.entity_id,
@@ -21,17 +21,17 @@ BEGIN
                           %1$s AS partition_id
                      FROM allsource.event_streams s
                      JOIN allsource.event_log l
-                       ON l.partition_id OPERATOR(pg_catalog.=) %1$s
-                      AND l.stream_no OPERATOR(pg_catalog.=) s.stream_no
+                       ON l.partition_id = %1$s
+                      AND l.stream_no = s.stream_no
                     CROSS JOIN LATERAL ROWS FROM (
-                              pg_catalog.unnest(l.event_types),
-                              pg_catalog.unnest(l.payloads),
-                              pg_catalog.unnest(l.metadata),
-                              pg_catalog.unnest(l.event_ids)
+                              unnest(l.event_types),
+                              unnest(l.payloads),
+                              unnest(l.metadata),
+                              unnest(l.event_ids)
                           ) WITH ORDINALITY AS e (event_type, payload, metadata, event_id, ordinal)
-                    WHERE s.partition_id OPERATOR(pg_catalog.=) %1$s
+                    WHERE s.partition_id = %1$s
                    $arm$, p), ' UNION ALL ' ORDER BY p)
-          FROM pg_catalog.generate_series(0, 31) AS p
+          FROM generate_series(0, 31) AS p
     );
 END
 $events$;
@@ -47,28 +47,28 @@ SELECT p.partition_id,
        l.last_position,
        s.last_append_at,
        z.size_bytes
-  FROM pg_catalog.generate_series(0, 31) AS p (partition_id)
+  FROM generate_series(0, 31) AS p (partition_id)
  CROSS JOIN LATERAL (
-           SELECT pg_catalog.count(*) AS stream_count,
-                  COALESCE(pg_catalog.sum(h.current_version), 0)::pg_catalog.int8 AS total_events,
-                  pg_catalog.max(h.updated_at) FILTER (WHERE h.current_version OPERATOR(pg_catalog.>) 0) AS last_append_at
+           SELECT count(*) AS stream_count,
+                  COALESCE(sum(h.current_version), 0)::int8 AS total_events,
+                  max(h.updated_at) FILTER (WHERE h.current_version > 0) AS last_append_at
              FROM allsource.event_streams h
-            WHERE h.partition_id OPERATOR(pg_catalog.=) p.partition_id
+            WHERE h.partition_id = p.partition_id
        ) AS s
   LEFT JOIN LATERAL (
-           SELECT r."position" OPERATOR(pg_catalog.+) pg_catalog.cardinality(r.event_types) OPERATOR(pg_catalog.-) 1 AS last_position
+           SELECT r."position" + cardinality(r.event_types) - 1 AS last_position
              FROM allsource.event_log r
-            WHERE r.partition_id OPERATOR(pg_catalog.=) p.partition_id
+            WHERE r.partition_id = p.partition_id
             ORDER BY r."position" DESC
             LIMIT 1
        ) AS l ON true
  CROSS JOIN LATERAL (
-           SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid))::pg_catalog.int8 AS size_bytes
-             FROM pg_catalog.unnest(ARRAY['event_streams', 'event_log', 'event_ids']) AS t (name)
-             JOIN pg_catalog.pg_class c
-               ON c.relname OPERATOR(pg_catalog.=) (t.name OPERATOR(pg_catalog.||) '_p' OPERATOR(pg_catalog.||) pg_catalog.lpad(p.partition_id::pg_catalog.text, 2, '0'))::pg_catalog.name
-             JOIN pg_catalog.pg_namespace n
-               ON n.oid OPERATOR(pg_catalog.=) c.relnamespace AND n.nspname OPERATOR(pg_catalog.=) 'allsource'
+           SELECT sum(pg_total_relation_size(c.oid))::int8 AS size_bytes
+             FROM unnest(ARRAY['event_streams', 'event_log', 'event_ids']) AS t (name)
+             JOIN pg_class c
+               ON c.relname = (t.name || '_p' || lpad(p.partition_id::text, 2, '0'))::name
+             JOIN pg_namespace n
+               ON n.oid = c.relnamespace AND n.nspname = 'allsource'
        ) AS z;
 
 COMMENT ON VIEW allsource.partition_stats IS 'always 32 rows: what each partition holds; counts are exact and read every stream''s row';

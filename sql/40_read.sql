@@ -1,11 +1,11 @@
 -- Reading.
 
 CREATE FUNCTION allsource.es_read(
-    stream_id    pg_catalog.text,
-    from_version pg_catalog.int8 DEFAULT NULL,
-    max_count    pg_catalog.int8 DEFAULT NULL,
-    backward     pg_catalog.bool DEFAULT false,
-    tenant_id    pg_catalog.text DEFAULT 'default'
+    stream_id    text,
+    from_version int8 DEFAULT NULL,
+    max_count    int8 DEFAULT NULL,
+    backward     bool DEFAULT false,
+    tenant_id    text DEFAULT 'default'
 ) RETURNS SETOF allsource.events
 LANGUAGE c STABLE PARALLEL SAFE COST 100 ROWS 100
 AS 'MODULE_PATHNAME', 'es_read';
@@ -13,18 +13,18 @@ AS 'MODULE_PATHNAME', 'es_read';
 COMMENT ON FUNCTION allsource.es_read IS 'events of one stream in the order of their versions; from_version NULL: from the first, or backward from the last';
 
 CREATE FUNCTION allsource.es_read_all(
-    after_position pg_catalog.int8 DEFAULT 0,
-    max_count      pg_catalog.int8 DEFAULT 1000,
-    partition_ids  pg_catalog.int4[] DEFAULT NULL,
-    event_types    pg_catalog.text[] DEFAULT NULL,
-    tenant_id      pg_catalog.text DEFAULT NULL
+    after_position int8 DEFAULT 0,
+    max_count      int8 DEFAULT 1000,
+    partition_ids  int4[] DEFAULT NULL,
+    event_types    text[] DEFAULT NULL,
+    tenant_id      text DEFAULT NULL
 ) RETURNS SETOF allsource.events
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000 ROWS 1000
 AS 'MODULE_PATHNAME', 'es_read_all';
 
 COMMENT ON FUNCTION allsource.es_read_all IS 'events of all streams in the order of their positions, up to the safe position: continue after the last position seen and none is ever missed';
 
-CREATE FUNCTION allsource.es_safe_position() RETURNS pg_catalog.int8
+CREATE FUNCTION allsource.es_safe_position() RETURNS int8
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10
 AS 'MODULE_PATHNAME', 'es_safe_position';
 

@@ -1,8 +1,8 @@
 -- Streams and partitions.
 
 CREATE FUNCTION allsource.es_stream(
-    stream_id pg_catalog.text,
-    tenant_id pg_catalog.text DEFAULT 'default'
+    stream_id text,
+    tenant_id text DEFAULT 'default'
 ) RETURNS SETOF allsource.event_streams
 LANGUAGE c STABLE PARALLEL SAFE COST 10 ROWS 1
 AS 'MODULE_PATHNAME', 'es_stream';
@@ -10,9 +10,9 @@ AS 'MODULE_PATHNAME', 'es_stream';
 COMMENT ON FUNCTION allsource.es_stream IS 'the row of a stream, or no row';
 
 CREATE FUNCTION allsource.es_create_stream(
-    stream_id pg_catalog.text,
-    tenant_id pg_catalog.text DEFAULT 'default',
-    entity_id pg_catalog.text DEFAULT NULL
+    stream_id text,
+    tenant_id text DEFAULT 'default',
+    entity_id text DEFAULT NULL
 ) RETURNS SETOF allsource.event_streams
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000 ROWS 1
 AS 'MODULE_PATHNAME', 'es_create_stream';
@@ -20,9 +20,9 @@ AS 'MODULE_PATHNAME', 'es_create_stream';
 COMMENT ON FUNCTION allsource.es_create_stream IS 'the row of a stream, which is created when it is not there';
 
 CREATE FUNCTION allsource.es_streams(
-    partition_id    pg_catalog.int4,
-    after_stream_id pg_catalog.text DEFAULT NULL,
-    max_count       pg_catalog.int8 DEFAULT 1000
+    partition_id    int4,
+    after_stream_id text DEFAULT NULL,
+    max_count       int8 DEFAULT 1000
 ) RETURNS SETOF allsource.event_streams
 LANGUAGE c STABLE PARALLEL SAFE COST 100 ROWS 1000
 SET search_path = pg_catalog, pg_temp
@@ -31,15 +31,15 @@ AS 'MODULE_PATHNAME', 'es_streams';
 COMMENT ON FUNCTION allsource.es_streams IS 'the streams of a partition by name, byte by byte; all tenants of a name count as one place, so that no page splits them';
 
 CREATE FUNCTION allsource.es_stream_watermark(
-    stream_id pg_catalog.text,
-    tenant_id pg_catalog.text DEFAULT 'default'
-) RETURNS pg_catalog.int8
+    stream_id text,
+    tenant_id text DEFAULT 'default'
+) RETURNS int8
 LANGUAGE c STABLE PARALLEL SAFE COST 10
 AS 'MODULE_PATHNAME', 'es_stream_watermark';
 
 COMMENT ON FUNCTION allsource.es_stream_watermark IS 'highest version up to which all events of a stream are settled and without gap; NULL where there is no such stream';
 
-CREATE FUNCTION allsource.es_partition(stream_id pg_catalog.text) RETURNS pg_catalog.int4
+CREATE FUNCTION allsource.es_partition(stream_id text) RETURNS int4
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'es_partition';
 

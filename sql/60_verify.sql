@@ -1,30 +1,30 @@
 -- Checking what is stored.
 
 CREATE FUNCTION allsource.es_verify_gapless(
-    stream_id pg_catalog.text,
-    tenant_id pg_catalog.text DEFAULT 'default'
-) RETURNS pg_catalog.bool
+    stream_id text,
+    tenant_id text DEFAULT 'default'
+) RETURNS bool
 LANGUAGE c STABLE PARALLEL SAFE COST 100
 AS 'MODULE_PATHNAME', 'es_verify_gapless';
 
 COMMENT ON FUNCTION allsource.es_verify_gapless IS 'whether versions 1 to the watermark are there, each once; NULL where there is no such stream';
 
-CREATE FUNCTION allsource.es_run_checksum(run allsource.event_log) RETURNS pg_catalog.int4
+CREATE FUNCTION allsource.es_run_checksum(run allsource.event_log) RETURNS int4
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'es_run_checksum';
 
 COMMENT ON FUNCTION allsource.es_run_checksum IS 'the CRC-32C that a run of event_log should have, as a signed integer';
 
 CREATE FUNCTION allsource.es_verify(
-    partition_id pg_catalog.int4 DEFAULT NULL,
-    stream_id    pg_catalog.text DEFAULT NULL
+    partition_id int4 DEFAULT NULL,
+    stream_id    text DEFAULT NULL
 ) RETURNS TABLE (
-    tenant_id    pg_catalog.text,
-    stream_id    pg_catalog.text,
-    kind         pg_catalog.text,
-    "position"   pg_catalog.int8,
-    version      pg_catalog.int8,
-    detail       pg_catalog.text
+    tenant_id    text,
+    stream_id    text,
+    kind         text,
+    "position"   int8,
+    version      int8,
+    detail       text
 )
 LANGUAGE c STABLE PARALLEL SAFE COST 100000 ROWS 10
 SET search_path = pg_catalog, pg_temp

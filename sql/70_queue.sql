@@ -1,94 +1,94 @@
 -- Bulk ingestion: what is handed over to the workers, and what became of it.
 
 CREATE TABLE allsource.dead_letters (
-    id          pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    failed_at   pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    enqueued_at pg_catalog.timestamptz NOT NULL,
-    queue_epoch    pg_catalog.int8 NOT NULL,
-    queue_worker   pg_catalog.int4 NOT NULL,
-    queue_position pg_catalog.int8 NOT NULL,
-    sqlstate    pg_catalog.text NOT NULL,
-    reason      pg_catalog.text NOT NULL,
-    tenant_id   pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
-    stream_id   pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
-    entity_id   pg_catalog.text COLLATE pg_catalog."C",
-    event_type  pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
-    payload     pg_catalog.jsonb NOT NULL,
-    metadata    pg_catalog.jsonb,
-    event_id    pg_catalog.uuid
-);
+    id          int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    failed_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    enqueued_at timestamptz NOT NULL,
+    queue_epoch    int8 NOT NULL,
+    queue_worker   int4 NOT NULL,
+    queue_position int8 NOT NULL,
+    sqlstate    text NOT NULL,
+    reason      text NOT NULL,
+    tenant_id   text COLLATE "C" NOT NULL,
+    stream_id   text COLLATE "C" NOT NULL,
+    entity_id   text COLLATE "C",
+    event_type  text COLLATE "C" NOT NULL,
+    payload     jsonb NOT NULL,
+    metadata    jsonb,
+    event_id    uuid
+) USING heap;
 
 COMMENT ON TABLE allsource.dead_letters IS 'enqueued events that could not be written to their streams, with the reason';
 COMMENT ON COLUMN allsource.dead_letters.queue_epoch IS 'with queue_worker and queue_position the record''s place in its queue, by which durable => true finds it';
 
 CREATE TABLE allsource.safe_position (
-    only_row      pg_catalog.bool NOT NULL DEFAULT true PRIMARY KEY CHECK (only_row),
-    "position"    pg_catalog.int8 NOT NULL DEFAULT 0,
-    recorded_at   pg_catalog.timestamptz
-) WITH (fillfactor = 10);
+    only_row      bool NOT NULL DEFAULT true PRIMARY KEY CHECK (only_row),
+    "position"    int8 NOT NULL DEFAULT 0,
+    recorded_at   timestamptz
+) USING heap WITH (fillfactor = 10);
 
 INSERT INTO allsource.safe_position DEFAULT VALUES;
 
 COMMENT ON TABLE allsource.safe_position IS 'one row: the safe position as a worker has recorded it about once a second, which is how far readers on a standby go';
 
 -- The row of safe_position is made by CREATE EXTENSION, so only the dead letters are dumped.
-SELECT pg_catalog.pg_extension_config_dump('allsource.dead_letters', '');
-SELECT pg_catalog.pg_extension_config_dump('allsource.dead_letters_id_seq', '');
+SELECT pg_extension_config_dump('allsource.dead_letters', '');
+SELECT pg_extension_config_dump('allsource.dead_letters_id_seq', '');
 
 CREATE FUNCTION allsource.es_enqueue(
-    stream_id  pg_catalog.text,
-    event_type pg_catalog.text,
-    payload    pg_catalog.jsonb,
-    metadata   pg_catalog.jsonb DEFAULT NULL,
-    tenant_id  pg_catalog.text DEFAULT 'default',
-    entity_id  pg_catalog.text DEFAULT NULL,
-    event_id   pg_catalog.uuid DEFAULT NULL,
-    durable    pg_catalog.bool DEFAULT false
-) RETURNS pg_catalog.void
+    stream_id  text,
+    event_type text,
+    payload    jsonb,
+    metadata   jsonb DEFAULT NULL,
+    tenant_id  text DEFAULT 'default',
+    entity_id  text DEFAULT NULL,
+    event_id   uuid DEFAULT NULL,
+    durable    bool DEFAULT false
+) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'es_enqueue';
 
 COMMENT ON FUNCTION allsource.es_enqueue IS 'hand one event over to the workers; not transactional, and lost in a crash until es_flush or durable => true says that it is durable';
 
 CREATE FUNCTION allsource.es_enqueue_batch(
-    stream_ids  pg_catalog.text[],
-    event_types pg_catalog.text[],
-    payloads    pg_catalog.jsonb[],
-    metadata    pg_catalog.jsonb[] DEFAULT NULL,
-    tenant_id   pg_catalog.text DEFAULT 'default',
-    event_ids   pg_catalog.uuid[] DEFAULT NULL,
-    durable     pg_catalog.bool DEFAULT false
-) RETURNS pg_catalog.int8
+    stream_ids  text[],
+    event_types text[],
+    payloads    jsonb[],
+    metadata    jsonb[] DEFAULT NULL,
+    tenant_id   text DEFAULT 'default',
+    event_ids   uuid[] DEFAULT NULL,
+    durable     bool DEFAULT false
+) RETURNS int8
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'es_enqueue_batch';
 
 COMMENT ON FUNCTION allsource.es_enqueue_batch IS 'hand events over to the workers, in the order of the arrays, and return how many; see es_enqueue';
 
 CREATE FUNCTION allsource.es_flush(
-    timeout pg_catalog.interval DEFAULT '1 minute'
-) RETURNS pg_catalog.int8
+    timeout interval DEFAULT '1 minute'
+) RETURNS int8
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'es_flush';
 
 COMMENT ON FUNCTION allsource.es_flush IS 'wait until everything that anybody has enqueued before is durable, and return how many events were on their way';
 
 CREATE FUNCTION allsource.es_queue_stats() RETURNS TABLE (
-    worker         pg_catalog.int4,
-    pid            pg_catalog.int4,
-    state          pg_catalog.text,
-    depth_events   pg_catalog.int8,
-    depth_bytes    pg_catalog.int8,
-    capacity_bytes pg_catalog.int8,
-    enqueued       pg_catalog.int8,
-    drained        pg_catalog.int8,
-    rejected       pg_catalog.int8,
-    full_waits     pg_catalog.int8,
-    batches        pg_catalog.int8,
-    largest_batch  pg_catalog.int8,
-    dead_letters   pg_catalog.int8,
-    discarded      pg_catalog.int8,
-    last_error     pg_catalog.text,
-    lag            pg_catalog.interval
+    worker         int4,
+    pid            int4,
+    state          text,
+    depth_events   int8,
+    depth_bytes    int8,
+    capacity_bytes int8,
+    enqueued       int8,
+    drained        int8,
+    rejected       int8,
+    full_waits     int8,
+    batches        int8,
+    largest_batch  int8,
+    dead_letters   int8,
+    discarded      int8,
+    last_error     text,
+    lag            interval
 )
 LANGUAGE c VOLATILE PARALLEL SAFE COST 100 ROWS 2
 AS 'MODULE_PATHNAME', 'es_queue_stats';
@@ -102,40 +102,40 @@ COMMENT ON COLUMN allsource.queue_stats.state IS 'stopped, idle, draining, backi
 COMMENT ON COLUMN allsource.queue_stats.lag IS 'how long the oldest event that is not durable has waited';
 COMMENT ON COLUMN allsource.queue_stats.discarded IS 'events whose extension was dropped before they were written';
 
-CREATE FUNCTION allsource.es_worker_pause() RETURNS pg_catalog.void
+CREATE FUNCTION allsource.es_worker_pause() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'es_worker_pause';
 
 COMMENT ON FUNCTION allsource.es_worker_pause IS 'tell the workers to rest, and wait until each has finished the batch in hand; lasts until es_worker_resume or a restart';
 
-CREATE FUNCTION allsource.es_worker_resume() RETURNS pg_catalog.void
+CREATE FUNCTION allsource.es_worker_resume() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'es_worker_resume';
 
 COMMENT ON FUNCTION allsource.es_worker_resume IS 'tell the workers to go on';
 
 CREATE FUNCTION allsource.es_dead_letters(
-    after_id  pg_catalog.int8 DEFAULT 0,
-    max_count pg_catalog.int8 DEFAULT 100
+    after_id  int8 DEFAULT 0,
+    max_count int8 DEFAULT 100
 ) RETURNS SETOF allsource.dead_letters
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 100
 BEGIN ATOMIC
     SELECT d.*
       FROM allsource.dead_letters d
-     WHERE d.id OPERATOR(pg_catalog.>) after_id
+     WHERE d.id > after_id
      ORDER BY d.id
      LIMIT max_count;
 END;
 
 COMMENT ON FUNCTION allsource.es_dead_letters IS 'enqueued events that could not be written, oldest first; continue after the last id seen';
 
-CREATE FUNCTION allsource.es_dead_letter_retry(id pg_catalog.int8) RETURNS pg_catalog.int8
+CREATE FUNCTION allsource.es_dead_letter_retry(id int8) RETURNS int8
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000
 AS 'MODULE_PATHNAME', 'es_dead_letter_retry';
 
 COMMENT ON FUNCTION allsource.es_dead_letter_retry IS 'append the event of a dead letter to its stream, remove the letter, and return the event''s version';
 
-CREATE FUNCTION allsource.es_dead_letter_discard(id pg_catalog.int8) RETURNS pg_catalog.void
+CREATE FUNCTION allsource.es_dead_letter_discard(id int8) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'es_dead_letter_discard';
 

@@ -1,9 +1,9 @@
 -- What the server has to tell to those who watch over it.
 
 CREATE FUNCTION allsource.es_metrics() RETURNS TABLE (
-    name   pg_catalog.text,
-    labels pg_catalog.jsonb,
-    value  pg_catalog.float8
+    name   text,
+    labels jsonb,
+    value  float8
 )
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000 ROWS 250
 AS 'MODULE_PATHNAME', 'es_metrics';
@@ -14,16 +14,16 @@ CREATE VIEW allsource.metrics WITH (security_invoker = true) AS SELECT * FROM al
 
 COMMENT ON VIEW allsource.metrics IS 'every number that is counted or measured, with its labels; NaN where there is none yet';
 
-CREATE FUNCTION allsource.es_metrics_prometheus() RETURNS pg_catalog.text
+CREATE FUNCTION allsource.es_metrics_prometheus() RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
 AS 'MODULE_PATHNAME', 'es_metrics_prometheus';
 
 COMMENT ON FUNCTION allsource.es_metrics_prometheus IS 'the metrics as text that Prometheus reads';
 
 CREATE FUNCTION allsource.es_health() RETURNS TABLE (
-    name   pg_catalog.text,
-    ok     pg_catalog.bool,
-    detail pg_catalog.text
+    name   text,
+    ok     bool,
+    detail text
 )
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000 ROWS 6
 AS 'MODULE_PATHNAME', 'es_health';
