@@ -11,7 +11,6 @@ use crate::pg::tables::heads::Head;
 use crate::pg::tables::leaf_writer::Executor;
 use crate::pg::tables::rights::check_writer;
 use crate::pg::write::event_ids::IdWriter;
-use std::ffi::CStr;
 use std::mem::take;
 
 /// What an append has written, or what it found written already.
@@ -27,14 +26,11 @@ pub struct Appended {
 
 /// Appends to streams; all or nothing, in the caller's transaction. `appends` stand in the order in
 /// which streams are locked (`Plan::lock_order`), and none is without events. The results are in
-/// the same order. `function` names the caller for messages.
-pub fn append(
-    function: &'static CStr,
-    appends: &[StreamAppend<'_>],
-) -> Result<Vec<Appended>, Error> {
-    check_writable(function);
+/// the same order.
+pub fn append(appends: &[StreamAppend<'_>]) -> Result<Vec<Appended>, Error> {
+    check_writable()?;
     check_writer()?;
-    let positions = Positions::open(function.to_str().unwrap_or_default())?;
+    let positions = Positions::open()?;
     let executor = Executor::new();
 
     let mut advanced = Vec::with_capacity(appends.len());
@@ -122,11 +118,10 @@ pub fn append(
 /// Gives the row of a stream to `use_head`, and makes the stream first when it is not there.
 /// `stream` has no events.
 pub fn create_stream<T>(
-    function: &'static CStr,
     stream: &StreamAppend<'_>,
     use_head: impl FnOnce(Head<'_>) -> T,
 ) -> Result<T, Error> {
-    check_writable(function);
+    check_writable()?;
     check_writer()?;
     let executor = Executor::new();
     let mut heads = HeadWriter::open(stream.partition, &executor)?;
