@@ -11,7 +11,6 @@ use crate::pg::shared::counting;
 use crate::pg::tables::heads::Head;
 use crate::pg::tables::leaf_writer::Executor;
 use crate::pg::tables::rights::check_writer;
-use std::ffi::CStr;
 
 /// What an append has written, or what it found written already.
 #[derive(Clone, Copy, Debug)]
@@ -26,16 +25,13 @@ pub struct Appended {
 
 /// Appends to streams; all or nothing, in the caller's transaction. `appends` stand in the order in
 /// which streams are locked (`Plan::in_lock_order`), and none is without events. The results are in
-/// the same order. `function` names the caller for messages.
-pub fn append(
-    function: &'static CStr,
-    appends: &[StreamAppend<'_>],
-) -> Result<Vec<Appended>, Error> {
-    check_writable(function);
+/// the same order.
+pub fn append(appends: &[StreamAppend<'_>]) -> Result<Vec<Appended>, Error> {
+    check_writable()?;
     check_writer()?;
     let executor = Executor::new();
     let advanced = lock_heads(appends, &executor)?;
-    let first_position = take_positions(function, appends, &advanced)?;
+    let first_position = take_positions(appends, &advanced)?;
     let appended = write_runs(appends, &advanced, first_position, &executor)?;
     executor.free();
     // The caller's later statements, and a further append in this one, see what was written.
@@ -61,16 +57,12 @@ pub fn lock_heads(
 
 /// Takes a position for each event that is to be written, and returns the first. All streams are
 /// locked, so positions are taken in the order of versions.
-pub fn take_positions(
-    function: &'static CStr,
-    appends: &[StreamAppend<'_>],
-    advanced: &[Advanced],
-) -> Result<i64, Error> {
+pub fn take_positions(appends: &[StreamAppend<'_>], advanced: &[Advanced]) -> Result<i64, Error> {
     let events: usize = std::iter::zip(appends, advanced)
         .filter(|(_, advanced)| matches!(advanced, Advanced::Moved { .. }))
         .map(|(append, _)| append.events.len())
         .sum();
-    let positions = Positions::open(function.to_str().unwrap_or_default())?;
+    let positions = Positions::open()?;
     if events == 0 {
         return Ok(0);
     }
@@ -174,11 +166,10 @@ impl<'e> Leaves<'e> {
 /// Gives the row of a stream to `use_head`, and makes the stream first when it is not there.
 /// `stream` has no events.
 pub fn create_stream<T>(
-    function: &'static CStr,
     stream: &StreamAppend<'_>,
     use_head: impl FnOnce(Head<'_>) -> T,
 ) -> Result<T, Error> {
-    check_writable(function);
+    check_writable()?;
     check_writer()?;
     let executor = Executor::new();
     let mut heads = HeadWriter::open(stream.partition, &executor)?;
