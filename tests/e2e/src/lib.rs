@@ -17,6 +17,7 @@
 pub mod bulk;
 pub mod calls;
 pub mod cluster;
+pub mod dump;
 pub mod event;
 pub mod failure;
 pub mod ledger;
@@ -33,6 +34,7 @@ pub mod writer;
 pub use bulk::{Enqueue, EnqueueBatch};
 pub use calls::{Append, Batch, BatchItem, ReadAll, ReadStream};
 pub use cluster::{Cluster, STORE};
+pub use dump::Dump;
 pub use event::{Event, NewEvent};
 pub use ledger::{Ledger, Ticket};
 pub use producer::{Crew, Producer};
