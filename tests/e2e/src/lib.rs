@@ -21,6 +21,7 @@ pub mod dump;
 pub mod event;
 pub mod failure;
 pub mod ledger;
+pub mod locks;
 pub mod patience;
 pub mod producer;
 pub mod reference;
