@@ -159,7 +159,9 @@ fn indexes() -> Vec<Case> {
         cases.push(refused(format!(
             "{drop} CREATE UNIQUE INDEX {on} ({columns}) WHERE partition_id > 7"
         )));
-        cases.push(refused(format!("{drop} CREATE UNIQUE INDEX {on} ((({first})::text || ''), {columns})")));
+        cases.push(refused(format!(
+            "{drop} CREATE UNIQUE INDEX {on} ((({first})::text || ''), {columns})"
+        )));
         cases.push(refused(format!("{drop} CREATE INDEX {on} USING hash ({first})")));
         if reversed.len() > 1 {
             cases.push(refused(format!(
