@@ -4,6 +4,7 @@
 use crate::codec::checksum::RunKey;
 use crate::codec::run::{EncodedRun, encode_run};
 use crate::model::event::NewEvent;
+use crate::model::memory::push;
 use crate::model::partition::Partition;
 use crate::model::run::cut_runs;
 use crate::pg::error::Error;
@@ -59,7 +60,7 @@ impl LogWriter {
     }
 
     /// Writes events of one stream.
-    pub fn push(&mut self, target: Target, events: &[NewEvent<'_>]) {
+    pub fn push(&mut self, target: Target, events: &[NewEvent<'_>]) -> Result<(), Error> {
         for run in cut_runs(events.iter().map(NewEvent::size_bytes)) {
             let key = RunKey {
                 stream_no: target.stream_no,
@@ -67,14 +68,15 @@ impl LogWriter {
                 position: target.first_position + run.start as i64,
                 timestamp_us: target.timestamp_us,
             };
-            let encoded = encode_run(&mut self.pending.encoded, key, events[run].iter());
-            self.pending.runs.push((key, encoded));
+            let encoded = encode_run(&mut self.pending.encoded, key, events[run].iter())?;
+            push(&mut self.pending.runs, (key, encoded))?;
             if self.pending.runs.len() == RUNS_PER_INSERT
                 || self.pending.encoded.len() >= BYTES_PER_INSERT
             {
                 self.flush();
             }
         }
+        Ok(())
     }
 
     fn flush(&mut self) {
