@@ -32,7 +32,10 @@ impl Error {
             | Self::NoWorkerRuns => {
                 (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::NotAvailable)
             }
-            Self::Layout { .. } | Self::RowChanged { .. } | Self::StatementTrigger { .. } => {
+            Self::Layout { .. }
+            | Self::NestedAppend
+            | Self::RowChanged { .. }
+            | Self::StatementTrigger { .. } => {
                 (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::Other)
             }
             Self::RowSecurity { .. } | Self::NoSetExpected | Self::PreparedTransaction => {

@@ -66,6 +66,9 @@ pub enum Error {
         /// the table
         table: String,
     },
+    /// An append by code that runs while another one moves heads on.
+    #[error("cannot append within a BEFORE trigger or an index expression of event_streams")]
+    NestedAppend,
     /// A trigger that would fire for SQL, and cannot here.
     #[error("statement-level trigger \"{trigger}\" on {table} cannot be fired")]
     StatementTrigger {

@@ -63,6 +63,7 @@ impl Error {
             Self::ConcurrentAppend { .. } => "Retry the transaction.",
             Self::RowChanged { .. } => "Use an AFTER trigger, or raise an error in the trigger.",
             Self::StatementTrigger { .. } => "Use a row-level trigger.",
+            Self::NestedAppend => "Append in an AFTER trigger.",
             Self::RowSecurity { .. } => "Query the view events instead.",
             Self::Missing { .. } => {
                 "Run CREATE EXTENSION allsource, or restore the missing object."
