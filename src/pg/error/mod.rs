@@ -4,6 +4,9 @@
 mod class;
 mod report;
 
+pub use class::kind_of;
+pub use report::Report;
+
 use crate::codec::argument::ArgumentError;
 use crate::codec::array::ArrayError;
 use crate::codec::record::DamagedRecord;

@@ -4,7 +4,21 @@ use super::{Error, Obstacle};
 use crate::model::error::StoreError;
 use crate::model::version::ExpectedVersion;
 use pgrx::PgLogLevel;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
+use std::borrow::Cow;
+
+/// An error as PostgreSQL shows it.
+pub struct Report {
+    /// its SQLSTATE
+    pub code: PgSqlErrorCode,
+    /// what has happened
+    pub message: String,
+    /// the facts
+    pub detail: Option<String>,
+    /// what to do
+    pub hint: Option<Cow<'static, str>>,
+}
 
 impl Error {
     fn detail(&self) -> Option<String> {
@@ -79,18 +93,25 @@ impl Error {
         })
     }
 
-    /// Raises the error in PostgreSQL. `function` is what was to be executed: a SQL function, or
-    /// what a background process does.
-    pub fn raise(self, function: &str) -> ! {
-        let message = match &self {
+    /// All that PostgreSQL is told. `function` is what was to be executed: a SQL function, or what a
+    /// background process does.
+    pub fn report(&self, function: &str) -> Report {
+        let message = match self {
             Self::CannotExecute(obstacle) => format!("cannot execute {function} {obstacle}"),
             other => other.to_string(),
         };
-        let mut report = ErrorReport::new(self.class().0, message, "allsource");
-        if let Some(detail) = self.detail() {
+        let hint = self.hint().map(Cow::Borrowed);
+        Report { code: self.class().0, message, detail: self.detail(), hint }
+    }
+
+    /// Raises the error where it cannot be returned.
+    pub fn raise(self, function: &str) -> ! {
+        let Report { code, message, detail, hint } = self.report(function);
+        let mut report = ErrorReport::new(code, message, "allsource");
+        if let Some(detail) = detail {
             report = report.set_detail(detail);
         }
-        if let Some(hint) = self.hint() {
+        if let Some(hint) = hint {
             report = report.set_hint(hint);
         }
         report.report(PgLogLevel::ERROR);
