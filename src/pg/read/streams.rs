@@ -7,7 +7,7 @@ use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::call::datum::body;
 use crate::pg::error::Error;
 use crate::pg::tables::heads::Heads;
-use crate::pg::tables::relation::generation;
+use crate::pg::tables::names::generation;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -96,11 +96,6 @@ impl Streams {
             streams.insert(stream_no, stream);
             Ok(())
         })
-    }
-
-    /// Closes the leaves.
-    pub fn close(self) {
-        self.heads.into_iter().flatten().for_each(Heads::close);
     }
 }
 
