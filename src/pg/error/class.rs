@@ -38,7 +38,7 @@ impl Error {
             Self::Layout { .. } | Self::RowChanged { .. } | Self::StatementTrigger { .. } => {
                 (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::Other)
             }
-            Self::RowSecurity { .. } | Self::NoSetExpected | Self::PreparedTransaction => {
+            Self::RowSecurity { .. } | Self::PreparedTransaction => {
                 (Code::ERRCODE_FEATURE_NOT_SUPPORTED, Kind::Other)
             }
             Self::Missing { .. } | Self::NoDeadLetter { .. } => {

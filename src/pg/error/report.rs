@@ -1,6 +1,6 @@
 //! What PostgreSQL is told of an error: message, DETAIL and HINT.
 
-use super::{Error, Obstacle};
+use super::{Error, Obstacle, QueueStaysFull};
 use crate::model::error::StoreError;
 use crate::model::version::ExpectedVersion;
 use pgrx::PgLogLevel;
@@ -46,12 +46,15 @@ impl Error {
             Self::OtherDatabase { served } => {
                 Some(format!("They serve database \"{served}\", which allsource.database names."))
             }
-            Self::QueueFull { accepted, events, paused, has_worker } => Some(format!(
+            Self::QueueFull { accepted, events, because } => Some(format!(
                 "{accepted} of {events} events of this call were accepted. {}",
-                match (paused, has_worker) {
-                    (true, _) => "The workers are paused.",
-                    (false, true) => "The workers are behind.",
-                    (false, false) => "No worker is running.",
+                match because {
+                    QueueStaysFull::WorkersMayWaitForCaller => {
+                        "This transaction has changed a stream, which the workers may be waiting for."
+                    }
+                    QueueStaysFull::Paused => "The workers are paused.",
+                    QueueStaysFull::NoWorker => "No worker is running.",
+                    QueueStaysFull::Behind => "The workers are behind.",
                 }
             )),
             Self::RecordTooLarge { number, size_bytes, limit_bytes } => Some(format!(
@@ -86,6 +89,9 @@ impl Error {
             }
             Self::OtherDatabase { .. } => {
                 "Use es_append_batch here, or set allsource.database and restart the server."
+            }
+            Self::QueueFull { because: QueueStaysFull::WorkersMayWaitForCaller, .. } => {
+                "Enqueue before the first append of the transaction, or after its commit."
             }
             Self::QueueFull { .. } => {
                 "Retry later, or raise allsource.enqueue_timeout or allsource.queue_size."
