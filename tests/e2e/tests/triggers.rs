@@ -266,8 +266,8 @@ fn a_trigger_that_changes_or_suppresses_a_row_is_refused() {
             );
             for (name, write) in WRITES {
                 for stream in [old, new] {
-                    let writes_nothing = name == "es_create_stream" && stream == old
-                        || name == "es_create_stream" && table != "event_streams";
+                    let writes_nothing =
+                        name == "es_create_stream" && (stream == old || table != "event_streams");
                     if writes_nothing {
                         continue;
                     }
