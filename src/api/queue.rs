@@ -1,19 +1,18 @@
 //! Bulk ingestion: `es_enqueue`, `es_enqueue_batch`, `es_flush`, the workers and the dead letters.
 
-use super::append::EventArrays;
 use crate::codec::array::ElementType;
 use crate::model::error::StoreError;
-use crate::model::event::NewEvent;
 use crate::model::name::NameKind;
 use crate::pg::call::Call;
-use crate::pg::call::datum::text;
+use crate::pg::call::datum::{count_chars, text};
 use crate::pg::call::rows::{Rows, int4, int8, interval};
 use crate::pg::error::Error;
 use crate::pg::queue::Queues;
 use crate::pg::queue::pause::{pause, resume};
 use crate::pg::settings;
+use crate::pg::write::batch::EventBatch;
 use crate::pg::write::dead_letter;
-use crate::pg::write::enqueue::{Enqueued, enqueue};
+use crate::pg::write::enqueue::enqueue;
 use crate::pg::write::flush::flush;
 use crate::sql_function;
 
@@ -27,19 +26,12 @@ sql_function! {
     /// not be written. Volatile, parallel unsafe.
     #[measured(Enqueue)]
     fn es_enqueue, pg_finfo_es_enqueue(call) {
-        let event = Enqueued {
-            stream_id: call.name(0, NameKind::Stream)?,
+        let batch = EventBatch {
+            stream_ids: &[call.name(0, NameKind::Stream)?],
             tenant_id: call.name(4, NameKind::Tenant)?,
-            entity_id: call.optional_name(5, NameKind::Entity)?,
-            event: NewEvent {
-                event_type: call.name(1, NameKind::EventType)?,
-                payload: call.bytes(2).ok_or(StoreError::NullArgument { argument: "payload" })?,
-                metadata: call.bytes(3),
-                event_id: call.uuid(6),
-            },
+            events: &[call.event([1, 2, 3, 6])?],
         };
-        event.event.check_size(1, settings::max_event_size_bytes())?;
-        enqueue(c"es_enqueue", &[event], call.bool(7))?;
+        enqueue(batch, call.optional_name(5, NameKind::Entity)?, call.bool(7))?;
         Ok(int8(0))
     }
 }
@@ -54,14 +46,12 @@ sql_function! {
     fn es_enqueue_batch, pg_finfo_es_enqueue_batch(call) {
         let names = call.required_array(0, "stream_ids", ElementType::Text)?;
         let types = call.required_array(1, "event_types", ElementType::Text)?;
-        let mut arrays = EventArrays::new(call, types, [2, 3, 5])?;
-        arrays.check_len("stream_ids", &names)?;
+        let events = call.events([1, 2, 3, 5])?;
+        names.check_len(&types)?;
         let tenant_id = call.name(4, NameKind::Tenant)?;
-        let mut events: Vec<Enqueued<'_>> = Vec::with_capacity(arrays.len);
-        arrays.read_all(names, |stream_id, event| {
-            events.push(Enqueued { stream_id, tenant_id, entity_id: None, event });
-        })?;
-        enqueue(c"es_enqueue_batch", &events, call.bool(6))?;
+        let stream_ids = names.names(NameKind::Stream, count_chars)?;
+        let batch = EventBatch { stream_ids: &stream_ids, tenant_id, events: &events };
+        enqueue(batch, None, call.bool(6))?;
         Ok(int8(events.len() as i64))
     }
 }
@@ -74,7 +64,7 @@ sql_function! {
     /// transaction. Volatile, parallel unsafe.
     #[measured(Flush)]
     fn es_flush, pg_finfo_es_flush(call) {
-        Ok(int8(flush("es_flush", call.interval(0))? as i64))
+        Ok(int8(flush(call.interval(0))? as i64))
     }
 }
 
@@ -87,7 +77,7 @@ sql_function! {
         if settings::workers() == 0 {
             return Ok(None);
         }
-        for queue in Queues::open("es_queue_stats")?.iter() {
+        for queue in Queues::open()?.iter() {
             let report = queue.report();
             rows.put([
                 int4(queue.index as i32),
@@ -119,7 +109,7 @@ sql_function! {
     ///
     /// Errors: 55000 not preloaded or no worker. Volatile, parallel unsafe.
     fn es_worker_pause, pg_finfo_es_worker_pause(_call) {
-        pause("es_worker_pause")?;
+        pause()?;
         Ok(int8(0))
     }
 }
@@ -129,7 +119,7 @@ sql_function! {
     ///
     /// Errors: 55000 not preloaded or no worker. Volatile, parallel unsafe.
     fn es_worker_resume, pg_finfo_es_worker_resume(_call) {
-        resume("es_worker_resume")?;
+        resume()?;
         Ok(int8(0))
     }
 }
@@ -140,7 +130,7 @@ sql_function! {
     ///
     /// Errors: 42704 no such dead letter, and those of `es_append`. Volatile, parallel unsafe.
     fn es_dead_letter_retry, pg_finfo_es_dead_letter_retry(call) {
-        Ok(int8(dead_letter::retry(c"es_dead_letter_retry", id(call)?)?))
+        Ok(int8(dead_letter::retry(id(call)?)?))
     }
 }
 
@@ -149,7 +139,7 @@ sql_function! {
     ///
     /// Errors: 42704 no such dead letter. Volatile, parallel unsafe.
     fn es_dead_letter_discard, pg_finfo_es_dead_letter_discard(call) {
-        dead_letter::discard(c"es_dead_letter_discard", id(call)?)?;
+        dead_letter::discard(id(call)?)?;
         Ok(int8(0))
     }
 }

@@ -8,14 +8,15 @@ use crate::pg::call::rows::int8;
 use crate::pg::error::Error;
 use crate::pg::positions::counter::Positions;
 use crate::pg::tables::query::{Access, execute, execute_as_owner};
-use crate::pg::tables::relation::{Sequence, sequence_oid};
+use crate::pg::tables::relation::sequence_oid;
+use crate::pg::tables::schema::Sequence;
 use pgrx::pg_sys;
 
 /// Records the safe position where it is above `recorded`, which is what was recorded last. Does
 /// nothing in a database without the extension. What goes wrong is raised.
 pub fn record(recorded: &mut Option<u64>) {
     if let Err(error) = try_record(recorded) {
-        error.raise();
+        error.raise("allsource worker");
     }
 }
 
@@ -24,11 +25,17 @@ fn try_record(recorded: &mut Option<u64>) -> Result<(), Error> {
         *recorded = None;
         return Ok(());
     }
-    let safe = Positions::open_locked("allsource worker")?.safe();
+    let safe = Positions::open_locked()?.safe();
     if *recorded == Some(safe) {
         return Ok(());
     }
-    execute_as_owner("safe_position", RECORD, &[(pg_sys::INT8OID, int8(safe as i64))], |_| Ok(()))?;
+    execute_as_owner(
+        "safe_position",
+        RECORD,
+        &[(pg_sys::INT8OID, int8(safe as i64))],
+        Access::Write,
+        |_| Ok(()),
+    )?;
     *recorded = Some(safe);
     Ok(())
 }

@@ -3,18 +3,18 @@
 use crate::codec::record::{Home, Record};
 use crate::drain::settle::Style;
 use crate::model::batch::{Plan, StreamKey};
+use crate::model::memory::{collect, with_room};
 use crate::model::partition::Partition;
 use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::error::Error;
 use crate::pg::session::xact::database_oid;
-use crate::pg::tables::relation::{Sequence, is_relation, sequence_oid};
+use crate::pg::tables::names::is_relation;
+use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::rights::as_writer;
+use crate::pg::tables::schema::Sequence;
 use crate::pg::write::append::append;
 use std::borrow::Cow;
-use std::ffi::CStr;
-
-const FUNCTION: &CStr = c"es_enqueue";
 
 /// Writes records to their streams in the transaction that is open, and returns how many: those of
 /// an extension that was dropped after they were enqueued have no place to be written to. What goes
@@ -22,7 +22,7 @@ const FUNCTION: &CStr = c"es_enqueue";
 pub fn write_batch(records: &[Record<'_>], style: Style) -> u64 {
     match try_write(records, style) {
         Ok(written) => written,
-        Err(error) => error.raise(),
+        Err(error) => error.raise("allsource worker"),
     }
 }
 
@@ -66,10 +66,10 @@ fn write_together(records: &[Record<'_>]) -> Result<(), Error> {
         records
             .iter()
             .map(|record| StreamKey { stream_id: record.stream_id, tenant_id: record.tenant_id }),
-    );
-    let events: Vec<_> = records.iter().map(|record| record.event).collect();
-    let (ranges, events) = plan.in_lock_order(&events);
-    let mut appends = Vec::with_capacity(ranges.len());
+    )?;
+    let events = collect(records.iter().map(|record| record.event))?;
+    let (ranges, events) = plan.in_lock_order(&events)?;
+    let mut appends = with_room(ranges.len())?;
     for (index, range) in ranges {
         let group = &plan.groups()[index];
         let given = plan.events(group).filter_map(|event| records[event].entity_id);
@@ -83,7 +83,7 @@ fn write_together(records: &[Record<'_>]) -> Result<(), Error> {
             events: &events[range],
         });
     }
-    append(FUNCTION, &appends)?;
+    append(&appends)?;
     Ok(())
 }
 
@@ -103,7 +103,7 @@ fn write_one_by_one(records: &[Record<'_>]) -> Result<(), Error> {
             expected: ExpectedVersion::Any,
             events: &[record.event],
         };
-        append(FUNCTION, &[append_one])?;
+        append(&[append_one])?;
     }
     Ok(())
 }
