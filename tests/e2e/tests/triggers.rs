@@ -419,7 +419,7 @@ fn triggers_may_append_to_other_streams() {
         &mut client,
         "CREATE FUNCTION project() RETURNS trigger LANGUAGE plpgsql AS $$
          BEGIN
-             IF pg_trigger_depth() < 3 THEN
+             IF pg_trigger_depth() < 2 THEN
                  PERFORM allsource.es_append(TG_ARGV[0], 'projected', '{}');
              END IF;
              RETURN NEW;
