@@ -5,7 +5,7 @@ use super::flush::{HandedOver, check_can_wait};
 use crate::codec::record::{Home, Record};
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::error::{Error, QueueStaysFull};
-use crate::pg::positions::counter::holds_streams;
+use crate::pg::positions::transaction::holds_streams;
 use crate::pg::queue::waiters::{Awaited, Waited};
 use crate::pg::queue::{Queue, Queues};
 use crate::pg::session::xact::{check_writable, database_oid, now_us};
