@@ -14,6 +14,7 @@
 //! Databases of a server have counters of their own; a slot says whose positions it is about.
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
+use crate::model::partition::Partition;
 use crate::pg::error::{Error, Obstacle};
 use crate::pg::session::xact::{in_recovery, now_us, transaction_start_us};
 use crate::pg::shared::memory::{Area, Lock, with_lock};
@@ -21,6 +22,7 @@ use crate::pg::tables::names::is_database;
 use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::rights::{as_user, relation_owner};
 use crate::pg::tables::schema::Sequence;
+use crate::positions::written::Written;
 use crate::positions::{Counter, Slot};
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -42,6 +44,8 @@ struct DatabaseCounter {
     positions: Counter,
     /// The highest position that the sequence holds durably.
     reserved: AtomicU64,
+    /// How far each partition has been written from this counter.
+    written: Written,
 }
 
 /// What a backend has taken. A line of its own, so that writers do not disturb each other.
@@ -201,6 +205,17 @@ impl Positions {
         }
     }
 
+    /// Notes that this transaction writes events up to `position` in `partition`.
+    pub fn mark_written(&self, partition: Partition, position: i64) {
+        self.counter().written.mark(partition, position as u64);
+    }
+
+    /// Whether no event above `position` that the snapshot shows is in `partition`. Take the snapshot
+    /// *before*. False where that is not known.
+    pub fn nothing_above(&self, partition: Partition, position: i64) -> bool {
+        self.counter().written.nothing_above(partition, position as u64)
+    }
+
     /// How long the oldest transaction has been running of those that have taken positions.
     pub fn oldest(&self) -> Option<Duration> {
         let slots = self.my_slots().filter(|slot| slot.taken.bound().is_some());
@@ -270,6 +285,7 @@ fn set_up_counter(registry: &Registry, sequence: pg_sys::Oid) -> Result<usize, E
                 let counter = &registry.counters[index];
                 counter.reserved.store(reserved, Ordering::Relaxed);
                 counter.positions.restart(reserved + 1);
+                counter.written.restart(reserved);
                 counter.database.store(database, Ordering::Relaxed);
                 // Release: whoever sees the sequence sees the rest.
                 counter.sequence.store(sequence.to_u32(), Ordering::Release);

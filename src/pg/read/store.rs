@@ -17,10 +17,12 @@ use crate::pg::session::xact::{
 };
 use crate::pg::shared::counting;
 use crate::pg::tables::log::{StoredRun, pass_events};
+use crate::pg::tables::names::generation;
 use crate::pg::tables::rights::check_reader;
 use crate::pg::tables::scan::Scan;
 use crate::pg::tables::schema::log;
 use pgrx::pg_sys;
+use std::cell::Cell;
 
 /// Which events of the store to read.
 pub struct StoreRange<'a> {
@@ -34,6 +36,12 @@ pub struct StoreRange<'a> {
     pub event_types: Option<Vec<&'a [u8]>>,
     /// only those of this tenant
     pub tenant_id: Option<&'a [u8]>,
+}
+
+thread_local! {
+    /// A position that was the last of its run, and the generation that this was found in. Whoever
+    /// reads on comes back with it, and need not be asked which run it is in.
+    static RUN_ENDED_AT: Cell<Option<(u64, i64)>> = const { Cell::new(None) };
 }
 
 /// The safe position of this database.
@@ -58,7 +66,10 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
         return Ok(());
     }
     with_snapshot_of_now(|snapshot| {
-        let mut merge = Merge::open(&range.partitions, range.after_position, safe, snapshot)?;
+        let after = range.after_position;
+        let partitions = range.partitions.iter().copied().filter(may_have_events_above(after)?);
+        let between_runs = RUN_ENDED_AT.get() == Some((generation(), after));
+        let mut merge = Merge::open(partitions, after, between_runs, safe, snapshot)?;
         let mut streams = Streams::new(snapshot);
         let max_count = range.max_count.unwrap_or(u64::MAX);
         let mut left = max_count;
@@ -91,12 +102,28 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
                         put_event(&mut rows, &columns, &event)?;
                     }
                     Ok(())
-                })
+                })?;
+                if end == run.len {
+                    let last = run.key.position + end as i64 - 1;
+                    RUN_ENDED_AT.set(Some((generation(), last)));
+                }
+                Ok::<_, Error>(())
             })?;
             merge.advance();
         }
         counting::read(max_count - left);
         Ok(())
+    })
+}
+
+/// Which partitions must be looked at for events above `position`: those where they have been
+/// written, or may have been. Must be called after the snapshot to read with has been taken.
+fn may_have_events_above(position: i64) -> Result<impl Fn(&Partition) -> bool, Error> {
+    // What is written on the primary is not known on a standby.
+    let positions = if in_recovery() { None } else { Some(Positions::open()?) };
+    Ok(move |partition: &Partition| match &positions {
+        Some(positions) => !positions.nothing_above(*partition, position),
+        None => true,
     })
 }
 

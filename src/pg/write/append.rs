@@ -75,6 +75,7 @@ pub fn write_runs(
     mut next_position: i64,
     triggers: &AfterTriggers,
 ) -> Result<Vec<Appended>, Error> {
+    let positions = Positions::open()?;
     let mut appended = Vec::with_capacity(appends.len());
     let mut pending = PendingRuns::default();
     let mut rest = advanced.iter();
@@ -107,6 +108,7 @@ pub fn write_runs(
         let (written, emptied) = leaves.close()?;
         pending = emptied;
         if written > 0 {
+            positions.mark_written(partition[0].partition, next_position - 1);
             counting::appended(partition[0].partition, written);
         }
     }
