@@ -70,5 +70,9 @@ impl Merge {
 
 /// The position of the next run, on which the scan then stands.
 fn next_position(scan: &mut Scan) -> Option<i64> {
-    scan.next(Direction::Forward).then(|| scan.row().0[log::POSITION].value() as i64)
+    if !scan.next(Direction::Forward) {
+        return None;
+    }
+    scan.prefetch_next();
+    Some(scan.row().0[log::POSITION].value() as i64)
 }
