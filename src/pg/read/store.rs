@@ -4,12 +4,12 @@
 use super::merge::Merge;
 use super::row::put_event;
 use super::streams::Streams;
-use crate::model::partition::Partition;
+use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::call::Call;
 use crate::pg::call::datum::body;
 use crate::pg::call::rows::Rows;
 use crate::pg::error::{Error, Obstacle};
-use crate::pg::positions::counter::Positions;
+use crate::pg::positions::counter::{observe, observed_written};
 use crate::pg::positions::recorded::recorded;
 use crate::pg::session::scratch::Scratch;
 use crate::pg::session::xact::{
@@ -31,7 +31,7 @@ pub struct StoreRange<'a> {
     /// how many at most
     pub max_count: Option<u64>,
     /// only those of these partitions
-    pub partitions: Vec<Partition>,
+    pub partitions: [bool; PARTITIONS],
     /// only those of these types
     pub event_types: Option<Vec<&'a [u8]>>,
     /// only those of this tenant
@@ -40,7 +40,7 @@ pub struct StoreRange<'a> {
 
 thread_local! {
     /// A position that was the last of its run, and the generation that this was found in. Whoever
-    /// reads on comes back with it, and need not be asked which run it is in.
+    /// reads on comes back with it, and the run that it is in need not be searched for.
     static RUN_ENDED_AT: Cell<Option<(u64, i64)>> = const { Cell::new(None) };
 }
 
@@ -51,23 +51,28 @@ pub fn safe_position() -> Result<i64, Error> {
         // Without one a reader would wait for ever and not know why.
         return recorded()?.ok_or(Error::CannotExecute(Obstacle::NotRecorded));
     }
-    Ok(Positions::open_locked()?.safe() as i64)
+    Ok(observe()?.safe as i64)
 }
 
 /// Reads the store in the order of positions, up to the safe position, into the result of `call`.
 ///
 /// The safe position is taken first and the snapshot afterwards, so everything at or below it that
-/// will ever be there is visible. Under REPEATABLE READ the transaction's snapshot is older; there
+/// will ever be there is visible. How far the partitions have been written is looked at after that:
+/// those with nothing above `after_position` are passed over. Under REPEATABLE READ the transaction's snapshot is older; there
 /// reading ends at the first event that the snapshot does not show.
 pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
     let safe = safe_position()?;
-    let mut rows = Rows::begin(call)?;
+    let mut rows = Rows::begin(call);
     if safe <= range.after_position {
         return Ok(());
     }
     with_snapshot_of_now(|snapshot| {
         let after = range.after_position;
-        let partitions = range.partitions.iter().copied().filter(may_have_events_above(after)?);
+        let written = observed_written();
+        let partitions = Partition::all().filter(|partition| {
+            range.partitions[partition.index()]
+                && !written.is_some_and(|written| written.nothing_above(*partition, after as u64))
+        });
         let between_runs = RUN_ENDED_AT.get() == Some((generation(), after));
         let mut merge = Merge::open(partitions, after, between_runs, safe, snapshot)?;
         let mut streams = Streams::new(snapshot);
@@ -113,17 +118,6 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
         }
         counting::read(max_count - left);
         Ok(())
-    })
-}
-
-/// Which partitions must be looked at for events above `position`: those where they have been
-/// written, or may have been. Must be called after the snapshot to read with has been taken.
-fn may_have_events_above(position: i64) -> Result<impl Fn(&Partition) -> bool, Error> {
-    // What is written on the primary is not known on a standby.
-    let positions = if in_recovery() { None } else { Some(Positions::open()?) };
-    Ok(move |partition: &Partition| match &positions {
-        Some(positions) => !positions.nothing_above(*partition, position),
-        None => true,
     })
 }
 

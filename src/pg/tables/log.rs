@@ -2,10 +2,11 @@
 #![expect(unsafe_code, reason = "takes PostgreSQL's rows apart")]
 
 use super::relation::{For, Leaf};
-use super::scan::{Direction, Key, Scan};
+use super::scan::{Direction, Key, Scan, latest};
 use super::schema::{LeafIndex, Root, log};
 use crate::codec::checksum::RunKey;
 use crate::codec::run::{RunColumns, StoredEvent};
+use crate::model::memory::with_room;
 use crate::model::partition::Partition;
 use crate::pg::call::datum::{aligned_body, body};
 use crate::pg::error::Error;
@@ -150,7 +151,7 @@ impl LogReader {
                 let run = StoredRun::from_scan(&self.scan, memory)?;
                 let wanted = usize::try_from(last - run.key.first_version + 1).unwrap_or(0);
                 let skipped = usize::try_from(first - run.key.first_version).unwrap_or(0);
-                let mut events = Vec::with_capacity(run.len);
+                let mut events = with_room(run.len)?;
                 pass_events(&run, skipped, run.len.min(wanted), |event| {
                     events.push(event);
                     Ok(())
@@ -206,4 +207,29 @@ pub fn pass_events<'a>(
         })?;
     }
     Ok(())
+}
+
+/// The last position in the log of a partition; `None` where there is none, or where somebody has the
+/// leaf to himself now, which is not waited for. No lock stays.
+pub fn last_position(partition: Partition) -> Result<Option<u64>, Error> {
+    let Some(leaf) = Leaf::open_if_free(Root::Log, partition)? else { return Ok(None) };
+    let table = leaf.known().table;
+    let mut scan = Scan::open(leaf, LeafIndex::ByNumber, latest(), 1);
+    scan.find(&[(1, Key::Int8Above(0))]);
+    let scratch = Scratch::new();
+    let last = if scan.next(Direction::Backward) {
+        scratch.run(|memory| {
+            let run = StoredRun::from_scan(&scan, memory)?;
+            Ok::<_, Error>(Some(run.key.position as u64 + run.len as u64 - 1))
+        })?
+    } else {
+        None
+    };
+    drop(scan);
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    for _ in 0..2 {
+        // SAFETY: locked twice by `open_if_free`.
+        unsafe { pg_sys::UnlockRelationOid(table, lock) };
+    }
+    Ok(last)
 }

@@ -135,6 +135,17 @@ impl Leaf {
         }
     }
 
+    /// Opens a leaf for reading; `None` where a lock is in the way.
+    pub fn open_if_free(root: Root, partition: Partition) -> Result<Option<Self>, Error> {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let table = look_up(&root.leaf(partition))?;
+        // SAFETY: a lock of the transaction.
+        if !unsafe { pg_sys::ConditionalLockRelationOid(table, lock) } {
+            return Ok(None);
+        }
+        Self::open(root, partition, For::Reading).map(Some)
+    }
+
     /// Opens it once more.
     pub fn again(&self) -> Self {
         // SAFETY: it is open; the further reference is closed like the first.
@@ -152,8 +163,15 @@ impl Leaf {
 
     /// Opens one of its indexes.
     pub fn open_index(&self, index: LeafIndex) -> OpenRelation {
+        let oid = self.known.indexes[index as usize];
         // SAFETY: the index belongs to the open table, so it cannot go away.
-        unsafe { OpenRelation::open(self.known.indexes[index as usize], self.lock) }
+        unsafe {
+            if self.lock == pg_sys::AccessShareLock as pg_sys::LOCKMODE {
+                OpenRelation::open_to_read(oid)
+            } else {
+                OpenRelation::open(oid, self.lock)
+            }
+        }
     }
 
     /// The relation.

@@ -4,13 +4,14 @@
 use crate::codec::checksum::RunKey;
 use crate::codec::run::{EncodedRun, encode_run};
 use crate::model::event::NewEvent;
+use crate::model::memory::push;
 use crate::model::partition::Partition;
 use crate::model::run::cut_runs;
 use crate::pg::error::Error;
 use crate::pg::session::xact::check_for_interrupts;
-use crate::pg::tables::guarded_leaf::AfterTriggers;
 use crate::pg::tables::leaf_writer::LeafWriter;
 use crate::pg::tables::schema::Root;
+use crate::pg::tables::writing::Writing;
 use pgrx::pg_sys;
 
 /// Runs that are inserted together: enough to share pages and WAL records.
@@ -50,10 +51,10 @@ impl<'t> LogWriter<'t> {
     /// Opens the log of a partition.
     pub fn open(
         partition: Partition,
-        triggers: &'t AfterTriggers,
+        writing: &'t Writing,
         pending: PendingRuns,
     ) -> Result<Self, Error> {
-        let writer = LeafWriter::open(Root::Log, partition, triggers)?;
+        let writer = LeafWriter::open(Root::Log, partition, writing)?;
         Ok(Self { partition, writer, pending })
     }
 
@@ -66,8 +67,8 @@ impl<'t> LogWriter<'t> {
                 position: target.first_position + run.start as i64,
                 timestamp_us: target.timestamp_us,
             };
-            let encoded = encode_run(&mut self.pending.encoded, key, events[run].iter());
-            self.pending.runs.push((key, encoded));
+            let encoded = encode_run(&mut self.pending.encoded, key, events[run].iter())?;
+            push(&mut self.pending.runs, (key, encoded))?;
             if self.pending.runs.len() == RUNS_PER_INSERT
                 || self.pending.encoded.len() >= BYTES_PER_INSERT
             {
