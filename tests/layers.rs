@@ -72,7 +72,7 @@ fn layers_use_only_what_is_below_them() {
     assert!(seen > 0, "nothing was checked");
 }
 
-/// The rooms of `src/pg`, each of which knows only those before it. `error` and `settings` are files.
+/// The rooms of `src/pg`, each of which knows only those before it. `settings` is a file.
 const ROOMS: [&str; 12] = [
     "error",
     "settings",

@@ -32,7 +32,7 @@ sql_function! {
             metadata: call.bytes(3),
             event_id: call.uuid(7),
         }];
-        append_to_one(call, c"es_append", stream_id, &events)
+        append_to_one(call, stream_id, &events)
     }
 }
 
@@ -48,7 +48,7 @@ sql_function! {
         let types = call.required_array(1, "event_types", ElementType::Text)?;
         let mut arrays = EventArrays::new(call, types, [2, 3, 7])?;
         let events = (0..arrays.len).map(|_| arrays.read()).collect::<Result<Vec<_>, _>>()?;
-        append_to_one(call, c"es_append_many", stream_id, &events)
+        append_to_one(call, stream_id, &events)
     }
 }
 
@@ -92,7 +92,7 @@ sql_function! {
             })
             .collect();
         let mut rows = Rows::begin(call)?;
-        let appended = append(c"es_append_batch", &appends)?;
+        let appended = append(&appends)?;
         let mut by_group = vec![0; appended.len()];
         for (place, (index, _)) in ranges.iter().enumerate() {
             by_group[*index] = place;
@@ -115,7 +115,6 @@ sql_function! {
 /// as the result.
 fn append_to_one(
     call: &Call,
-    function: &'static std::ffi::CStr,
     stream_id: &[u8],
     events: &[NewEvent<'_>],
 ) -> Result<Option<pgrx::pg_sys::Datum>, Error> {
@@ -131,7 +130,7 @@ fn append_to_one(
         entity_id: call.optional_name(6, NameKind::Entity)?,
         events,
     };
-    let appended = append(function, &[stream])?;
+    let appended = append(&[stream])?;
     Ok(int8(appended[0].last_version))
 }
 

@@ -13,7 +13,7 @@ sql_function! {
     /// Errors: 55000 not preloaded. Volatile, parallel unsafe.
     fn es_metrics, pg_finfo_es_metrics(call) {
         let mut rows = Rows::begin(call)?;
-        for sample in all("es_metrics")? {
+        for sample in all()? {
             let labels = jsonb(&sample.labels_json().to_string())?;
             rows.put([Some(text(sample.name.as_bytes())), Some(labels), float8(sample.value)])?;
         }
@@ -26,7 +26,7 @@ sql_function! {
     ///
     /// Errors: 55000 not preloaded. Volatile, parallel unsafe.
     fn es_metrics_prometheus, pg_finfo_es_metrics_prometheus(_call) {
-        Ok(Some(text(render(&all("es_metrics_prometheus")?).as_bytes())))
+        Ok(Some(text(render(&all()?).as_bytes())))
     }
 }
 
@@ -36,7 +36,7 @@ sql_function! {
     /// Volatile, parallel unsafe.
     fn es_health, pg_finfo_es_health(call) {
         let mut rows = Rows::begin(call)?;
-        for check in checks("es_health")? {
+        for check in checks()? {
             rows.put([
                 Some(text(check.name.as_bytes())),
                 bool(check.ok),

@@ -39,7 +39,7 @@ sql_function! {
             },
         };
         event.event.check_size(1, settings::max_event_size_bytes())?;
-        enqueue(c"es_enqueue", &[event], call.bool(7))?;
+        enqueue(&[event], call.bool(7))?;
         Ok(int8(0))
     }
 }
@@ -61,7 +61,7 @@ sql_function! {
         arrays.read_all(names, |stream_id, event| {
             events.push(Enqueued { stream_id, tenant_id, entity_id: None, event });
         })?;
-        enqueue(c"es_enqueue_batch", &events, call.bool(6))?;
+        enqueue(&events, call.bool(6))?;
         Ok(int8(events.len() as i64))
     }
 }
@@ -74,7 +74,7 @@ sql_function! {
     /// transaction. Volatile, parallel unsafe.
     #[measured(Flush)]
     fn es_flush, pg_finfo_es_flush(call) {
-        Ok(int8(flush("es_flush", call.interval(0))? as i64))
+        Ok(int8(flush(call.interval(0))? as i64))
     }
 }
 
@@ -87,7 +87,7 @@ sql_function! {
         if settings::workers() == 0 {
             return Ok(None);
         }
-        for queue in Queues::open("es_queue_stats")?.iter() {
+        for queue in Queues::open()?.iter() {
             let report = queue.report();
             rows.put([
                 int4(queue.index as i32),
@@ -119,7 +119,7 @@ sql_function! {
     ///
     /// Errors: 55000 not preloaded or no worker. Volatile, parallel unsafe.
     fn es_worker_pause, pg_finfo_es_worker_pause(_call) {
-        pause("es_worker_pause")?;
+        pause()?;
         Ok(int8(0))
     }
 }
@@ -129,7 +129,7 @@ sql_function! {
     ///
     /// Errors: 55000 not preloaded or no worker. Volatile, parallel unsafe.
     fn es_worker_resume, pg_finfo_es_worker_resume(_call) {
-        resume("es_worker_resume")?;
+        resume()?;
         Ok(int8(0))
     }
 }
@@ -140,7 +140,7 @@ sql_function! {
     ///
     /// Errors: 42704 no such dead letter, and those of `es_append`. Volatile, parallel unsafe.
     fn es_dead_letter_retry, pg_finfo_es_dead_letter_retry(call) {
-        Ok(int8(dead_letter::retry(c"es_dead_letter_retry", id(call)?)?))
+        Ok(int8(dead_letter::retry(id(call)?)?))
     }
 }
 
@@ -149,7 +149,7 @@ sql_function! {
     ///
     /// Errors: 42704 no such dead letter. Volatile, parallel unsafe.
     fn es_dead_letter_discard, pg_finfo_es_dead_letter_discard(call) {
-        dead_letter::discard(c"es_dead_letter_discard", id(call)?)?;
+        dead_letter::discard(id(call)?)?;
         Ok(int8(0))
     }
 }

@@ -62,7 +62,7 @@ sql_function! {
             event_types: event_types(call)?,
             tenant_id: call.optional_name(4, NameKind::Tenant)?,
         };
-        read_store(call, "es_read_all", &range)?;
+        read_store(call, &range)?;
         Ok(None)
     }
 }
@@ -98,6 +98,6 @@ sql_function! {
     ///
     /// Errors: 55000 not preloaded. Volatile, parallel unsafe.
     fn es_safe_position, pg_finfo_es_safe_position(_call) {
-        Ok(int8(safe_position("es_safe_position")?))
+        Ok(int8(safe_position()?))
     }
 }

@@ -42,7 +42,7 @@ sql_function! {
             events: &[],
         };
         let mut rows = Rows::begin(call)?;
-        create_stream(c"es_create_stream", &stream, |head| rows.put(head.columns()))??;
+        create_stream(&stream, |head| rows.put(head.columns()))??;
         Ok(None)
     }
 }

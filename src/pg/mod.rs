@@ -4,7 +4,7 @@
 //!
 //! | room | what is in it |
 //! | --- | --- |
-//! | `error`, `settings` | the errors of the boundary with their SQLSTATEs; `allsource.*` |
+//! | `error`, `settings` | the errors of the boundary, with SQLSTATEs and messages; `allsource.*` |
 //! | `session` | what the transaction allows; memory for one step of a loop |
 //! | `shared` | areas and locks in shared memory, latches, counting |
 //! | `call` | a SQL function's arguments and result |

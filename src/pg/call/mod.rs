@@ -65,7 +65,7 @@ macro_rules! sql_function {
                     match body(&call) {
                         Ok(Some(datum)) => datum,
                         Ok(None) => call.null(),
-                        Err(error) => error.raise(),
+                        Err(error) => error.raise(stringify!($name)),
                     }
                 })
             }

@@ -14,7 +14,7 @@
 //! Databases of a server have counters of their own; a slot says whose positions it is about.
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
-use crate::pg::error::Error;
+use crate::pg::error::{Error, Obstacle};
 use crate::pg::session::xact::{in_recovery, now_us, transaction_start_us};
 use crate::pg::shared::memory::{Area, Lock, with_lock};
 use crate::pg::tables::relation::{Sequence, is_database, sequence_oid};
@@ -93,8 +93,8 @@ unsafe fn set_up(start: *mut u8) {
 }
 
 /// The registry, where the library was loaded at server start.
-fn registry(function: &'static str) -> Result<&'static Registry, Error> {
-    let start = AREA.start(function)?;
+fn registry() -> Result<&'static Registry, Error> {
+    let start = AREA.start()?;
     // SAFETY: set up before any backend starts; shared memory outlives the backend.
     Ok(unsafe { &*start.cast::<Registry>() })
 }
@@ -121,16 +121,16 @@ pub struct Positions {
 
 impl Positions {
     /// Finds the counter; sets it up from the sequence when this is the first use since the server
-    /// started. `function` is for the message where the library is not preloaded.
-    pub fn open(function: &'static str) -> Result<Self, Error> {
-        let registry = registry(function)?;
+    /// started.
+    pub fn open() -> Result<Self, Error> {
+        let registry = registry()?;
         let sequence = sequence_oid(Sequence::Position)?;
         let counter = match MY_COUNTER.get() {
             Some((counter, known)) if known == sequence && is_for(registry, counter, sequence) => {
                 counter
             }
             _ => {
-                let counter = set_up_counter(registry, sequence, function)?;
+                let counter = set_up_counter(registry, sequence)?;
                 MY_COUNTER.set(Some((counter, sequence)));
                 counter
             }
@@ -182,9 +182,9 @@ impl Positions {
 
     /// The counter, with a lock that keeps `DROP EXTENSION` away until the transaction ends, so that
     /// what is found out about it is not left in the counter of a later incarnation.
-    pub fn open_locked(function: &'static str) -> Result<Self, Error> {
+    pub fn open_locked() -> Result<Self, Error> {
         loop {
-            let positions = Self::open(function)?;
+            let positions = Self::open()?;
             // SAFETY: the lock's owner is the transaction.
             unsafe {
                 pg_sys::LockRelationOid(
@@ -240,14 +240,10 @@ fn is_for(registry: &Registry, counter: usize, sequence: pg_sys::Oid) -> bool {
 }
 
 /// Finds or makes the counter of this database.
-fn set_up_counter(
-    registry: &Registry,
-    sequence: pg_sys::Oid,
-    function: &'static str,
-) -> Result<usize, Error> {
+fn set_up_counter(registry: &Registry, sequence: pg_sys::Oid) -> Result<usize, Error> {
     // On a standby the sequence goes on under the counter, which would stay behind for good.
     if in_recovery() {
-        return Err(Error::OnStandby { function });
+        return Err(Error::CannotExecute(Obstacle::Recovery));
     }
     // SAFETY: as in `reserve`; reading the sequence takes its lock before the light-weight lock.
     unsafe {
@@ -358,7 +354,7 @@ unsafe extern "C-unwind" fn transaction_event(
     if ends {
         HOLDS_STREAMS.set(false);
     }
-    let Ok(registry) = registry("") else { return };
+    let Ok(registry) = registry() else { return };
     let slot = registry.my_slot();
     if !slot.taken.is_taken() {
         return;
@@ -368,7 +364,9 @@ unsafe extern "C-unwind" fn transaction_event(
         pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_ABORT => {
             slot.taken.clear();
         }
-        pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => Error::PreparedTransaction.raise(),
+        pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => {
+            Error::PreparedTransaction.raise("PREPARE TRANSACTION")
+        }
         _ => {}
     }
 }

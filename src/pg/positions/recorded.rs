@@ -15,7 +15,7 @@ use pgrx::pg_sys;
 /// nothing in a database without the extension. What goes wrong is raised.
 pub fn record(recorded: &mut Option<u64>) {
     if let Err(error) = try_record(recorded) {
-        error.raise();
+        error.raise("allsource worker");
     }
 }
 
@@ -24,7 +24,7 @@ fn try_record(recorded: &mut Option<u64>) -> Result<(), Error> {
         *recorded = None;
         return Ok(());
     }
-    let safe = Positions::open_locked("allsource worker")?.safe();
+    let safe = Positions::open_locked()?.safe();
     if *recorded == Some(safe) {
         return Ok(());
     }

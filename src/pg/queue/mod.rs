@@ -12,7 +12,7 @@ pub mod waiters;
 pub use report::QueueReport;
 
 use crate::model::partition::Partition;
-use crate::pg::error::Error;
+use crate::pg::error::{Error, Obstacle};
 use crate::pg::queue::waiters::{Awaited, Waited, Waiters};
 use crate::pg::session::xact::{database_name, now_us};
 use crate::pg::settings;
@@ -166,18 +166,18 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// `function` is for the message where the library is not preloaded or there are no workers.
-    pub fn open(function: &'static str) -> Result<Self, Error> {
-        let start = AREA.start(function)?;
+    /// All queues.
+    pub fn open() -> Result<Self, Error> {
+        let start = AREA.start()?;
         if settings::workers() == 0 {
-            return Err(Error::NoWorkers { function });
+            return Err(Error::CannotExecute(Obstacle::NoWorkers));
         }
         Ok(Self::at(start))
     }
 
     /// The queues, if this database is the one that they serve.
-    pub fn of_this_database(function: &'static str) -> Result<Self, Error> {
-        let queues = Self::open(function)?;
+    pub fn of_this_database() -> Result<Self, Error> {
+        let queues = Self::open()?;
         let served = settings::database();
         if database_name() != served {
             return Err(Error::OtherDatabase { served: served.to_string_lossy().into_owned() });

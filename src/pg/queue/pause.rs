@@ -6,9 +6,9 @@ use crate::pg::error::Error;
 use crate::pg::tables::rights::check_admin;
 
 /// Tells the workers to rest and waits until they do: each finishes the batch in hand.
-pub fn pause(function: &'static str) -> Result<(), Error> {
+pub fn pause() -> Result<(), Error> {
     check_admin("the workers")?;
-    let queues = Queues::of_this_database(function)?;
+    let queues = Queues::of_this_database()?;
     queues.set_paused(true);
     for queue in queues.iter() {
         let resting = || {
@@ -21,8 +21,8 @@ pub fn pause(function: &'static str) -> Result<(), Error> {
 }
 
 /// Tells the workers to go on.
-pub fn resume(function: &'static str) -> Result<(), Error> {
+pub fn resume() -> Result<(), Error> {
     check_admin("the workers")?;
-    Queues::of_this_database(function)?.set_paused(false);
+    Queues::of_this_database()?.set_paused(false);
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::model::partition::Partition;
 use crate::pg::call::Call;
 use crate::pg::call::datum::body;
 use crate::pg::call::rows::Rows;
-use crate::pg::error::Error;
+use crate::pg::error::{Error, Obstacle};
 use crate::pg::positions::counter::Positions;
 use crate::pg::positions::recorded::recorded;
 use crate::pg::session::scratch::Scratch;
@@ -36,13 +36,13 @@ pub struct StoreRange<'a> {
 }
 
 /// The safe position of this database.
-pub fn safe_position(function: &'static str) -> Result<i64, Error> {
+pub fn safe_position() -> Result<i64, Error> {
     check_reader()?;
     if in_recovery() {
         // Without one a reader would wait for ever and not know why.
-        return recorded()?.ok_or(Error::OnStandby { function });
+        return recorded()?.ok_or(Error::CannotExecute(Obstacle::NotRecorded));
     }
-    Ok(Positions::open_locked(function)?.safe() as i64)
+    Ok(Positions::open_locked()?.safe() as i64)
 }
 
 /// Reads the store in the order of positions, up to the safe position, into the result of `call`.
@@ -50,12 +50,8 @@ pub fn safe_position(function: &'static str) -> Result<i64, Error> {
 /// The safe position is taken first and the snapshot afterwards, so everything at or below it that
 /// will ever be there is visible. Under REPEATABLE READ the transaction's snapshot is older; there
 /// reading ends at the first event that the snapshot does not show.
-pub fn read_store(
-    call: &Call,
-    function: &'static str,
-    range: &StoreRange<'_>,
-) -> Result<(), Error> {
-    let safe = safe_position(function)?;
+pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
+    let safe = safe_position()?;
     let mut rows = Rows::begin(call)?;
     if safe <= range.after_position {
         return Ok(());

@@ -1,6 +1,7 @@
 //! What a transaction's state allows.
 #![expect(unsafe_code, reason = "asks PostgreSQL about the transaction")]
 
+use crate::pg::error::{Error, Obstacle};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
@@ -9,14 +10,19 @@ thread_local! {
     static DATABASE_NAME: RefCell<Option<CString>> = const { RefCell::new(None) };
 }
 
-/// Refuses a write in a read-only transaction, on a standby and in parallel mode.
-pub fn check_writable(function: &'static CStr) {
-    // SAFETY: these read the transaction's state and raise errors.
-    unsafe {
-        pg_sys::PreventCommandDuringRecovery(function.as_ptr());
-        pg_sys::PreventCommandIfReadOnly(function.as_ptr());
-        pg_sys::PreventCommandIfParallelMode(function.as_ptr());
-    }
+/// Refuses a write on a standby, in a read-only transaction and in parallel mode.
+pub fn check_writable() -> Result<(), Error> {
+    // SAFETY: these read the transaction's state.
+    let (read_only, parallel) = unsafe { (pg_sys::XactReadOnly, pg_sys::IsInParallelMode()) };
+    Err(Error::CannotExecute(if in_recovery() {
+        Obstacle::Recovery
+    } else if read_only {
+        Obstacle::ReadOnly
+    } else if parallel {
+        Obstacle::Parallel
+    } else {
+        return Ok(());
+    }))
 }
 
 /// Whether the transaction keeps one snapshot for all its statements: REPEATABLE READ and above.

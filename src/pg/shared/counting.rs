@@ -1,9 +1,8 @@
 //! Counting, in shared memory. Where the library was not loaded at server start, nothing is counted.
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
-use crate::metrics::kind::{Counter, ErrorKind, Function, Latency};
+use crate::metrics::kind::{Counter, Function, Latency};
 use crate::metrics::registry::Registry;
-use crate::model::error::StoreError;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::shared::memory::{ALIGNMENT, Area};
@@ -22,7 +21,7 @@ const _: () = assert!(Registry::ALIGN <= ALIGNMENT);
 
 /// The registry, where the library was loaded at server start.
 pub fn registry() -> Option<&'static Registry> {
-    let start = AREA.start("").ok()?;
+    let start = AREA.start().ok()?;
     // SAFETY: set up before any backend starts; shared memory outlives the process.
     Some(unsafe { &*start.cast::<Registry>() })
 }
@@ -46,7 +45,7 @@ pub fn measured<T>(
     registry.call(function);
     let result = call();
     match &result {
-        Err(error) => registry.error(kind(error)),
+        Err(error) => registry.error(error.class().1),
         Ok(_) => {
             if let Some(latency) = latency(function) {
                 registry.record(latency, started.elapsed());
@@ -62,44 +61,6 @@ fn latency(function: Function) -> Option<Latency> {
         Function::Enqueue | Function::EnqueueBatch => Some(Latency::Enqueue),
         Function::Read | Function::ReadAll => Some(Latency::Read),
         Function::Flush => None,
-    }
-}
-
-fn kind(error: &Error) -> ErrorKind {
-    match error {
-        Error::Store(error) => store_kind(error),
-        Error::ConcurrentAppend { .. } => ErrorKind::Conflict,
-        Error::Array(_) | Error::Orphan { .. } | Error::MissingEvents { .. } => ErrorKind::Corrupt,
-        Error::NotPreloaded { .. }
-        | Error::OnStandby { .. }
-        | Error::NoWorkers { .. }
-        | Error::OtherDatabase { .. }
-        | Error::WorkersPaused
-        | Error::NoWorkerRuns
-        | Error::WaitAfterAppend => ErrorKind::NotAvailable,
-        Error::QueueFull { .. } => ErrorKind::QueueFull,
-        Error::RecordTooLarge { .. } => ErrorKind::TooLarge,
-        Error::FlushTimeout { .. } => ErrorKind::Timeout,
-        Error::PermissionDenied { .. } => ErrorKind::Permission,
-        Error::Internal { .. } | Error::Record(_) => ErrorKind::Internal,
-        Error::RowSecurity { .. }
-        | Error::Missing { .. }
-        | Error::Layout { .. }
-        | Error::TooManyDatabases { .. }
-        | Error::StreamNumbers
-        | Error::PreparedTransaction
-        | Error::NoSetExpected
-        | Error::NotWritten { .. }
-        | Error::NoDeadLetter { .. } => ErrorKind::Other,
-    }
-}
-
-fn store_kind(error: &StoreError) -> ErrorKind {
-    match error {
-        StoreError::WrongExpectedVersion { .. } => ErrorKind::Conflict,
-        StoreError::DuplicateEventId { .. } => ErrorKind::DuplicateEventId,
-        StoreError::EventTooLarge { .. } | StoreError::BatchTooLarge { .. } => ErrorKind::TooLarge,
-        _ => ErrorKind::BadArgument,
     }
 }
 

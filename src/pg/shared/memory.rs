@@ -4,7 +4,7 @@
 //! shared memory: at the start of the server, and again after a crash of one of its processes.
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
-use crate::pg::error::Error;
+use crate::pg::error::{Error, Obstacle};
 use crate::pg::settings::preloading;
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -32,11 +32,11 @@ pub struct Area {
 }
 
 impl Area {
-    /// Where the area is. `function` is for the message where the library is not preloaded.
-    pub fn start(&self, function: &'static str) -> Result<*mut u8, Error> {
+    /// Where the area is.
+    pub fn start(&self) -> Result<*mut u8, Error> {
         // Relaxed: set by the postmaster, from which all processes are forked.
         let start = self.start.load(Ordering::Relaxed);
-        if start.is_null() { Err(Error::NotPreloaded { function }) } else { Ok(start) }
+        if start.is_null() { Err(Error::CannotExecute(Obstacle::NotPreloaded)) } else { Ok(start) }
     }
 }
 

@@ -106,7 +106,7 @@ pub fn insert(record: &Record<'_>, place: Place, reason: &Failure) {
         (pg_sys::INT8OID, int8(place.position as i64)),
     ];
     if let Err(error) = execute_as_owner(TABLE, INSERT, &parameters, |_| Ok(())) {
-        error.raise();
+        error.raise("allsource worker");
     }
 }
 
@@ -147,8 +147,8 @@ impl Letter {
 }
 
 /// Removes a dead letter.
-pub fn take(function: &'static CStr, id: i64) -> Result<Letter, Error> {
-    check_writable(function);
+pub fn take(id: i64) -> Result<Letter, Error> {
+    check_writable()?;
     check_admin("dead letters")?;
     let mut letter = None;
     execute_as_owner(TABLE, TAKE, &[(pg_sys::INT8OID, int8(id))], |row| {

@@ -1,7 +1,7 @@
 //! Whether all is well: one answer per question that an operator has.
 
 use super::samples::dead_letters;
-use crate::pg::error::Error;
+use crate::pg::error::{Error, Obstacle};
 use crate::pg::positions::counter::Positions;
 use crate::pg::queue::{Phase, QueueReport, Queues};
 use crate::pg::session::xact::in_recovery;
@@ -31,11 +31,11 @@ fn check(name: &'static str, ok: bool, detail: impl Into<String>) -> Check {
     Check { name, ok, detail: detail.into() }
 }
 
-/// All checks. `function` names the caller for messages.
-pub fn checks(function: &'static str) -> Result<Vec<Check>, Error> {
+/// All checks.
+pub fn checks() -> Result<Vec<Check>, Error> {
     let mut checks = Vec::new();
-    let queues = match Queues::open(function) {
-        Err(Error::NotPreloaded { .. }) => {
+    let queues = match Queues::open() {
+        Err(Error::CannotExecute(Obstacle::NotPreloaded)) => {
             let detail = "allsource is not in shared_preload_libraries";
             return Ok(vec![check("preload", false, detail)]);
         }
@@ -47,7 +47,7 @@ pub fn checks(function: &'static str) -> Result<Vec<Check>, Error> {
         None => vec![check("workers", true, "allsource.workers is 0: the queue is switched off")],
     });
     if !in_recovery() {
-        checks.push(safe_position(function)?);
+        checks.push(safe_position()?);
     }
     let letters = dead_letters()?;
     checks.push(check(
@@ -91,8 +91,8 @@ fn of_queues(queues: Queues) -> Vec<Check> {
 }
 
 /// Whether a transaction keeps the safe position from moving on.
-fn safe_position(function: &'static str) -> Result<Check, Error> {
-    let positions = Positions::open_locked(function)?;
+fn safe_position() -> Result<Check, Error> {
+    let positions = Positions::open_locked()?;
     let oldest = positions.oldest().unwrap_or_default();
     let safe = positions.safe();
     let detail = if oldest.is_zero() {

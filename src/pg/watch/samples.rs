@@ -1,7 +1,7 @@
 //! Every number that is counted or measured.
 
 use crate::metrics::sample::{Gauges, Sample, WorkerGauges, samples};
-use crate::pg::error::Error;
+use crate::pg::error::{Error, Obstacle};
 use crate::pg::positions::counter::Positions;
 use crate::pg::positions::recorded::recorded;
 use crate::pg::queue::{Queue, Queues};
@@ -11,26 +11,22 @@ use crate::pg::shared::counting::{now_s, registry};
 use crate::pg::tables::query::{Access, execute};
 
 /// All metrics at this moment.
-pub fn all(function: &'static str) -> Result<Vec<Sample>, Error> {
-    let registry = registry().ok_or(Error::NotPreloaded { function })?;
+pub fn all() -> Result<Vec<Sample>, Error> {
+    let registry = registry().ok_or(Error::CannotExecute(Obstacle::NotPreloaded))?;
     let (safe_position, next_position) = if in_recovery() {
         (recorded()?, None)
     } else {
-        let positions = Positions::open_locked(function)?;
+        let positions = Positions::open_locked()?;
         // The next one first: a moment later the safe one may have passed it.
         let next = positions.next() as i64;
         (Some(positions.safe() as i64), Some(next))
     };
-    let gauges = Gauges {
-        workers: workers(function)?,
-        dead_letters: dead_letters()?,
-        safe_position,
-        next_position,
-    };
+    let gauges =
+        Gauges { workers: workers()?, dead_letters: dead_letters()?, safe_position, next_position };
     Ok(samples(registry, &gauges, now_s()))
 }
 
-fn workers(function: &'static str) -> Result<Vec<WorkerGauges>, Error> {
+fn workers() -> Result<Vec<WorkerGauges>, Error> {
     if settings::workers() == 0 {
         return Ok(Vec::new());
     }
@@ -48,7 +44,7 @@ fn workers(function: &'static str) -> Result<Vec<WorkerGauges>, Error> {
             largest_batch_events: report.largest_batch,
         }
     };
-    Ok(Queues::open(function)?.iter().map(gauges).collect())
+    Ok(Queues::open()?.iter().map(gauges).collect())
 }
 
 /// How many dead letters there are.

@@ -12,9 +12,6 @@ use crate::pg::tables::relation::{Sequence, is_relation, sequence_oid};
 use crate::pg::tables::rights::as_writer;
 use crate::pg::write::append::append;
 use std::borrow::Cow;
-use std::ffi::CStr;
-
-const FUNCTION: &CStr = c"es_enqueue";
 
 /// Writes records to their streams in the transaction that is open, and returns how many: those of
 /// an extension that was dropped after they were enqueued have no place to be written to. What goes
@@ -22,7 +19,7 @@ const FUNCTION: &CStr = c"es_enqueue";
 pub fn write_batch(records: &[Record<'_>], style: Style) -> u64 {
     match try_write(records, style) {
         Ok(written) => written,
-        Err(error) => error.raise(),
+        Err(error) => error.raise("allsource worker"),
     }
 }
 
@@ -83,7 +80,7 @@ fn write_together(records: &[Record<'_>]) -> Result<(), Error> {
             events: &events[range],
         });
     }
-    append(FUNCTION, &appends)?;
+    append(&appends)?;
     Ok(())
 }
 
@@ -103,7 +100,7 @@ fn write_one_by_one(records: &[Record<'_>]) -> Result<(), Error> {
             expected: ExpectedVersion::Any,
             events: &[record.event],
         };
-        append(FUNCTION, &[append_one])?;
+        append(&[append_one])?;
     }
     Ok(())
 }

@@ -59,7 +59,7 @@ pub extern "C-unwind" fn allsource_launcher_main(_argument: pg_sys::Datum) {
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
     }
-    let Ok(queues) = Queues::open("allsource launcher") else { return };
+    let Ok(queues) = Queues::open() else { return };
     queues.set_launcher();
     let mut workers: Vec<Started> = queues
         .iter()

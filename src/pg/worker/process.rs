@@ -66,7 +66,7 @@ const SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 9] = [
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn allsource_worker_main(argument: pg_sys::Datum) {
     set_up_signals(Termination::AfterWork);
-    let Ok(queues) = Queues::open("allsource worker") else { return };
+    let Ok(queues) = Queues::open() else { return };
     let name = settings::database();
     // SAFETY: connects as the bootstrap superuser, which each transaction steps down from.
     unsafe {
@@ -105,7 +105,7 @@ pub extern "C-unwind" fn allsource_worker_main(argument: pg_sys::Datum) {
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn leave(_code: std::ffi::c_int, argument: pg_sys::Datum) {
-    if let Ok(queues) = Queues::open("allsource worker") {
+    if let Ok(queues) = Queues::open() {
         queues.queue(argument.value()).leave();
         queues.wake_launcher();
     }

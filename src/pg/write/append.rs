@@ -1,5 +1,6 @@
-//! Appending: heads first, then positions, then runs.
+//! Appending: heads are locked and moved on first, then positions are taken, then runs are written.
 
+use super::event_ids::IdWriter;
 use super::head_writer::{Advanced, HeadWriter};
 use super::log_writer::{LogWriter, PendingRuns, Target};
 use crate::model::stream_append::StreamAppend;
@@ -10,9 +11,6 @@ use crate::pg::shared::counting;
 use crate::pg::tables::heads::Head;
 use crate::pg::tables::leaf_writer::Executor;
 use crate::pg::tables::rights::check_writer;
-use crate::pg::write::event_ids::IdWriter;
-use std::ffi::CStr;
-use std::mem::take;
 
 /// What an append has written, or what it found written already.
 #[derive(Clone, Copy, Debug)]
@@ -26,107 +24,152 @@ pub struct Appended {
 }
 
 /// Appends to streams; all or nothing, in the caller's transaction. `appends` stand in the order in
-/// which streams are locked (`Plan::lock_order`), and none is without events. The results are in
-/// the same order. `function` names the caller for messages.
-pub fn append(
-    function: &'static CStr,
-    appends: &[StreamAppend<'_>],
-) -> Result<Vec<Appended>, Error> {
-    check_writable(function);
+/// which streams are locked (`Plan::in_lock_order`), and none is without events. The results are in
+/// the same order.
+pub fn append(appends: &[StreamAppend<'_>]) -> Result<Vec<Appended>, Error> {
+    check_writable()?;
     check_writer()?;
-    let positions = Positions::open(function.to_str().unwrap_or_default())?;
     let executor = Executor::new();
-
-    let mut advanced = Vec::with_capacity(appends.len());
-    for partition in appends.chunk_by(|a, b| a.partition == b.partition) {
-        let mut heads = HeadWriter::open(partition[0].partition, &executor)?;
-        for append in partition {
-            advanced.push(heads.advance(append)?);
-        }
-        heads.close();
-    }
-
-    // All streams are locked: now positions can be taken, in the same order as versions.
-    let events: usize = std::iter::zip(appends, &advanced)
-        .filter(|(_, advanced)| matches!(advanced, Advanced::Moved { .. }))
-        .map(|(append, _)| append.events.len())
-        .sum();
-    let mut next_position = if events > 0 { positions.take(events as u64)? as i64 } else { 0 };
-
-    let mut appended = Vec::with_capacity(appends.len());
-    let mut pending = PendingRuns::default();
-    let mut rest = advanced.iter();
-    for partition in appends.chunk_by(|a, b| a.partition == b.partition) {
-        let mut log = None;
-        let mut ids = None;
-        let first_of_partition = next_position;
-        for (append, advanced) in partition.iter().zip(rest.by_ref()) {
-            let (stream_no, previous, timestamp_us) = match *advanced {
-                Advanced::Moved { stream_no, previous, timestamp_us } => {
-                    (stream_no, previous, timestamp_us)
-                }
-                Advanced::Retried(retry) => {
-                    appended.push(Appended {
-                        first_version: retry.first_version,
-                        last_version: retry.last_version,
-                        first_position: retry.first_position,
-                    });
-                    continue;
-                }
-            };
-            let target = Target {
-                stream_no,
-                first_version: previous + 1,
-                first_position: next_position,
-                timestamp_us,
-            };
-            let log = match &mut log {
-                Some(log) => log,
-                none => {
-                    none.insert(LogWriter::open(append.partition, &executor, take(&mut pending))?)
-                }
-            };
-            log.push(target, append.events);
-            if append.events.iter().any(|event| event.event_id.is_some()) {
-                let ids = match &mut ids {
-                    Some(ids) => ids,
-                    none => none.insert(IdWriter::open(append.partition, &executor)?),
-                };
-                ids.push(stream_no, target.first_version, append.events);
-            }
-            let count = append.events.len() as i64;
-            next_position += count;
-            appended.push(Appended {
-                first_version: target.first_version,
-                last_version: previous + count,
-                first_position: target.first_position,
-            });
-        }
-        if let Some(log) = log {
-            pending = log.close();
-        }
-        if let Some(ids) = ids {
-            ids.close();
-        }
-        let written = next_position - first_of_partition;
-        if written > 0 {
-            counting::appended(partition[0].partition, written as u64);
-        }
-    }
+    let advanced = lock_heads(appends, &executor)?;
+    let first_position = take_positions(appends, &advanced)?;
+    let appended = write_runs(appends, &advanced, first_position, &executor)?;
     executor.free();
     // The caller's later statements, and a further append in this one, see what was written.
     advance_command();
     Ok(appended)
 }
 
+/// Locks the streams, in their order, and moves their heads on.
+pub fn lock_heads(
+    appends: &[StreamAppend<'_>],
+    executor: &Executor,
+) -> Result<Vec<Advanced>, Error> {
+    let mut advanced = Vec::with_capacity(appends.len());
+    for partition in appends.chunk_by(same_partition) {
+        let mut heads = HeadWriter::open(partition[0].partition, executor)?;
+        for append in partition {
+            advanced.push(heads.advance(append)?);
+        }
+        heads.close();
+    }
+    Ok(advanced)
+}
+
+/// Takes a position for each event that is to be written, and returns the first. All streams are
+/// locked, so positions are taken in the order of versions.
+pub fn take_positions(appends: &[StreamAppend<'_>], advanced: &[Advanced]) -> Result<i64, Error> {
+    let events: usize = std::iter::zip(appends, advanced)
+        .filter(|(_, advanced)| matches!(advanced, Advanced::Moved { .. }))
+        .map(|(append, _)| append.events.len())
+        .sum();
+    let positions = Positions::open()?;
+    if events == 0 {
+        return Ok(0);
+    }
+    Ok(positions.take(events as u64)? as i64)
+}
+
+/// Writes the events of the streams that were moved on, from position `next_position` on.
+pub fn write_runs(
+    appends: &[StreamAppend<'_>],
+    advanced: &[Advanced],
+    mut next_position: i64,
+    executor: &Executor,
+) -> Result<Vec<Appended>, Error> {
+    let mut appended = Vec::with_capacity(appends.len());
+    let mut pending = PendingRuns::default();
+    let mut rest = advanced.iter();
+    for partition in appends.chunk_by(same_partition) {
+        let mut leaves = Leaves::new(executor, pending);
+        for (append, advanced) in partition.iter().zip(rest.by_ref()) {
+            appended.push(match *advanced {
+                Advanced::Retried(retry) => Appended {
+                    first_version: retry.first_version,
+                    last_version: retry.last_version,
+                    first_position: retry.first_position,
+                },
+                Advanced::Moved { stream_no, previous, timestamp_us } => {
+                    let target = Target {
+                        stream_no,
+                        first_version: previous + 1,
+                        first_position: next_position,
+                        timestamp_us,
+                    };
+                    leaves.write(append, target)?;
+                    next_position += append.events.len() as i64;
+                    Appended {
+                        first_version: target.first_version,
+                        last_version: previous + append.events.len() as i64,
+                        first_position: target.first_position,
+                    }
+                }
+            });
+        }
+        let (written, emptied) = leaves.close();
+        pending = emptied;
+        if written > 0 {
+            counting::appended(partition[0].partition, written);
+        }
+    }
+    Ok(appended)
+}
+
+fn same_partition(a: &StreamAppend<'_>, b: &StreamAppend<'_>) -> bool {
+    a.partition == b.partition
+}
+
+/// A partition's leaves of the log and of the event ids, opened when there is something to write.
+struct Leaves<'e> {
+    executor: &'e Executor,
+    pending: Option<PendingRuns>,
+    log: Option<LogWriter>,
+    ids: Option<IdWriter>,
+    written: u64,
+}
+
+impl<'e> Leaves<'e> {
+    fn new(executor: &'e Executor, pending: PendingRuns) -> Self {
+        Self { executor, pending: Some(pending), log: None, ids: None, written: 0 }
+    }
+
+    fn write(&mut self, append: &StreamAppend<'_>, target: Target) -> Result<(), Error> {
+        let log = match &mut self.log {
+            Some(log) => log,
+            none => {
+                let pending = self.pending.take().unwrap_or_default();
+                none.insert(LogWriter::open(append.partition, self.executor, pending)?)
+            }
+        };
+        log.push(target, append.events);
+        if append.events.iter().any(|event| event.event_id.is_some()) {
+            let ids = match &mut self.ids {
+                Some(ids) => ids,
+                none => none.insert(IdWriter::open(append.partition, self.executor)?),
+            };
+            ids.push(target.stream_no, target.first_version, append.events);
+        }
+        self.written += append.events.len() as u64;
+        Ok(())
+    }
+
+    /// Writes what is left. Returns how many events were written, and the buffer for the next
+    /// partition.
+    fn close(self) -> (u64, PendingRuns) {
+        if let Some(ids) = self.ids {
+            ids.close();
+        }
+        let emptied = self.log.map(LogWriter::close).or(self.pending);
+        (self.written, emptied.unwrap_or_default())
+    }
+}
+
 /// Gives the row of a stream to `use_head`, and makes the stream first when it is not there.
 /// `stream` has no events.
 pub fn create_stream<T>(
-    function: &'static CStr,
     stream: &StreamAppend<'_>,
     use_head: impl FnOnce(Head<'_>) -> T,
 ) -> Result<T, Error> {
-    check_writable(function);
+    check_writable()?;
     check_writer()?;
     let executor = Executor::new();
     let mut heads = HeadWriter::open(stream.partition, &executor)?;

@@ -7,12 +7,11 @@ use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::error::Error;
 use crate::pg::tables::dead_letters::take;
-use std::ffi::CStr;
 
 /// Appends a dead letter's event to its stream, in the caller's transaction, and removes the letter.
 /// Returns the event's version.
-pub fn retry(function: &'static CStr, id: i64) -> Result<i64, Error> {
-    let letter = take(function, id)?;
+pub fn retry(id: i64) -> Result<i64, Error> {
+    let letter = take(id)?;
     let event = NewEvent {
         event_type: &letter.event_type,
         payload: &letter.payload,
@@ -27,11 +26,11 @@ pub fn retry(function: &'static CStr, id: i64) -> Result<i64, Error> {
         expected: ExpectedVersion::Any,
         events: &[event],
     };
-    Ok(append(function, &[stream])?[0].last_version)
+    Ok(append(&[stream])?[0].last_version)
 }
 
 /// Removes a dead letter for good.
-pub fn discard(function: &'static CStr, id: i64) -> Result<(), Error> {
-    take(function, id)?;
+pub fn discard(id: i64) -> Result<(), Error> {
+    take(id)?;
     Ok(())
 }

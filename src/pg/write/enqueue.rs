@@ -13,7 +13,6 @@ use crate::pg::shared::counting;
 use crate::pg::tables::relation::{Sequence, sequence_oid};
 use crate::pg::tables::rights::check_writer;
 use crate::queue::PushError;
-use std::ffi::CStr;
 use std::time::Instant;
 
 /// After this many events a worker that sleeps is woken, though the call has more to hand over.
@@ -34,14 +33,10 @@ pub struct Enqueued<'a> {
 
 /// Hands events over, in their order, and wakes the workers. With `durable`, returns when all are
 /// durable. An error after events were handed over says how many: it does not take them back.
-pub fn enqueue(
-    function: &'static CStr,
-    events: &[Enqueued<'_>],
-    durable: bool,
-) -> Result<(), Error> {
-    check_writable(function);
+pub fn enqueue(events: &[Enqueued<'_>], durable: bool) -> Result<(), Error> {
+    check_writable()?;
     check_writer()?;
-    let queues = Queues::of_this_database(function.to_str().unwrap_or_default())?;
+    let queues = Queues::of_this_database()?;
     if durable {
         check_can_wait()?;
     }

@@ -101,9 +101,9 @@ fn wait_for_position(
 
 /// Waits until everything that anybody has enqueued before is durable. Returns how many events were
 /// on their way. `timeout`: `None` waits as long as it takes.
-pub fn flush(function: &'static str, timeout: Option<Duration>) -> Result<u64, Error> {
+pub fn flush(timeout: Option<Duration>) -> Result<u64, Error> {
     check_writer()?;
-    let queues = Queues::of_this_database(function)?;
+    let queues = Queues::of_this_database()?;
     check_can_wait()?;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let targets: Vec<_> = queues

@@ -1,0 +1,94 @@
+//! What an error counts as: its SQLSTATE, and its kind among the metrics.
+
+use super::{Error, Obstacle};
+use crate::drain::failure::Failure;
+use crate::metrics::kind::ErrorKind as Kind;
+use crate::model::error::StoreError;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode as Code;
+
+impl Error {
+    /// The SQLSTATE and the kind.
+    pub fn class(&self) -> (Code, Kind) {
+        match self {
+            Self::Store(error) => store_class(error),
+            Self::CannotExecute(obstacle) => obstacle_class(*obstacle),
+            Self::NotWritten { failure, .. } => (code_of(failure), Kind::Other),
+            Self::ConcurrentAppend { .. } => {
+                (Code::ERRCODE_T_R_SERIALIZATION_FAILURE, Kind::Conflict)
+            }
+            Self::PermissionDenied { .. } => {
+                (Code::ERRCODE_INSUFFICIENT_PRIVILEGE, Kind::Permission)
+            }
+            Self::Array(_) | Self::Orphan { .. } | Self::MissingEvents { .. } => {
+                (Code::ERRCODE_DATA_CORRUPTED, Kind::Corrupt)
+            }
+            Self::QueueFull { .. } => (Code::ERRCODE_INSUFFICIENT_RESOURCES, Kind::QueueFull),
+            Self::RecordTooLarge { .. } => (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, Kind::TooLarge),
+            Self::FlushTimeout { .. } => (Code::ERRCODE_QUERY_CANCELED, Kind::Timeout),
+            Self::OtherDatabase { .. }
+            | Self::WaitAfterAppend
+            | Self::WorkersPaused
+            | Self::NoWorkerRuns => {
+                (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::NotAvailable)
+            }
+            Self::Layout { .. } => (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::Other),
+            Self::RowSecurity { .. } | Self::NoSetExpected | Self::PreparedTransaction => {
+                (Code::ERRCODE_FEATURE_NOT_SUPPORTED, Kind::Other)
+            }
+            Self::Missing { .. } | Self::NoDeadLetter { .. } => {
+                (Code::ERRCODE_UNDEFINED_OBJECT, Kind::Other)
+            }
+            Self::TooManyDatabases { .. } | Self::StreamNumbers => {
+                (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, Kind::Other)
+            }
+            Self::Internal { .. } | Self::Record(_) => {
+                (Code::ERRCODE_INTERNAL_ERROR, Kind::Internal)
+            }
+        }
+    }
+}
+
+fn obstacle_class(obstacle: Obstacle) -> (Code, Kind) {
+    let code = match obstacle {
+        Obstacle::Recovery | Obstacle::ReadOnly => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+        Obstacle::Parallel => Code::ERRCODE_INVALID_TRANSACTION_STATE,
+        Obstacle::NotRecorded | Obstacle::NotPreloaded | Obstacle::NoWorkers => {
+            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+        }
+    };
+    (code, Kind::NotAvailable)
+}
+
+fn store_class(error: &StoreError) -> (Code, Kind) {
+    match error {
+        StoreError::NullArgument { .. }
+        | StoreError::EmptyName { .. }
+        | StoreError::NameTooLong { .. }
+        | StoreError::ArrayDimensions { .. }
+        | StoreError::NullElement { .. }
+        | StoreError::ArrayLengths { .. }
+        | StoreError::EmptyArray { .. }
+        | StoreError::BadExpectedVersion { .. }
+        | StoreError::OutOfRange { .. }
+        | StoreError::EntityMismatch { .. } => {
+            (Code::ERRCODE_INVALID_PARAMETER_VALUE, Kind::BadArgument)
+        }
+        StoreError::EventTooLarge { .. } | StoreError::BatchTooLarge { .. } => {
+            (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, Kind::TooLarge)
+        }
+        StoreError::WrongExpectedVersion { .. } => {
+            (Code::ERRCODE_T_R_SERIALIZATION_FAILURE, Kind::Conflict)
+        }
+        StoreError::DuplicateEventId { .. } => {
+            (Code::ERRCODE_UNIQUE_VIOLATION, Kind::DuplicateEventId)
+        }
+    }
+}
+
+fn code_of(failure: &Failure) -> Code {
+    // As MAKE_SQLSTATE does it: six bits for each character, the first one lowest.
+    let bits = |value: i32, (index, c): (usize, &u8)| {
+        value | (i32::from(c.wrapping_sub(b'0')) & 0x3f) << (6 * index)
+    };
+    Code::from(failure.sqlstate.iter().enumerate().fold(0, bits) as isize)
+}

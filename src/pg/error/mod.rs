@@ -1,0 +1,175 @@
+//! The errors of the boundary: what they are here, what they count as in `class`, what PostgreSQL is
+//! told in `report`.
+
+mod class;
+mod report;
+
+use crate::codec::array::ArrayError;
+use crate::codec::record::DamagedRecord;
+use crate::drain::failure::Failure;
+use crate::model::error::StoreError;
+
+/// An error of a SQL function.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What the call asks for is not possible.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored array is damaged, or an argument has another type than declared.
+    #[error("stored run is damaged: {0}")]
+    Array(#[from] ArrayError),
+    /// The function cannot be executed here, whatever its arguments are.
+    #[error("cannot execute this function {0}")]
+    CannotExecute(Obstacle),
+    /// Another transaction changed the stream after this one's snapshot.
+    #[error("could not serialize access due to concurrent append")]
+    ConcurrentAppend {
+        /// the stream
+        stream_id: String,
+    },
+    /// The caller lacks a right.
+    #[error("permission denied for {object}")]
+    PermissionDenied {
+        /// what
+        object: &'static str,
+        /// who may
+        role: &'static str,
+    },
+    /// Row security applies to the caller, and functions that read below SQL would bypass it.
+    #[error("row-level security on {table} is not supported by this function")]
+    RowSecurity {
+        /// the table
+        table: &'static str,
+    },
+    /// A table, index, sequence or role of the extension is missing.
+    #[error("{object} of extension allsource is missing")]
+    Missing {
+        /// what
+        object: String,
+    },
+    /// A table of the extension does not have the columns that it should.
+    #[error("table {table} does not have the columns of this version of allsource")]
+    Layout {
+        /// the table
+        table: String,
+    },
+    /// The store uses more databases of one server than there are places for.
+    #[error("too many databases with allsource")]
+    TooManyDatabases {
+        /// the limit
+        databases_max: usize,
+    },
+    /// A number that is part of the format is used up or out of its range.
+    #[error("stream numbers of this node are used up")]
+    StreamNumbers,
+    /// PREPARE TRANSACTION after an append.
+    #[error("cannot PREPARE a transaction that has appended events")]
+    PreparedTransaction,
+    /// A function that returns rows was called where none can be taken.
+    #[error("set-valued function called in context that cannot accept a set")]
+    NoSetExpected,
+    /// A run of a stream that is not there.
+    #[error("event log has a run of stream number {stream_no}, which does not exist")]
+    Orphan {
+        /// the stream's number
+        stream_no: i64,
+    },
+    /// Events that `event_ids` knows are not in the log.
+    #[error("events of stream \"{stream_id}\" are missing in the log")]
+    MissingEvents {
+        /// the stream
+        stream_id: String,
+    },
+    /// The workers serve another database.
+    #[error("this database is not served by the workers")]
+    OtherDatabase {
+        /// the one that is
+        served: String,
+    },
+    /// There was no room in the queue.
+    #[error("event queue is full")]
+    QueueFull {
+        /// events of the call that were accepted before
+        accepted: usize,
+        /// events of the call
+        events: usize,
+        /// whether the workers are at rest
+        paused: bool,
+        /// whether the queue has a worker
+        has_worker: bool,
+    },
+    /// An event that does not fit into the queue.
+    #[error("event is too large for the queue")]
+    RecordTooLarge {
+        /// its place in the call, from 1
+        number: usize,
+        /// its size in the queue
+        size_bytes: usize,
+        /// the limit
+        limit_bytes: usize,
+    },
+    /// To wait for the workers in a transaction that they may have to wait for.
+    #[error("cannot wait for the workers in a transaction that has changed a stream")]
+    WaitAfterAppend,
+    /// Waiting for workers that are at rest.
+    #[error("the workers are paused")]
+    WorkersPaused,
+    /// Waiting for a worker that is not there.
+    #[error("no worker is running")]
+    NoWorkerRuns,
+    /// Events were not durable in time.
+    #[error("timed out while waiting for enqueued events to become durable")]
+    FlushTimeout {
+        /// events that are still on their way
+        pending: u64,
+    },
+    /// An event that somebody waited for could not be written.
+    #[error("enqueued event could not be written: {}", failure.message)]
+    NotWritten {
+        /// how many of the call's events
+        failed: usize,
+        /// the call's events
+        events: usize,
+        /// why the first one could not
+        failure: Failure,
+    },
+    /// A record of the queue that cannot be read.
+    #[error(transparent)]
+    Record(#[from] DamagedRecord),
+    /// No dead letter of that number.
+    #[error("dead letter {id} does not exist")]
+    NoDeadLetter {
+        /// the number
+        id: i64,
+    },
+    /// Something that only a defect or damage explains.
+    #[error("{what}")]
+    Internal {
+        /// what was found
+        what: String,
+    },
+}
+
+/// Why a function cannot be executed. It follows the function's name in the message, as in those of
+/// PostgreSQL itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// On a standby nothing can be written.
+    #[error("during recovery")]
+    Recovery,
+    /// The transaction is read-only.
+    #[error("in a read-only transaction")]
+    ReadOnly,
+    /// Part of a parallel query.
+    #[error("during a parallel operation")]
+    Parallel,
+    /// The primary has not recorded what the function gives on a standby.
+    #[error("on this standby")]
+    NotRecorded,
+    /// The library was not loaded at server start.
+    #[error("without allsource in shared_preload_libraries")]
+    NotPreloaded,
+    /// `allsource.workers` is 0.
+    #[error("without workers")]
+    NoWorkers,
+}

@@ -1,0 +1,171 @@
+//! What PostgreSQL is told of an error: message, DETAIL and HINT.
+
+use super::{Error, Obstacle};
+use crate::model::error::StoreError;
+use crate::model::version::ExpectedVersion;
+use pgrx::PgLogLevel;
+use pgrx::pg_sys::panic::ErrorReport;
+
+impl Error {
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => store_detail(error),
+            Self::ConcurrentAppend { stream_id } => {
+                Some(format!("Stream \"{stream_id}\" was changed after this transaction began."))
+            }
+            Self::PermissionDenied { role, .. } => {
+                Some(format!("The current role is not a member of {role}."))
+            }
+            Self::TooManyDatabases { databases_max } => {
+                Some(format!("A server keeps positions of at most {databases_max} databases."))
+            }
+            Self::OtherDatabase { served } => {
+                Some(format!("They serve database \"{served}\", which allsource.database names."))
+            }
+            Self::QueueFull { accepted, events, paused, has_worker } => Some(format!(
+                "{accepted} of {events} events of this call were accepted. {}",
+                match (paused, has_worker) {
+                    (true, _) => "The workers are paused.",
+                    (false, true) => "The workers are behind.",
+                    (false, false) => "No worker is running.",
+                }
+            )),
+            Self::RecordTooLarge { number, size_bytes, limit_bytes } => Some(format!(
+                "Event {number} takes {size_bytes} bytes in the queue; at most {limit_bytes} are allowed."
+            )),
+            Self::NoWorkerRuns => {
+                Some("What was enqueued stays in the queue until one runs.".to_owned())
+            }
+            Self::FlushTimeout { pending } => {
+                Some(format!("{pending} events are still on their way."))
+            }
+            Self::NotWritten { failed, events, .. } => {
+                Some(format!("{failed} of {events} events of this call have become dead letters."))
+            }
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Store(error) => return store_hint(error),
+            Self::CannotExecute(obstacle) => return obstacle_hint(*obstacle),
+            Self::ConcurrentAppend { .. } => "Retry the transaction.",
+            Self::RowSecurity { .. } => "Query the view events instead.",
+            Self::Missing { .. } => {
+                "Run CREATE EXTENSION allsource, or restore the missing object."
+            }
+            Self::Array(_) | Self::Orphan { .. } | Self::MissingEvents { .. } => {
+                "Run es_verify to find what is damaged."
+            }
+            Self::OtherDatabase { .. } => {
+                "Use es_append_batch here, or set allsource.database and restart the server."
+            }
+            Self::QueueFull { .. } => {
+                "Retry later, or raise allsource.enqueue_timeout or allsource.queue_size."
+            }
+            Self::RecordTooLarge { .. } => {
+                "A quarter of allsource.queue_size is the limit; es_append takes larger ones."
+            }
+            Self::WaitAfterAppend => "Commit first.",
+            Self::WorkersPaused => "Call es_worker_resume.",
+            Self::NoWorkerRuns => "See the server's log and the view queue_stats.",
+            Self::NotWritten { .. } => "See es_dead_letters.",
+            Self::StreamNumbers => "Check allsource.node_id and the sequence stream_no_seq.",
+            _ => return None,
+        })
+    }
+
+    /// Raises the error in PostgreSQL. `function` is what was to be executed: a SQL function, or
+    /// what a background process does.
+    pub fn raise(self, function: &str) -> ! {
+        let message = match &self {
+            Self::CannotExecute(obstacle) => format!("cannot execute {function} {obstacle}"),
+            other => other.to_string(),
+        };
+        let mut report = ErrorReport::new(self.class().0, message, "allsource");
+        if let Some(detail) = self.detail() {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = self.hint() {
+            report = report.set_hint(hint);
+        }
+        report.report(PgLogLevel::ERROR);
+        unreachable!("an error report at level ERROR does not return")
+    }
+}
+
+fn store_detail(error: &StoreError) -> Option<String> {
+    Some(match error {
+        StoreError::NullArgument { .. }
+        | StoreError::EmptyName { .. }
+        | StoreError::EmptyArray { .. }
+        | StoreError::BadExpectedVersion { .. } => return None,
+        StoreError::NameTooLong { chars, .. } => {
+            format!("It has {chars} characters; at most 255 are allowed.")
+        }
+        StoreError::ArrayDimensions { dimensions, .. } => format!("It has {dimensions}."),
+        StoreError::NullElement { number, .. } => format!("Element {number} is null."),
+        StoreError::ArrayLengths { argument, len, reference, reference_len } => {
+            format!("{argument} has {len}, {reference} has {reference_len}.")
+        }
+        StoreError::OutOfRange { value, .. } => format!("It is {value}."),
+        StoreError::EventTooLarge { number, size_bytes, limit_bytes } => {
+            format!("Event {number} has {size_bytes} bytes; at most {limit_bytes} are allowed.")
+        }
+        StoreError::BatchTooLarge { events, limit_events } => {
+            format!("It has {events}; at most {limit_events} are allowed.")
+        }
+        StoreError::WrongExpectedVersion { stream_id, tenant_id, expected, current } => {
+            let is = match current {
+                None => "does not exist".to_owned(),
+                Some(version) => format!("is at version {version}"),
+            };
+            let wanted = match expected {
+                ExpectedVersion::Exactly(0) => "no events were expected".to_owned(),
+                ExpectedVersion::Exactly(version) => format!("version {version} was expected"),
+                ExpectedVersion::Exists | ExpectedVersion::Any => "it was expected to exist".into(),
+            };
+            format!("Stream \"{stream_id}\" of tenant \"{tenant_id}\" {is}, but {wanted}.")
+        }
+        StoreError::DuplicateEventId { stream_id, event_id, reason } => {
+            format!("Stream \"{stream_id}\" already has event {event_id}, and {reason}.")
+        }
+        StoreError::EntityMismatch { stream_id, entity_id, given } => {
+            let belongs = match entity_id {
+                Some(entity_id) => format!("belongs to entity \"{entity_id}\""),
+                None => "was made without an entity".to_owned(),
+            };
+            format!("Stream \"{stream_id}\" {belongs}, but \"{given}\" was given.")
+        }
+    })
+}
+
+fn store_hint(error: &StoreError) -> Option<&'static str> {
+    Some(match error {
+        StoreError::BadExpectedVersion { .. } => {
+            "Use NULL for any, 0 for no events, -1 for an existing stream, or a version."
+        }
+        StoreError::EventTooLarge { .. } => "The limit is allsource.max_event_size.",
+        StoreError::BatchTooLarge { .. } => {
+            "Split the batch; the limit is allsource.max_batch_events."
+        }
+        StoreError::WrongExpectedVersion { .. } => {
+            "Read the stream again, decide again, and append with its new version."
+        }
+        _ => return None,
+    })
+}
+
+fn obstacle_hint(obstacle: Obstacle) -> Option<&'static str> {
+    match obstacle {
+        Obstacle::NotPreloaded => {
+            Some("Add allsource to shared_preload_libraries and restart the server.")
+        }
+        Obstacle::NotRecorded => Some(
+            "The primary's workers record the safe position in the database that allsource.database names.",
+        ),
+        Obstacle::NoWorkers => Some("Set allsource.workers and restart the server."),
+        Obstacle::Recovery | Obstacle::ReadOnly | Obstacle::Parallel => None,
+    }
+}
