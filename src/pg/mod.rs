@@ -38,5 +38,5 @@ pub fn init() {
     settings::init();
     shared::memory::init([&positions::counter::AREA, &queue::AREA, &shared::counting::AREA]);
     worker::launcher::init();
-    tables::relation::init();
+    tables::names::init();
 }

@@ -31,7 +31,9 @@ impl Error {
             | Self::NoWorkerRuns => {
                 (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::NotAvailable)
             }
-            Self::Layout { .. } => (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::Other),
+            Self::Layout { .. } | Self::RowChanged { .. } | Self::StatementTrigger { .. } => {
+                (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::Other)
+            }
             Self::RowSecurity { .. } | Self::NoSetExpected | Self::PreparedTransaction => {
                 (Code::ERRCODE_FEATURE_NOT_SUPPORTED, Kind::Other)
             }

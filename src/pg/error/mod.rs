@@ -47,11 +47,27 @@ pub enum Error {
         /// what
         object: String,
     },
-    /// A table of the extension does not have the columns that it should.
-    #[error("table {table} does not have the columns of this version of allsource")]
+    /// A table or index of the extension is not what it should be.
+    #[error("{object} is not as this version of allsource has made it")]
     Layout {
+        /// the table or index
+        object: String,
+        /// what is wrong with it, as a sentence
+        problem: String,
+    },
+    /// A BEFORE trigger would make what is stored differ from what was given.
+    #[error("row for table {table} was changed or suppressed by a trigger")]
+    RowChanged {
         /// the table
         table: String,
+    },
+    /// A trigger that would fire for SQL, and cannot here.
+    #[error("statement-level trigger \"{trigger}\" on {table} cannot be fired")]
+    StatementTrigger {
+        /// the table
+        table: &'static str,
+        /// the trigger
+        trigger: String,
     },
     /// The store uses more databases of one server than there are places for.
     #[error("too many databases with allsource")]

@@ -16,6 +16,13 @@ impl Error {
             Self::PermissionDenied { role, .. } => {
                 Some(format!("The current role is not a member of {role}."))
             }
+            Self::Layout { problem, .. } => Some(problem.clone()),
+            Self::RowChanged { .. } => {
+                Some("Events are stored as they were given, or not at all.".to_owned())
+            }
+            Self::StatementTrigger { .. } => {
+                Some("Rows are written without a statement.".to_owned())
+            }
             Self::TooManyDatabases { databases_max } => {
                 Some(format!("A server keeps positions of at most {databases_max} databases."))
             }
@@ -51,6 +58,8 @@ impl Error {
             Self::Store(error) => return store_hint(error),
             Self::CannotExecute(obstacle) => return obstacle_hint(*obstacle),
             Self::ConcurrentAppend { .. } => "Retry the transaction.",
+            Self::RowChanged { .. } => "Use an AFTER trigger, or raise an error in the trigger.",
+            Self::StatementTrigger { .. } => "Use a row-level trigger.",
             Self::RowSecurity { .. } => "Query the view events instead.",
             Self::Missing { .. } => {
                 "Run CREATE EXTENSION allsource, or restore the missing object."

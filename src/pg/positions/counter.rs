@@ -17,8 +17,10 @@
 use crate::pg::error::{Error, Obstacle};
 use crate::pg::session::xact::{in_recovery, now_us, transaction_start_us};
 use crate::pg::shared::memory::{Area, Lock, with_lock};
-use crate::pg::tables::relation::{Sequence, is_database, sequence_oid};
+use crate::pg::tables::names::is_database;
+use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::rights::{as_user, relation_owner};
+use crate::pg::tables::schema::Sequence;
 use crate::positions::{Counter, Slot};
 use pgrx::pg_sys;
 use std::cell::Cell;

@@ -8,7 +8,8 @@ use crate::pg::call::rows::int8;
 use crate::pg::error::Error;
 use crate::pg::positions::counter::Positions;
 use crate::pg::tables::query::{Access, execute, execute_as_owner};
-use crate::pg::tables::relation::{Sequence, sequence_oid};
+use crate::pg::tables::relation::sequence_oid;
+use crate::pg::tables::schema::Sequence;
 use pgrx::pg_sys;
 
 /// Records the safe position where it is above `recorded`, which is what was recorded last. Does

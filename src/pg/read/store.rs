@@ -19,6 +19,7 @@ use crate::pg::shared::counting;
 use crate::pg::tables::log::{StoredRun, pass_events};
 use crate::pg::tables::rights::check_reader;
 use crate::pg::tables::scan::Scan;
+use crate::pg::tables::schema::log;
 use pgrx::pg_sys;
 
 /// Which events of the store to read.
@@ -68,9 +69,10 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
             if !shown_by_transaction(scan) {
                 break;
             }
-            let columns = streams.columns(partition, scan.row().0[0].value() as i64)?;
-            scratch.run(|| {
-                let run = StoredRun::from_scan(scan)?;
+            let columns =
+                streams.columns(partition, scan.row().0[log::STREAM_NO].value() as i64)?;
+            scratch.run(|memory| {
+                let run = StoredRun::from_scan(scan, memory)?;
                 // SAFETY: the columns are kept by `streams`.
                 let tenant_id = unsafe { body(columns.tenant_id) };
                 if range.tenant_id.is_some_and(|wanted| wanted != tenant_id) {
@@ -93,8 +95,6 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
             })?;
             merge.advance();
         }
-        streams.close();
-        merge.close();
         counting::read(max_count - left);
         Ok(())
     })

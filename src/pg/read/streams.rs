@@ -6,7 +6,7 @@ use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::call::datum::body;
 use crate::pg::error::Error;
 use crate::pg::tables::heads::Heads;
-use crate::pg::tables::relation::generation;
+use crate::pg::tables::names::generation;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -89,11 +89,6 @@ impl Streams {
         let stream = Remembered { values: values.into_boxed_slice(), tenant_id, entity_id };
         REMEMBERED.with_borrow_mut(|(_, streams)| streams.insert(stream_no, stream));
         Ok(())
-    }
-
-    /// Closes the leaves.
-    pub fn close(self) {
-        self.heads.into_iter().flatten().for_each(Heads::close);
     }
 }
 

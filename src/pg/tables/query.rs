@@ -4,7 +4,7 @@
 use crate::pg::call::Call;
 use crate::pg::call::rows::Rows;
 use crate::pg::error::Error;
-use crate::pg::tables::relation::lock_table;
+use crate::pg::tables::names::lock_table;
 use crate::pg::tables::rights::{as_user, relation_owner};
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_int};

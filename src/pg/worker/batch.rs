@@ -8,8 +8,10 @@ use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::error::Error;
 use crate::pg::session::xact::database_oid;
-use crate::pg::tables::relation::{Sequence, is_relation, sequence_oid};
+use crate::pg::tables::names::is_relation;
+use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::rights::as_writer;
+use crate::pg::tables::schema::Sequence;
 use crate::pg::write::append::append;
 use std::borrow::Cow;
 

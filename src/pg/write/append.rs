@@ -8,8 +8,8 @@ use crate::pg::error::Error;
 use crate::pg::positions::counter::Positions;
 use crate::pg::session::xact::{advance_command, check_writable};
 use crate::pg::shared::counting;
+use crate::pg::tables::guarded_leaf::AfterTriggers;
 use crate::pg::tables::heads::Head;
-use crate::pg::tables::leaf_writer::Executor;
 use crate::pg::tables::rights::check_writer;
 
 /// What an append has written, or what it found written already.
@@ -29,11 +29,11 @@ pub struct Appended {
 pub fn append(appends: &[StreamAppend<'_>]) -> Result<Vec<Appended>, Error> {
     check_writable()?;
     check_writer()?;
-    let executor = Executor::new();
-    let advanced = lock_heads(appends, &executor)?;
+    let triggers = AfterTriggers::default();
+    let advanced = lock_heads(appends, &triggers)?;
     let first_position = take_positions(appends, &advanced)?;
-    let appended = write_runs(appends, &advanced, first_position, &executor)?;
-    executor.free();
+    let appended = write_runs(appends, &advanced, first_position, &triggers)?;
+    triggers.fire();
     // The caller's later statements, and a further append in this one, see what was written.
     advance_command();
     Ok(appended)
@@ -42,15 +42,14 @@ pub fn append(appends: &[StreamAppend<'_>]) -> Result<Vec<Appended>, Error> {
 /// Locks the streams, in their order, and moves their heads on.
 pub fn lock_heads(
     appends: &[StreamAppend<'_>],
-    executor: &Executor,
+    triggers: &AfterTriggers,
 ) -> Result<Vec<Advanced>, Error> {
     let mut advanced = Vec::with_capacity(appends.len());
     for partition in appends.chunk_by(same_partition) {
-        let mut heads = HeadWriter::open(partition[0].partition, executor)?;
+        let mut heads = HeadWriter::open(partition[0].partition, triggers)?;
         for append in partition {
             advanced.push(heads.advance(append)?);
         }
-        heads.close();
     }
     Ok(advanced)
 }
@@ -74,13 +73,13 @@ pub fn write_runs(
     appends: &[StreamAppend<'_>],
     advanced: &[Advanced],
     mut next_position: i64,
-    executor: &Executor,
+    triggers: &AfterTriggers,
 ) -> Result<Vec<Appended>, Error> {
     let mut appended = Vec::with_capacity(appends.len());
     let mut pending = PendingRuns::default();
     let mut rest = advanced.iter();
     for partition in appends.chunk_by(same_partition) {
-        let mut leaves = Leaves::new(executor, pending);
+        let mut leaves = Leaves::new(triggers, pending);
         for (append, advanced) in partition.iter().zip(rest.by_ref()) {
             appended.push(match *advanced {
                 Advanced::Retried(retry) => Appended {
@@ -105,7 +104,7 @@ pub fn write_runs(
                 }
             });
         }
-        let (written, emptied) = leaves.close();
+        let (written, emptied) = leaves.close()?;
         pending = emptied;
         if written > 0 {
             counting::appended(partition[0].partition, written);
@@ -119,17 +118,17 @@ fn same_partition(a: &StreamAppend<'_>, b: &StreamAppend<'_>) -> bool {
 }
 
 /// A partition's leaves of the log and of the event ids, opened when there is something to write.
-struct Leaves<'e> {
-    executor: &'e Executor,
+struct Leaves<'t> {
+    triggers: &'t AfterTriggers,
     pending: Option<PendingRuns>,
-    log: Option<LogWriter>,
-    ids: Option<IdWriter>,
+    log: Option<LogWriter<'t>>,
+    ids: Option<IdWriter<'t>>,
     written: u64,
 }
 
-impl<'e> Leaves<'e> {
-    fn new(executor: &'e Executor, pending: PendingRuns) -> Self {
-        Self { executor, pending: Some(pending), log: None, ids: None, written: 0 }
+impl<'t> Leaves<'t> {
+    fn new(triggers: &'t AfterTriggers, pending: PendingRuns) -> Self {
+        Self { triggers, pending: Some(pending), log: None, ids: None, written: 0 }
     }
 
     fn write(&mut self, append: &StreamAppend<'_>, target: Target) -> Result<(), Error> {
@@ -137,16 +136,16 @@ impl<'e> Leaves<'e> {
             Some(log) => log,
             none => {
                 let pending = self.pending.take().unwrap_or_default();
-                none.insert(LogWriter::open(append.partition, self.executor, pending)?)
+                none.insert(LogWriter::open(append.partition, self.triggers, pending)?)
             }
         };
-        log.push(target, append.events);
+        log.push(target, append.events)?;
         if append.events.iter().any(|event| event.event_id.is_some()) {
             let ids = match &mut self.ids {
                 Some(ids) => ids,
-                none => none.insert(IdWriter::open(append.partition, self.executor)?),
+                none => none.insert(IdWriter::open(append.partition, self.triggers)?),
             };
-            ids.push(target.stream_no, target.first_version, append.events);
+            ids.push(target.stream_no, target.first_version, append.events)?;
         }
         self.written += append.events.len() as u64;
         Ok(())
@@ -154,12 +153,12 @@ impl<'e> Leaves<'e> {
 
     /// Writes what is left. Returns how many events were written, and the buffer for the next
     /// partition.
-    fn close(self) -> (u64, PendingRuns) {
+    fn close(self) -> Result<(u64, PendingRuns), Error> {
         if let Some(ids) = self.ids {
-            ids.close();
+            ids.close()?;
         }
-        let emptied = self.log.map(LogWriter::close).or(self.pending);
-        (self.written, emptied.unwrap_or_default())
+        let emptied = self.log.map(LogWriter::close).transpose()?.or(self.pending);
+        Ok((self.written, emptied.unwrap_or_default()))
     }
 }
 
@@ -171,11 +170,11 @@ pub fn create_stream<T>(
 ) -> Result<T, Error> {
     check_writable()?;
     check_writer()?;
-    let executor = Executor::new();
-    let mut heads = HeadWriter::open(stream.partition, &executor)?;
+    let triggers = AfterTriggers::default();
+    let mut heads = HeadWriter::open(stream.partition, &triggers)?;
     let result = heads.get_or_create(stream, use_head)?;
-    heads.close();
-    executor.free();
+    drop(heads);
+    triggers.fire();
     advance_command();
     Ok(result)
 }

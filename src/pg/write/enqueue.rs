@@ -10,8 +10,9 @@ use crate::pg::queue::{Queue, Queues};
 use crate::pg::session::xact::{check_writable, database_oid, now_us};
 use crate::pg::settings;
 use crate::pg::shared::counting;
-use crate::pg::tables::relation::{Sequence, sequence_oid};
+use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::rights::check_writer;
+use crate::pg::tables::schema::Sequence;
 use crate::queue::PushError;
 use std::time::Instant;
 

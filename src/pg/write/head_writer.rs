@@ -11,30 +11,21 @@ use crate::pg::call::datum::{body, display, text};
 use crate::pg::error::Error;
 use crate::pg::positions::counter::{next_stream_counter, note_stream_lock};
 use crate::pg::session::xact::{
-    check_for_interrupts, now_us, uses_one_snapshot, with_snapshot_of_now,
+    advance_command, check_for_interrupts, is_serializable, now_us, uses_one_snapshot,
+    with_snapshot_of_now,
 };
 use crate::pg::settings;
-use crate::pg::tables::heads::{CURRENT_VERSION, Head, Heads, UPDATED_AT, Update, WATERMARK};
-use crate::pg::tables::leaf_writer::{Executor, LeafWriter};
-use crate::pg::tables::relation::{For, Leaf};
-use crate::pg::tables::scan::latest;
+use crate::pg::tables::guarded_leaf::AfterTriggers;
+use crate::pg::tables::heads::{Head, Heads};
+use crate::pg::tables::leaf_writer::{LeafWriter, Update};
+use crate::pg::tables::relation::For;
+use crate::pg::tables::scan::{decision_snapshot, latest};
+use crate::pg::tables::schema::{Root, streams};
 use pgrx::pg_sys;
 
 /// How often creating a stream may find its key taken and then not find the stream. Above it, the
 /// unique index itself says what is wrong.
 const CREATE_ATTEMPTS_MAX: usize = 10;
-
-/// The indexes of the leaf, opened when they are needed: most updates need none.
-struct WriterOf<'e> {
-    executor: &'e Executor,
-    writer: Option<LeafWriter>,
-}
-
-impl WriterOf<'_> {
-    fn get(&mut self, leaf: &Leaf) -> &mut LeafWriter {
-        self.writer.get_or_insert_with(|| LeafWriter::open_for_conflicts(leaf, self.executor))
-    }
-}
 
 /// What has become of a stream's head.
 #[derive(Clone, Copy, Debug)]
@@ -53,30 +44,26 @@ pub enum Advanced {
 }
 
 /// A partition's heads, open to be moved on.
-pub struct HeadWriter<'e> {
+pub struct HeadWriter<'t> {
+    writer: LeafWriter<'t>,
     heads: Heads,
-    writer: WriterOf<'e>,
 }
 
-impl<'e> HeadWriter<'e> {
+impl<'t> HeadWriter<'t> {
     /// Opens the heads of a partition.
-    pub fn open(partition: Partition, executor: &'e Executor) -> Result<Self, Error> {
+    pub fn open(partition: Partition, triggers: &'t AfterTriggers) -> Result<Self, Error> {
         let heads = Heads::by_name(partition, For::Writing, latest())?;
-        Ok(Self { heads, writer: WriterOf { executor, writer: None } })
-    }
-
-    /// Closes them.
-    pub fn close(self) {
-        if let Some(writer) = self.writer.writer {
-            writer.close();
-        }
-        self.heads.close();
+        let writer = LeafWriter::of(heads.leaf().again(), Root::Streams, triggers);
+        Ok(Self { writer, heads })
     }
 
     /// Checks what the writer believes and moves the stream's head on by the number of events;
     /// makes the stream when it is not there. From here on the stream is locked until the
     /// transaction ends.
     pub fn advance(&mut self, append: &StreamAppend<'_>) -> Result<Advanced, Error> {
+        if is_serializable() {
+            self.note_read(append)?;
+        }
         let mut attempts = 0;
         loop {
             check_for_interrupts();
@@ -107,12 +94,27 @@ impl<'e> HeadWriter<'e> {
         let mut attempts = 0;
         loop {
             check_for_interrupts();
-            if let Some(head) = self.heads.find(append.stream_id, append.tenant_id) {
+            // What the statement's snapshot shows, where all of the transaction's statements have one.
+            let mut shown = Heads::by_name(append.partition, For::Writing, decision_snapshot())?;
+            if let Some(head) = shown.find(append.stream_id, append.tenant_id) {
                 check_entity(append, &head)?;
                 return Ok(use_head(head));
             }
+            if uses_one_snapshot() && self.heads.find(append.stream_id, append.tenant_id).is_some()
+            {
+                return Err(Error::ConcurrentAppend { stream_id: display(append.stream_id) });
+            }
             self.create(append, &mut attempts)?;
+            advance_command();
         }
+    }
+
+    /// Reads the head with the transaction's snapshot, as a query would: what the decision depends on
+    /// is found by the checks for serializability.
+    fn note_read(&self, append: &StreamAppend<'_>) -> Result<(), Error> {
+        let mut heads = Heads::by_name(append.partition, For::Writing, decision_snapshot())?;
+        heads.find(append.stream_id, append.tenant_id);
+        Ok(())
     }
 
     /// Whether the stream is there after all. The scan looks at each version of a row at another
@@ -121,15 +123,22 @@ impl<'e> HeadWriter<'e> {
     fn is_there_now(&self, append: &StreamAppend<'_>) -> Result<bool, Error> {
         with_snapshot_of_now(|snapshot| {
             let mut heads = Heads::by_name(append.partition, For::Writing, snapshot)?;
-            let there = heads.find(append.stream_id, append.tenant_id).is_some();
-            heads.close();
-            Ok(there)
+            Ok(heads.find(append.stream_id, append.tenant_id).is_some())
         })
     }
 
     /// Moves the head that the scan stands on; `None` when the row is gone.
     fn advance_existing(&mut self, append: &StreamAppend<'_>) -> Result<Option<Advanced>, Error> {
+        // A trigger sees a row that is its own to change.
+        let mut must_lock = self.writer.is_guarded();
         loop {
+            if std::mem::take(&mut must_lock) {
+                match self.heads.lock_newest() {
+                    Update::Done => note_stream_lock(),
+                    Update::Gone | Update::Changed => return Ok(None),
+                    Update::Failed(result) => return Err(unexpected(append, result)),
+                }
+            }
             let head = self.heads.current();
             let (stream_no, previous) = (head.stream_no(), head.current_version());
             if let Some(retry) = find_retry(append, stream_no, previous)? {
@@ -141,14 +150,11 @@ impl<'e> HeadWriter<'e> {
             let timestamp_us = now_us().max(head.updated_at_us());
             let mut row = head.columns();
             let version = previous + append.events.len() as i64;
-            row[CURRENT_VERSION] = Some(pg_sys::Datum::from(version));
-            row[WATERMARK] = row[CURRENT_VERSION];
-            row[UPDATED_AT] = Some(pg_sys::Datum::from(timestamp_us));
-            // SAFETY: the scan stands on the head.
-            let update = unsafe {
-                let writer = &mut self.writer;
-                self.heads.update(row, |leaf, tuple| writer.get(leaf).index_moved(tuple))
-            };
+            row[streams::CURRENT_VERSION] = Some(pg_sys::Datum::from(version));
+            row[streams::WATERMARK] = row[streams::CURRENT_VERSION];
+            row[streams::UPDATED_AT] = Some(pg_sys::Datum::from(timestamp_us));
+            // SAFETY: the scan stands on the head, whose columns these are.
+            let update = unsafe { self.writer.update(self.heads.place(), row)? };
             match update {
                 Update::Done => {
                     note_stream_lock();
@@ -162,11 +168,7 @@ impl<'e> HeadWriter<'e> {
                 Update::Changed => {}
             }
             // Somebody was faster. Queue up for the row: whoever waits gets it in turn.
-            match self.heads.lock_newest() {
-                Update::Done => note_stream_lock(),
-                Update::Gone | Update::Changed => return Ok(None),
-                Update::Failed(result) => return Err(unexpected(append, result)),
-            }
+            must_lock = true;
         }
     }
 
@@ -185,8 +187,7 @@ impl<'e> HeadWriter<'e> {
         let timestamp_us = now_us();
         let int8 = |value: i64| Some(pg_sys::Datum::from(value));
         let version = int8(append.events.len() as i64);
-        let writer = self.writer.get(self.heads.leaf());
-        writer.fill(
+        self.writer.fill(
             0,
             [
                 int8(number),
@@ -201,8 +202,8 @@ impl<'e> HeadWriter<'e> {
             ],
         );
         if insist {
-            writer.insert(1);
-        } else if !writer.insert_unless_there() {
+            self.writer.insert(1)?;
+        } else if !self.writer.insert_unless_there()? {
             return Ok(None);
         }
         note_stream_lock();

@@ -7,8 +7,9 @@ use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
 use crate::pg::tables::log::LogReader;
-use crate::pg::tables::relation::{For, Leaf, LeafIndex, Root};
-use crate::pg::tables::scan::{Direction, Key, Scan, latest};
+use crate::pg::tables::relation::{For, Leaf};
+use crate::pg::tables::scan::{Direction, Key, Scan, decision_snapshot};
+use crate::pg::tables::schema::{LeafIndex, Root, ids};
 use std::collections::HashSet;
 
 /// Where the events of a retried append have been all along.
@@ -63,7 +64,7 @@ pub fn find_retry(
         return duplicate(0, "the events stand at another version");
     }
     let last_version = first_version + append.events.len() as i64 - 1;
-    let mut reader = LogReader::open(append.partition, latest())?;
+    let mut reader = LogReader::open(append.partition, decision_snapshot())?;
     let mut first_position = None;
     let mut index = 0;
     let mut different = None;
@@ -76,7 +77,6 @@ pub fn find_retry(
         index += 1;
         Ok(())
     })?;
-    reader.close();
     if let Some(index) = different {
         return duplicate(index, "its type or payload differs");
     }
@@ -113,14 +113,12 @@ fn duplicate(append: &StreamAppend<'_>, index: usize, reason: &'static str) -> E
 
 fn find_versions(append: &StreamAppend<'_>, stream_no: i64) -> Result<Vec<Option<i64>>, Error> {
     let leaf = Leaf::open(Root::Ids, append.partition, For::Reading)?;
-    let mut scan = Scan::open(&leaf, LeafIndex::ByStream, latest(), 2);
+    let mut scan = Scan::open(leaf, LeafIndex::ByStream, decision_snapshot(), 2);
     let versions = append.events.iter().map(|event| {
         let id = event.event_id.as_ref()?;
         scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Uuid(id))]);
-        scan.next(Direction::Forward).then(|| scan.row().0[1].value() as i64)
+        scan.next(Direction::Forward).then(|| scan.row().0[ids::VERSION].value() as i64)
     });
     let versions = versions.collect();
-    scan.end();
-    leaf.close();
     Ok(versions)
 }
