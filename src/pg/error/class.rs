@@ -22,6 +22,7 @@ impl Error {
             Self::Array(_) | Self::Orphan { .. } | Self::MissingEvents { .. } => {
                 (Code::ERRCODE_DATA_CORRUPTED, Kind::Corrupt)
             }
+            Self::Memory(_) => (Code::ERRCODE_OUT_OF_MEMORY, Kind::OutOfMemory),
             Self::QueueFull { .. } => (Code::ERRCODE_INSUFFICIENT_RESOURCES, Kind::QueueFull),
             Self::RecordTooLarge { .. } => (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, Kind::TooLarge),
             Self::FlushTimeout { .. } => (Code::ERRCODE_QUERY_CANCELED, Kind::Timeout),

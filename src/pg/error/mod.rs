@@ -4,10 +4,12 @@
 mod class;
 mod report;
 
+use crate::codec::argument::ArgumentError;
 use crate::codec::array::ArrayError;
 use crate::codec::record::DamagedRecord;
 use crate::drain::failure::Failure;
 use crate::model::error::StoreError;
+use crate::model::memory::OutOfMemory;
 
 /// An error of a SQL function.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +20,9 @@ pub enum Error {
     /// A stored array is damaged, or an argument has another type than declared.
     #[error("stored run is damaged: {0}")]
     Array(#[from] ArrayError),
+    /// There is not as much memory as the call takes.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
     /// The function cannot be executed here, whatever its arguments are.
     #[error("cannot execute this function {0}")]
     CannotExecute(Obstacle),
@@ -164,6 +169,16 @@ pub enum Error {
         /// what was found
         what: String,
     },
+}
+
+impl From<ArgumentError> for Error {
+    fn from(error: ArgumentError) -> Self {
+        match error {
+            ArgumentError::Store(error) => error.into(),
+            ArgumentError::Array(error) => error.into(),
+            ArgumentError::Memory(error) => error.into(),
+        }
+    }
 }
 
 /// Why a function cannot be executed. It follows the function's name in the message, as in those of

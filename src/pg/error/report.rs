@@ -10,6 +10,9 @@ impl Error {
     fn detail(&self) -> Option<String> {
         match self {
             Self::Store(error) => store_detail(error),
+            Self::Memory(error) => {
+                Some(format!("Failed on request of size {} bytes.", error.size_bytes))
+            }
             Self::ConcurrentAppend { stream_id } => {
                 Some(format!("Stream \"{stream_id}\" was changed after this transaction began."))
             }

@@ -29,7 +29,13 @@ fn try_record(recorded: &mut Option<u64>) -> Result<(), Error> {
     if *recorded == Some(safe) {
         return Ok(());
     }
-    execute_as_owner("safe_position", RECORD, &[(pg_sys::INT8OID, int8(safe as i64))], |_| Ok(()))?;
+    execute_as_owner(
+        "safe_position",
+        RECORD,
+        &[(pg_sys::INT8OID, int8(safe as i64))],
+        Access::Write,
+        |_| Ok(()),
+    )?;
     *recorded = Some(safe);
     Ok(())
 }

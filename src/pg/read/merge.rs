@@ -1,6 +1,6 @@
 //! Merging the logs of partitions by position.
 
-use crate::model::partition::Partition;
+use crate::model::partition::{PARTITIONS, Partition};
 use crate::model::run::RUN_EVENTS_MAX;
 use crate::pg::error::Error;
 use crate::pg::tables::relation::{For, Leaf};
@@ -20,14 +20,14 @@ pub struct Merge {
 impl Merge {
     /// Opens the logs of these partitions at the runs that hold positions above `after`, up to `safe`.
     pub fn open(
-        partitions: &[Partition],
+        partitions: [bool; PARTITIONS],
         after: i64,
         safe: i64,
         snapshot: pg_sys::Snapshot,
     ) -> Result<Self, Error> {
         let mut merge = Self { scans: Vec::new(), heads: BinaryHeap::new() };
-        for partition in partitions {
-            let leaf = Leaf::open(Root::Log, *partition, For::Reading)?;
+        for partition in Partition::all().filter(|partition| partitions[partition.index()]) {
+            let leaf = Leaf::open(Root::Log, partition, For::Reading)?;
             let mut scan = Scan::open(leaf, LeafIndex::ByNumber, snapshot, 2);
             // The run that the next position is in may begin at or below `after`.
             let mut above = after;
@@ -39,7 +39,7 @@ impl Merge {
                 }
             }
             scan.find(&[(1, Key::Int8Above(above)), (1, Key::Int8AtMost(safe))]);
-            merge.scans.push((scan, *partition));
+            merge.scans.push((scan, partition));
             merge.move_on(merge.scans.len() - 1);
         }
         Ok(merge)

@@ -4,7 +4,7 @@
 use super::merge::Merge;
 use super::row::put_event;
 use super::streams::Streams;
-use crate::model::partition::Partition;
+use crate::model::partition::PARTITIONS;
 use crate::pg::call::Call;
 use crate::pg::call::datum::body;
 use crate::pg::call::rows::Rows;
@@ -29,7 +29,7 @@ pub struct StoreRange<'a> {
     /// how many at most
     pub max_count: Option<u64>,
     /// only those of these partitions
-    pub partitions: Vec<Partition>,
+    pub partitions: [bool; PARTITIONS],
     /// only those of these types
     pub event_types: Option<Vec<&'a [u8]>>,
     /// only those of this tenant
@@ -58,7 +58,7 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
         return Ok(());
     }
     with_snapshot_of_now(|snapshot| {
-        let mut merge = Merge::open(&range.partitions, range.after_position, safe, snapshot)?;
+        let mut merge = Merge::open(range.partitions, range.after_position, safe, snapshot)?;
         let mut streams = Streams::new(snapshot);
         let max_count = range.max_count.unwrap_or(u64::MAX);
         let mut left = max_count;

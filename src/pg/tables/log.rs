@@ -6,6 +6,7 @@ use super::scan::{Direction, Key, Scan};
 use super::schema::{LeafIndex, Root, log};
 use crate::codec::checksum::RunKey;
 use crate::codec::run::{RunColumns, StoredEvent};
+use crate::model::memory::with_room;
 use crate::model::partition::Partition;
 use crate::pg::call::datum::{aligned_body, body};
 use crate::pg::error::Error;
@@ -150,7 +151,7 @@ impl LogReader {
                 let run = StoredRun::from_scan(&self.scan, memory)?;
                 let wanted = usize::try_from(last - run.key.first_version + 1).unwrap_or(0);
                 let skipped = usize::try_from(first - run.key.first_version).unwrap_or(0);
-                let mut events = Vec::with_capacity(run.len);
+                let mut events = with_room(run.len)?;
                 pass_events(&run, skipped, run.len.min(wanted), |event| {
                     events.push(event);
                     Ok(())

@@ -88,14 +88,15 @@ pub fn query_into(call: &Call, sql: &CStr, parameters: &[Parameter]) -> Result<(
     })
 }
 
-/// Runs a statement that may write, as the owner of `table`, a table of the extension.
+/// Runs a statement as the owner of `table`, a table of the extension.
 pub fn execute_as_owner(
     table: &str,
     sql: &CStr,
     parameters: &[Parameter],
+    access: Access,
     use_row: impl FnMut(Row) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let owner = relation_owner(lock_table(table)?);
     // SAFETY: an owner is a role that is there.
-    unsafe { as_user(owner, || execute(sql, parameters, Access::Write, use_row)) }
+    unsafe { as_user(owner, || execute(sql, parameters, access, use_row)) }
 }

@@ -3,6 +3,7 @@
 use crate::codec::record::{Home, Record};
 use crate::drain::settle::Style;
 use crate::model::batch::{Plan, StreamKey};
+use crate::model::memory::{collect, with_room};
 use crate::model::partition::Partition;
 use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
@@ -65,10 +66,10 @@ fn write_together(records: &[Record<'_>]) -> Result<(), Error> {
         records
             .iter()
             .map(|record| StreamKey { stream_id: record.stream_id, tenant_id: record.tenant_id }),
-    );
-    let events: Vec<_> = records.iter().map(|record| record.event).collect();
-    let (ranges, events) = plan.in_lock_order(&events);
-    let mut appends = Vec::with_capacity(ranges.len());
+    )?;
+    let events = collect(records.iter().map(|record| record.event))?;
+    let (ranges, events) = plan.in_lock_order(&events)?;
+    let mut appends = with_room(ranges.len())?;
     for (index, range) in ranges {
         let group = &plan.groups()[index];
         let given = plan.events(group).filter_map(|event| records[event].entity_id);

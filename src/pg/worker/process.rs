@@ -363,7 +363,11 @@ impl Writer for Batch<'_> {
         let place = Place { epoch, worker: worker.queue.index, position };
         let batch = self.records(record..record + 1)?;
         let queue = self.worker.queue;
-        in_transaction(|| dead_letters::insert(&batch[0], place, reason))?;
+        in_transaction(|| {
+            if let Err(error) = dead_letters::insert_all(&[(batch[0], place, reason.clone())]) {
+                error.raise("allsource worker");
+            }
+        })?;
         drop(batch);
         queue.count_dead();
         counting::rejected(1);

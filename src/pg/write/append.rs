@@ -3,6 +3,7 @@
 use super::event_ids::IdWriter;
 use super::head_writer::{Advanced, HeadWriter};
 use super::log_writer::{LogWriter, PendingRuns, Target};
+use crate::model::memory::with_room;
 use crate::model::stream_append::StreamAppend;
 use crate::pg::error::Error;
 use crate::pg::positions::counter::Positions;
@@ -44,7 +45,7 @@ pub fn lock_heads(
     appends: &[StreamAppend<'_>],
     triggers: &AfterTriggers,
 ) -> Result<Vec<Advanced>, Error> {
-    let mut advanced = Vec::with_capacity(appends.len());
+    let mut advanced = with_room(appends.len())?;
     for partition in appends.chunk_by(same_partition) {
         let mut heads = HeadWriter::open(partition[0].partition, triggers)?;
         for append in partition {
@@ -75,7 +76,7 @@ pub fn write_runs(
     mut next_position: i64,
     triggers: &AfterTriggers,
 ) -> Result<Vec<Appended>, Error> {
-    let mut appended = Vec::with_capacity(appends.len());
+    let mut appended = with_room(appends.len())?;
     let mut pending = PendingRuns::default();
     let mut rest = advanced.iter();
     for partition in appends.chunk_by(same_partition) {

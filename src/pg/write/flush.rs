@@ -1,5 +1,7 @@
 //! Waiting until what was enqueued is durable.
 
+use crate::model::memory::with_room;
+use crate::model::partition::PARTITIONS;
 use crate::pg::error::Error;
 use crate::pg::positions::counter::holds_streams;
 use crate::pg::queue::waiters::{Awaited, Waited};
@@ -15,37 +17,43 @@ pub fn check_can_wait() -> Result<(), Error> {
     if holds_streams() { Err(Error::WaitAfterAppend) } else { Ok(()) }
 }
 
-/// What a call that waits has handed over: where its records end in each queue, and how many dead
-/// letters there were before.
+/// What a call that waits has handed over: the number of the queue and the end of each record, and
+/// how many dead letters each queue had before.
 pub struct HandedOver {
     queues: Queues,
-    positions: Vec<Vec<u64>>,
-    dead_before: Vec<u64>,
+    records: Vec<(usize, u64)>,
+    dead_before: [u64; PARTITIONS],
 }
 
 impl HandedOver {
-    /// Called before anything is handed over.
-    pub fn new(queues: Queues) -> Self {
-        let dead_before: Vec<u64> = queues.iter().map(|queue| queue.dead()).collect();
-        Self { queues, positions: vec![Vec::new(); dead_before.len()], dead_before }
+    /// Called before anything is handed over; `events` is how many there are.
+    pub fn new(queues: Queues, events: usize) -> Result<Self, Error> {
+        let mut dead_before = [0; PARTITIONS];
+        for queue in queues.iter() {
+            dead_before[queue.index] = queue.dead();
+        }
+        Ok(Self { queues, records: with_room(events)?, dead_before })
     }
 
     /// Notes a record that ends at `position` of the queue of this number.
     pub fn add(&mut self, queue: usize, position: u64) {
-        self.positions[queue].push(position);
+        self.records.push((queue, position));
     }
 
-    /// Waits until all is durable. An error says which of `events` have become dead letters instead.
-    pub fn wait_until_settled(&self, events: usize) -> Result<(), Error> {
+    /// Waits until all is durable. An error says how many have become dead letters instead.
+    pub fn wait_until_settled(mut self) -> Result<(), Error> {
+        self.records.sort_unstable();
+        let events = self.records.len();
         let mut failed = 0;
         let mut first = None;
-        for (queue, positions) in self.queues.iter().zip(&self.positions) {
-            let Some(last) = positions.last() else { continue };
+        for records in self.records.chunk_by(|a, b| a.0 == b.0) {
+            let Some((index, last)) = records.last() else { continue };
+            let queue = self.queues.queue(*index);
             wait_for_position(self.queues, queue, *last, None)?;
-            if queue.dead() == self.dead_before[queue.index] {
+            if queue.dead() == self.dead_before[*index] {
                 continue;
             }
-            if let Some((count, failure)) = find(self.queues.epoch(), queue.index, positions)? {
+            if let Some((count, failure)) = find(self.queues.epoch(), *index, records)? {
                 failed += count;
                 first.get_or_insert(failure);
             }
@@ -106,6 +114,7 @@ pub fn flush(timeout: Option<Duration>) -> Result<u64, Error> {
     let queues = Queues::of_this_database()?;
     check_can_wait()?;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    // One for each worker.
     let targets: Vec<_> = queues
         .iter()
         .map(|queue| (queue, queue.ring.tail(), queue.report().depth_events))

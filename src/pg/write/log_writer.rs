@@ -4,6 +4,7 @@
 use crate::codec::checksum::RunKey;
 use crate::codec::run::{EncodedRun, encode_run};
 use crate::model::event::NewEvent;
+use crate::model::memory::push;
 use crate::model::partition::Partition;
 use crate::model::run::cut_runs;
 use crate::pg::error::Error;
@@ -66,8 +67,8 @@ impl<'t> LogWriter<'t> {
                 position: target.first_position + run.start as i64,
                 timestamp_us: target.timestamp_us,
             };
-            let encoded = encode_run(&mut self.pending.encoded, key, events[run].iter());
-            self.pending.runs.push((key, encoded));
+            let encoded = encode_run(&mut self.pending.encoded, key, events[run].iter())?;
+            push(&mut self.pending.runs, (key, encoded))?;
             if self.pending.runs.len() == RUNS_PER_INSERT
                 || self.pending.encoded.len() >= BYTES_PER_INSERT
             {

@@ -2,6 +2,7 @@
 
 use crate::model::error::StoreError;
 use crate::model::event::EventId;
+use crate::model::memory::{collect, in_table};
 use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
@@ -89,10 +90,12 @@ pub fn find_retry(
 }
 
 fn check_distinct(append: &StreamAppend<'_>) -> Result<(), Error> {
-    let mut seen: HashSet<EventId> = HashSet::new();
-    if append.events.len() == 1 {
+    let len = append.events.len();
+    if len == 1 {
         return Ok(());
     }
+    let mut seen: HashSet<EventId> = HashSet::new();
+    in_table::<EventId>(seen.try_reserve(len), len)?;
     for (index, event) in append.events.iter().enumerate() {
         if event.event_id.is_some_and(|id| !seen.insert(id)) {
             return Err(duplicate(append, index, "the call gives it twice"));
@@ -119,6 +122,5 @@ fn find_versions(append: &StreamAppend<'_>, stream_no: i64) -> Result<Vec<Option
         scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Uuid(id))]);
         scan.next(Direction::Forward).then(|| scan.row().0[ids::VERSION].value() as i64)
     });
-    let versions = versions.collect();
-    Ok(versions)
+    Ok(collect(versions)?)
 }
