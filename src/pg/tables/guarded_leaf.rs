@@ -5,7 +5,7 @@
 //! with an error, but neither change nor suppress it: what was acknowledged would not be stored.
 #![expect(unsafe_code, reason = "drives PostgreSQL's executor")]
 
-use super::leaf_writer::{Update, insert_rows, is_heap_only, update_row};
+use super::heap::{Update, insert_rows, is_heap_only, update_row};
 use super::relation::Leaf;
 use super::schema::streams;
 use crate::pg::call::datum::body;

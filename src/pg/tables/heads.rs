@@ -1,7 +1,7 @@
 //! Heads: the rows of `event_streams`.
 #![expect(unsafe_code, reason = "drives PostgreSQL's table access")]
 
-use super::leaf_writer::Update;
+use super::heap::Update;
 use super::relation::{For, Leaf};
 use super::scan::{Direction, Key, Scan, latest};
 use super::schema::{LeafIndex, Root, streams};

@@ -4,6 +4,7 @@
 pub mod dead_letters;
 pub mod guarded_leaf;
 pub mod heads;
+pub mod heap;
 pub mod layout;
 pub mod leaf_writer;
 pub mod log;

@@ -17,7 +17,8 @@ use crate::pg::session::xact::{
 use crate::pg::settings;
 use crate::pg::tables::guarded_leaf::AfterTriggers;
 use crate::pg::tables::heads::{Head, Heads};
-use crate::pg::tables::leaf_writer::{LeafWriter, Update};
+use crate::pg::tables::heap::Update;
+use crate::pg::tables::leaf_writer::LeafWriter;
 use crate::pg::tables::relation::For;
 use crate::pg::tables::scan::{decision_snapshot, latest};
 use crate::pg::tables::schema::{Root, streams};
