@@ -6,7 +6,7 @@
 
 use crate::pg::call::rows::int8;
 use crate::pg::error::Error;
-use crate::pg::positions::counter::Positions;
+use crate::pg::positions::counter::observe;
 use crate::pg::tables::query::{Access, execute, execute_as_owner};
 use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::schema::Sequence;
@@ -25,7 +25,7 @@ fn try_record(recorded: &mut Option<u64>) -> Result<(), Error> {
         *recorded = None;
         return Ok(());
     }
-    let safe = Positions::open_locked()?.safe();
+    let safe = observe()?.safe;
     if *recorded == Some(safe) {
         return Ok(());
     }

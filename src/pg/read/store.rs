@@ -9,7 +9,7 @@ use crate::pg::call::Call;
 use crate::pg::call::datum::body;
 use crate::pg::call::rows::Rows;
 use crate::pg::error::{Error, Obstacle};
-use crate::pg::positions::counter::Positions;
+use crate::pg::positions::counter::observe;
 use crate::pg::positions::recorded::recorded;
 use crate::pg::session::scratch::Scratch;
 use crate::pg::session::xact::{
@@ -43,7 +43,7 @@ pub fn safe_position() -> Result<i64, Error> {
         // Without one a reader would wait for ever and not know why.
         return recorded()?.ok_or(Error::CannotExecute(Obstacle::NotRecorded));
     }
-    Ok(Positions::open_locked()?.safe() as i64)
+    Ok(observe()?.safe as i64)
 }
 
 /// Reads the store in the order of positions, up to the safe position, into the result of `call`.

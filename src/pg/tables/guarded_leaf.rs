@@ -39,6 +39,7 @@ impl AfterTriggers {
             let estate = pg_sys::CreateExecutorState();
             (*estate).es_output_cid = pg_sys::GetCurrentCommandId(true);
             pg_sys::AfterTriggerEndQuery(estate);
+            pg_sys::ExecResetTupleTable((*estate).es_tupleTable, false);
             pg_sys::ExecCloseResultRelations(estate);
             pg_sys::FreeExecutorState(estate);
         }
@@ -328,6 +329,7 @@ impl Drop for GuardedLeaf<'_> {
         }
         // SAFETY: opened by `open`, and not used after.
         unsafe {
+            pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false);
             pg_sys::ExecCloseIndices(self.info);
             pg_sys::FreeExecutorState(self.estate);
         }

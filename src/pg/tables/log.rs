@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "takes PostgreSQL's rows apart")]
 
 use super::relation::{For, Leaf};
-use super::scan::{Direction, Key, Scan};
+use super::scan::{Direction, Key, Scan, latest};
 use super::schema::{LeafIndex, Root, log};
 use crate::codec::checksum::RunKey;
 use crate::codec::run::{RunColumns, StoredEvent};
@@ -207,4 +207,29 @@ pub fn pass_events<'a>(
         })?;
     }
     Ok(())
+}
+
+/// The last position in the log of a partition; `None` where there is none, or where somebody has the
+/// leaf to himself now, which is not waited for. No lock stays.
+pub fn last_position(partition: Partition) -> Result<Option<u64>, Error> {
+    let Some(leaf) = Leaf::open_if_free(Root::Log, partition)? else { return Ok(None) };
+    let known = *leaf.known();
+    let mut scan = Scan::open(leaf, LeafIndex::ByNumber, latest(), 1);
+    scan.find(&[(1, Key::Int8Above(0))]);
+    let scratch = Scratch::new();
+    let last = if scan.next(Direction::Backward) {
+        scratch.run(|memory| {
+            let run = StoredRun::from_scan(&scan, memory)?;
+            Ok::<_, Error>(Some(run.key.position as u64 + run.len as u64 - 1))
+        })?
+    } else {
+        None
+    };
+    drop(scan);
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    for oid in [known.table, known.table, known.indexes[LeafIndex::ByNumber as usize]] {
+        // SAFETY: locked above, the table twice.
+        unsafe { pg_sys::UnlockRelationOid(oid, lock) };
+    }
+    Ok(last)
 }

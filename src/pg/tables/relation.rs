@@ -135,6 +135,17 @@ impl Leaf {
         }
     }
 
+    /// Opens a leaf for reading; `None` where a lock is in the way.
+    pub fn open_if_free(root: Root, partition: Partition) -> Result<Option<Self>, Error> {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let table = look_up(&root.leaf(partition))?;
+        // SAFETY: a lock of the transaction.
+        if !unsafe { pg_sys::ConditionalLockRelationOid(table, lock) } {
+            return Ok(None);
+        }
+        Self::open(root, partition, For::Reading).map(Some)
+    }
+
     /// Opens it once more.
     pub fn again(&self) -> Self {
         // SAFETY: it is open; the further reference is closed like the first.

@@ -2,7 +2,7 @@
 
 use super::samples::dead_letters;
 use crate::pg::error::{Error, Obstacle};
-use crate::pg::positions::counter::Positions;
+use crate::pg::positions::counter::observe;
 use crate::pg::queue::{Phase, QueueReport, Queues};
 use crate::pg::session::xact::in_recovery;
 use std::time::Duration;
@@ -92,9 +92,8 @@ fn of_queues(queues: Queues) -> Vec<Check> {
 
 /// Whether a transaction keeps the safe position from moving on.
 fn safe_position() -> Result<Check, Error> {
-    let positions = Positions::open_locked()?;
-    let oldest = positions.oldest().unwrap_or_default();
-    let safe = positions.safe();
+    let observed = observe()?;
+    let (safe, oldest) = (observed.safe, observed.oldest.unwrap_or_default());
     let detail = if oldest.is_zero() {
         format!("{safe}; no transaction holds it back")
     } else {

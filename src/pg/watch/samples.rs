@@ -2,7 +2,7 @@
 
 use crate::metrics::sample::{Gauges, Sample, WorkerGauges, samples};
 use crate::pg::error::{Error, Obstacle};
-use crate::pg::positions::counter::Positions;
+use crate::pg::positions::counter::observe;
 use crate::pg::positions::recorded::recorded;
 use crate::pg::queue::{Queue, Queues};
 use crate::pg::session::xact::in_recovery;
@@ -16,10 +16,8 @@ pub fn all() -> Result<Vec<Sample>, Error> {
     let (safe_position, next_position) = if in_recovery() {
         (recorded()?, None)
     } else {
-        let positions = Positions::open_locked()?;
-        // The next one first: a moment later the safe one may have passed it.
-        let next = positions.next() as i64;
-        (Some(positions.safe() as i64), Some(next))
+        let observed = observe()?;
+        (Some(observed.safe as i64), Some(observed.next as i64))
     };
     let gauges =
         Gauges { workers: workers()?, dead_letters: dead_letters()?, safe_position, next_position };

@@ -7,6 +7,7 @@ use crate::model::memory::with_room;
 use crate::model::stream_append::StreamAppend;
 use crate::pg::error::Error;
 use crate::pg::positions::counter::Positions;
+use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::session::xact::{advance_command, check_writable};
 use crate::pg::shared::counting;
 use crate::pg::tables::guarded_leaf::AfterTriggers;
@@ -45,9 +46,10 @@ pub fn lock_heads(
     appends: &[StreamAppend<'_>],
     triggers: &AfterTriggers,
 ) -> Result<Vec<Advanced>, Error> {
+    let numbers = StreamNumbers::new(appends.len());
     let mut advanced = with_room(appends.len())?;
     for partition in appends.chunk_by(same_partition) {
-        let mut heads = HeadWriter::open(partition[0].partition, triggers)?;
+        let mut heads = HeadWriter::open(partition[0].partition, triggers, &numbers)?;
         for append in partition {
             advanced.push(heads.advance(append)?);
         }
@@ -172,7 +174,8 @@ pub fn create_stream<T>(
     check_writable()?;
     check_writer()?;
     let triggers = AfterTriggers::default();
-    let mut heads = HeadWriter::open(stream.partition, &triggers)?;
+    let numbers = StreamNumbers::new(1);
+    let mut heads = HeadWriter::open(stream.partition, &triggers, &numbers)?;
     let result = heads.get_or_create(stream, use_head)?;
     drop(heads);
     triggers.fire();

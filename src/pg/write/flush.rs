@@ -3,7 +3,7 @@
 use crate::model::memory::with_room;
 use crate::model::partition::PARTITIONS;
 use crate::pg::error::Error;
-use crate::pg::positions::counter::holds_streams;
+use crate::pg::positions::transaction::holds_streams;
 use crate::pg::queue::waiters::{Awaited, Waited};
 use crate::pg::queue::{Phase, Queue, Queues};
 use crate::pg::settings;

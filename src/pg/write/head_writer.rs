@@ -9,7 +9,8 @@ use crate::model::stream_append::StreamAppend;
 use crate::model::stream_no::stream_no;
 use crate::pg::call::datum::{body, display, text};
 use crate::pg::error::Error;
-use crate::pg::positions::counter::{next_stream_counter, note_stream_lock};
+use crate::pg::positions::stream_numbers::StreamNumbers;
+use crate::pg::positions::transaction::note_stream_lock;
 use crate::pg::session::xact::{
     advance_command, check_for_interrupts, is_serializable, now_us, uses_one_snapshot,
     with_snapshot_of_now,
@@ -48,14 +49,19 @@ pub enum Advanced {
 pub struct HeadWriter<'t> {
     writer: LeafWriter<'t>,
     heads: Heads,
+    numbers: &'t StreamNumbers,
 }
 
 impl<'t> HeadWriter<'t> {
-    /// Opens the heads of a partition.
-    pub fn open(partition: Partition, triggers: &'t AfterTriggers) -> Result<Self, Error> {
+    /// Opens the heads of a partition. Streams that are made get their numbers from `numbers`.
+    pub fn open(
+        partition: Partition,
+        triggers: &'t AfterTriggers,
+        numbers: &'t StreamNumbers,
+    ) -> Result<Self, Error> {
         let heads = Heads::by_name(partition, For::Writing, latest())?;
         let writer = LeafWriter::of(heads.leaf().again(), Root::Streams, triggers);
-        Ok(Self { writer, heads })
+        Ok(Self { writer, heads, numbers })
     }
 
     /// Checks what the writer believes and moves the stream's head on by the number of events;
@@ -182,7 +188,7 @@ impl<'t> HeadWriter<'t> {
         *attempts += 1;
         let insist = *attempts > CREATE_ATTEMPTS_MAX && !self.is_there_now(append)?;
         let partition = append.partition;
-        let number = stream_no(partition, settings::node_id(), next_stream_counter()?)
+        let number = stream_no(partition, settings::node_id(), self.numbers.take()?)
             .ok_or(Error::StreamNumbers)?;
         find_retry(append, number, 0)?;
         let timestamp_us = now_us();
