@@ -63,7 +63,7 @@ sql_function! {
             }
             None => Vec::new(),
         };
-        let mut rows = Rows::begin(call)?;
+        let mut rows = Rows::begin(call);
         let batch = EventBatch { stream_ids: &stream_ids, tenant_id, events: &events };
         append_batch(batch, &expected, |group, appended| {
             rows.put([

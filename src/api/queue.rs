@@ -73,7 +73,7 @@ sql_function! {
     ///
     /// Errors: 55000 not preloaded. Volatile, parallel safe.
     fn es_queue_stats, pg_finfo_es_queue_stats(call) {
-        let mut rows = Rows::begin(call)?;
+        let mut rows = Rows::begin(call);
         if settings::workers() == 0 {
             return Ok(None);
         }

@@ -21,7 +21,7 @@ sql_function! {
     /// Errors: 22023 bad argument. Stable, parallel safe.
     fn es_stream, pg_finfo_es_stream(call) {
         let (stream_id, tenant_id) = stream_and_tenant(call)?;
-        let mut rows = Rows::begin(call)?;
+        let mut rows = Rows::begin(call);
         with_head(stream_id, tenant_id, |head| rows.put(head.columns()))?.transpose()?;
         Ok(None)
     }
@@ -42,7 +42,7 @@ sql_function! {
             expected: ExpectedVersion::Any,
             events: &[],
         };
-        let mut rows = Rows::begin(call)?;
+        let mut rows = Rows::begin(call);
         create_stream(&stream, |head| rows.put(head.columns()))??;
         Ok(None)
     }

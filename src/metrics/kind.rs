@@ -82,7 +82,7 @@ kinds! {
         QueueFull = "queue_full",
         /// The server has no memory for what the call asks for.
         OutOfMemory = "out_of_memory",
-        /// The time allowed ran out.
+        /// The time allowed ran out, or the call was cancelled.
         Timeout = "timeout",
         /// Not loaded at server start, no worker, or a standby.
         NotAvailable = "not_available",

@@ -144,6 +144,8 @@ pub const QUEUE_FULL_WAITS: &str = "allsource_queue_full_waits_total";
 pub const QUEUE_BATCHES: &str = "allsource_queue_batches_total";
 /// The largest of them.
 pub const QUEUE_LARGEST_BATCH: &str = "allsource_queue_largest_batch_events";
+/// Events that a worker has put among the dead letters.
+pub const QUEUE_DEAD_LETTERS: &str = "allsource_queue_dead_letters_total";
 /// Dead letters of the database.
 pub const DEAD_LETTERS: &str = "allsource_dead_letters";
 /// Safe position of the database.
@@ -243,6 +245,12 @@ pub const METRICS: &[Metric] = &[
         Unit::Events,
         &["worker"],
         "Events in the largest batch that the worker has written.",
+    ),
+    counter(
+        QUEUE_DEAD_LETTERS,
+        Unit::Events,
+        &["worker"],
+        "Events that the worker has put among the dead letters.",
     ),
     gauge(DEAD_LETTERS, Unit::Events, &[], "Events of this database that no worker could write."),
     gauge(

@@ -2,6 +2,7 @@
 //! to PostgreSQL.
 
 pub mod datum;
+pub mod guard;
 pub mod rows;
 
 use crate::codec::argument::{ArrayArgument, EventArrays, Limits};
@@ -14,10 +15,9 @@ use crate::pg::settings;
 use pgrx::pg_sys;
 use std::time::Duration;
 
-/// Defines a SQL function of version-1 calling convention: its symbol, the symbol that describes
-/// it, and a guard that turns errors and panics into PostgreSQL errors. The body has type
-/// `Result<Option<Datum>, Error>`; `None` is NULL. With `#[measured(…)]`, its calls are counted and
-/// timed as those of that [`Function`](crate::metrics::kind::Function).
+/// Defines a SQL function of version-1 calling convention: its symbol, and the symbol that describes
+/// it. The body has type `Result<Option<Datum>, Error>`; `None` is NULL. With `#[measured(…)]`, its
+/// calls are counted and timed as those of that [`Function`](crate::metrics::kind::Function).
 #[macro_export]
 macro_rules! sql_function {
     (
@@ -26,16 +26,19 @@ macro_rules! sql_function {
         fn $name:ident, $info:ident($call:ident) $body:block
     ) => {
         $crate::sql_function! {
+            @as Some($crate::metrics::kind::Function::$function);
             $(#[doc = $doc])*
-            fn $name, $info($call) {
-                $crate::pg::shared::counting::measured(
-                    $crate::metrics::kind::Function::$function,
-                    || $body,
-                )
-            }
+            fn $name, $info($call) $body
         }
     };
-    ($(#[$doc:meta])* fn $name:ident, $info:ident($call:ident) $body:block) => {
+    ($(#[doc = $doc:expr])* fn $name:ident, $info:ident($call:ident) $body:block) => {
+        $crate::sql_function! { @as None; $(#[doc = $doc])* fn $name, $info($call) $body }
+    };
+    (
+        @as $counted:expr;
+        $(#[$doc:meta])*
+        fn $name:ident, $info:ident($call:ident) $body:block
+    ) => {
         #[doc = concat!("Describes `", stringify!($name), "` to PostgreSQL.")]
         #[expect(unsafe_code, reason = "a symbol that PostgreSQL looks up")]
         #[unsafe(no_mangle)]
@@ -59,17 +62,8 @@ macro_rules! sql_function {
                 Option<pgrx::pg_sys::Datum>,
                 $crate::pg::error::Error,
             > { $body };
-            // SAFETY: the function manager passes a valid call; the guard owns all panics.
-            unsafe {
-                pgrx::pg_sys::panic::pgrx_extern_c_guard(|| {
-                    let call = $crate::pg::call::Call::new(fcinfo);
-                    match body(&call) {
-                        Ok(Some(datum)) => datum,
-                        Ok(None) => call.null(),
-                        Err(error) => error.raise(stringify!($name)),
-                    }
-                })
-            }
+            // SAFETY: the function manager passes a valid call.
+            unsafe { $crate::pg::call::guard::run(fcinfo, stringify!($name), $counted, body) }
         }
     };
 }

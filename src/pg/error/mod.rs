@@ -4,6 +4,9 @@
 mod class;
 mod report;
 
+pub use class::kind_of;
+pub use report::Report;
+
 use crate::codec::argument::ArgumentError;
 use crate::codec::array::ArrayError;
 use crate::codec::record::DamagedRecord;
@@ -66,6 +69,9 @@ pub enum Error {
         /// the table
         table: String,
     },
+    /// An append by code that runs while another one moves heads on.
+    #[error("cannot append within a BEFORE trigger or an index expression of event_streams")]
+    NestedAppend,
     /// A trigger that would fire for SQL, and cannot here.
     #[error("statement-level trigger \"{trigger}\" on {table} cannot be fired")]
     StatementTrigger {
@@ -86,9 +92,6 @@ pub enum Error {
     /// PREPARE TRANSACTION after an append.
     #[error("cannot PREPARE a transaction that has appended events")]
     PreparedTransaction,
-    /// A function that returns rows was called where none can be taken.
-    #[error("set-valued function called in context that cannot accept a set")]
-    NoSetExpected,
     /// A run of a stream that is not there.
     #[error("event log has a run of stream number {stream_no}, which does not exist")]
     Orphan {
@@ -114,10 +117,8 @@ pub enum Error {
         accepted: usize,
         /// events of the call
         events: usize,
-        /// whether the workers are at rest
-        paused: bool,
-        /// whether the queue has a worker
-        has_worker: bool,
+        /// why it stays full
+        because: QueueStaysFull,
     },
     /// An event that does not fit into the queue.
     #[error("event is too large for the queue")]
@@ -179,6 +180,19 @@ impl From<ArgumentError> for Error {
             ArgumentError::Memory(error) => error.into(),
         }
     }
+}
+
+/// Why a full queue stays full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueStaysFull {
+    /// The worker may wait for this transaction itself.
+    WorkersMayWaitForCaller,
+    /// The workers are at rest.
+    Paused,
+    /// The queue has no worker.
+    NoWorker,
+    /// The worker writes less than is enqueued.
+    Behind,
 }
 
 /// Why a function cannot be executed. It follows the function's name in the message, as in those of

@@ -44,7 +44,7 @@ pub fn read_stream(
     range: StreamRange,
 ) -> Result<(), Error> {
     check_reader()?;
-    let mut rows = Rows::begin(call)?;
+    let mut rows = Rows::begin(call);
     let mut count = 0;
     let partition = Partition::of(stream_id);
     let mut heads = Heads::by_name(partition, For::Reading, statement_snapshot())?;

@@ -50,6 +50,24 @@ const FIND: &CStr = c"
        AND d.queue_position OPERATOR(pg_catalog.<=) $4
      ORDER BY d.queue_position";
 
+/// Columns of the result of `TAKE`.
+mod taken {
+    pub const TENANT_ID: i32 = 1;
+    pub const STREAM_ID: i32 = 2;
+    pub const ENTITY_ID: i32 = 3;
+    pub const EVENT_TYPE: i32 = 4;
+    pub const PAYLOAD: i32 = 5;
+    pub const METADATA: i32 = 6;
+    pub const EVENT_ID: i32 = 7;
+}
+
+/// Columns of the result of `FIND`.
+mod found {
+    pub const QUEUE_POSITION: i32 = 1;
+    pub const SQLSTATE: i32 = 2;
+    pub const REASON: i32 = 3;
+}
+
 /// Where a record was in its queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
@@ -81,7 +99,7 @@ pub fn find(
     let mut found: Option<(usize, Failure)> = None;
     with_snapshot_of_now(|_| {
         execute_as_owner(TABLE, FIND, &parameters, Access::Read, |row| {
-            let position = row.get(1).map_or(0, |value| value.value() as u64);
+            let position = row.get(found::QUEUE_POSITION).map_or(0, |value| value.value() as u64);
             if records.binary_search_by_key(&position, |(_, end)| *end).is_err() {
                 return Ok(());
             }
@@ -96,10 +114,10 @@ pub fn find(
 }
 
 fn failure(row: &Row) -> Failure {
-    // SAFETY: columns 2 and 3 of `FIND` are of type text.
+    // SAFETY: these columns are of type text.
     let text = |column| row.get(column).map(|value| unsafe { body(value) }).unwrap_or_default();
-    let sqlstate = text(2).try_into().unwrap_or(*b"XX000");
-    Failure { sqlstate, message: display(text(3)) }
+    let sqlstate = text(found::SQLSTATE).try_into().unwrap_or(*b"XX000");
+    Failure { sqlstate, message: display(text(found::REASON)) }
 }
 
 /// A record that could not be written, where it was, and why.
@@ -200,19 +218,21 @@ pub struct Letter {
 
 impl Letter {
     fn from_row(row: &Row) -> Result<Self, Error> {
-        // SAFETY: columns 1 to 6 of `TAKE` are of variable length; the last one is a uuid, which is
+        // SAFETY: all but `EVENT_ID` are of variable length, and that is a uuid, which is
         // passed as a pointer to its 16 bytes.
         let bytes =
             |column| row.get(column).map(|value| copied(unsafe { body(value) })).transpose();
         Ok(Self {
-            tenant_id: bytes(1)?.unwrap_or_default(),
-            stream_id: bytes(2)?.unwrap_or_default(),
-            entity_id: bytes(3)?,
-            event_type: bytes(4)?.unwrap_or_default(),
-            payload: bytes(5)?.unwrap_or_default(),
-            metadata: bytes(6)?,
+            tenant_id: bytes(taken::TENANT_ID)?.unwrap_or_default(),
+            stream_id: bytes(taken::STREAM_ID)?.unwrap_or_default(),
+            entity_id: bytes(taken::ENTITY_ID)?,
+            event_type: bytes(taken::EVENT_TYPE)?.unwrap_or_default(),
+            payload: bytes(taken::PAYLOAD)?.unwrap_or_default(),
+            metadata: bytes(taken::METADATA)?,
             // SAFETY: see above.
-            event_id: row.get(7).map(|value| unsafe { *value.cast_mut_ptr::<EventId>() }),
+            event_id: row
+                .get(taken::EVENT_ID)
+                .map(|value| unsafe { *value.cast_mut_ptr::<EventId>() }),
         })
     }
 }

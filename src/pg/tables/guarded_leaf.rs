@@ -8,55 +8,24 @@
 use super::heap::{Update, insert_rows, is_heap_only, update_row};
 use super::relation::Leaf;
 use super::schema::streams;
+use super::writing::Writing;
 use crate::pg::call::datum::body;
 use crate::pg::error::Error;
 use crate::pg::session::xact::check_for_interrupts;
 use pgrx::pg_sys;
-use std::cell::Cell;
 use std::ffi::CStr;
-
-/// The AFTER triggers of a call: queued while rows are written, and fired after the last one.
-#[derive(Default)]
-pub struct AfterTriggers {
-    begun: Cell<bool>,
-}
-
-impl AfterTriggers {
-    fn begin(&self) {
-        if !self.begun.replace(true) {
-            // SAFETY: ended by `fire`, or by the abort of the transaction.
-            unsafe { pg_sys::AfterTriggerBeginQuery() }
-        }
-    }
-
-    /// Fires what is queued, but for deferred constraint triggers.
-    pub fn fire(self) {
-        if !self.begun.get() {
-            return;
-        }
-        // SAFETY: the state is made and freed here; relations that triggers are on are locked.
-        unsafe {
-            let estate = pg_sys::CreateExecutorState();
-            (*estate).es_output_cid = pg_sys::GetCurrentCommandId(true);
-            pg_sys::AfterTriggerEndQuery(estate);
-            pg_sys::ExecResetTupleTable((*estate).es_tupleTable, false);
-            pg_sys::ExecCloseResultRelations(estate);
-            pg_sys::FreeExecutorState(estate);
-        }
-    }
-}
 
 /// A leaf that is open for the executor.
 pub struct GuardedLeaf<'t> {
     relation: pg_sys::Relation,
     info: *mut pg_sys::ResultRelInfo,
     estate: *mut pg_sys::EState,
-    triggers: &'t AfterTriggers,
+    writing: &'t Writing,
 }
 
 impl<'t> GuardedLeaf<'t> {
     /// Opens a leaf that is open for writing, and stays open as long as this.
-    pub fn open(leaf: &Leaf, triggers: &'t AfterTriggers) -> Self {
+    pub fn open(leaf: &Leaf, writing: &'t Writing) -> Self {
         let relation = leaf.relation();
         // SAFETY: structures are zeroed, tagged and then initialised by PostgreSQL, in the memory of
         // the executor's state.
@@ -85,7 +54,7 @@ impl<'t> GuardedLeaf<'t> {
             pg_sys::InitResultRelInfo(info, relation, 1, std::ptr::null_mut(), 0);
             pg_sys::ExecOpenIndices(info, true);
             pg_sys::MemoryContextSwitchTo(before);
-            Self { relation, info, estate, triggers }
+            Self { relation, info, estate, writing }
         }
     }
 
@@ -195,7 +164,7 @@ impl<'t> GuardedLeaf<'t> {
                     self.insert_entries(slot, true, None)
                 };
                 if self.fires(|triggers| triggers.trig_update_after_row) {
-                    self.triggers.begin();
+                    self.writing.begin_triggers();
                     pg_sys::ExecARUpdateTriggers(
                         self.estate,
                         self.info,
@@ -279,7 +248,7 @@ impl<'t> GuardedLeaf<'t> {
         if !self.fires(|triggers| triggers.trig_insert_after_row) {
             return;
         }
-        self.triggers.begin();
+        self.writing.begin_triggers();
         let no_transition = std::ptr::null_mut();
         // SAFETY: the slot holds the row, and its place.
         unsafe {

@@ -273,10 +273,9 @@ unsafe fn check_index(
     root: Root,
     key: &[usize],
 ) -> Result<(), String> {
-    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    // SAFETY: the index was just found; the arrays have an element for each column of the key.
+    // SAFETY: the index was just found, and its table is locked; the arrays have an element for each column of the key.
     unsafe {
-        let relation = OpenRelation::open(oid, lock);
+        let relation = OpenRelation::open_to_read(oid);
         let open = &*relation.get();
         if open.rd_index.is_null() || (*open.rd_rel).relam != pg_sys::BTREE_AM_OID {
             return Err("It is not a B-tree index.".into());

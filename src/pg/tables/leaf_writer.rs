@@ -5,53 +5,43 @@
 //! what it would do for SQL (`guarded_leaf`).
 #![expect(unsafe_code, reason = "drives PostgreSQL's table and index access")]
 
-use super::guarded_leaf::{AfterTriggers, GuardedLeaf};
+use super::guarded_leaf::GuardedLeaf;
 use super::heap::{Update, insert_rows, is_heap_only, update_row};
 use super::open_relation::OpenRelation;
 use super::relation::{For, Leaf};
 use super::schema::{INDEXES, LeafIndex, Root};
+use super::writing::Writing;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use pgrx::pg_sys;
 
 /// A leaf, open to be written to.
 pub struct LeafWriter<'t> {
-    // Before the leaf, which it refers to.
+    // Before the leaf, which it refers to. A leaf that is not guarded has one to make streams.
     guarded: Option<GuardedLeaf<'t>>,
     slots: Vec<*mut pg_sys::TupleTableSlot>,
     indexes: [Option<OpenRelation>; INDEXES],
     leaf: Leaf,
     root: Root,
-    triggers: &'t AfterTriggers,
+    writing: &'t Writing,
 }
 
 impl<'t> LeafWriter<'t> {
     /// Opens a leaf.
-    pub fn open(
-        root: Root,
-        partition: Partition,
-        triggers: &'t AfterTriggers,
-    ) -> Result<Self, Error> {
-        Ok(Self::of(Leaf::open(root, partition, For::Writing)?, root, triggers))
+    pub fn open(root: Root, partition: Partition, writing: &'t Writing) -> Result<Self, Error> {
+        Ok(Self::of(Leaf::open(root, partition, For::Writing)?, root, writing))
     }
 
     /// Takes over a leaf that is open for writing.
-    pub fn of(leaf: Leaf, root: Root, triggers: &'t AfterTriggers) -> Self {
-        let guarded = (!leaf.known().is_plain).then(|| GuardedLeaf::open(&leaf, triggers));
-        Self {
-            guarded,
-            slots: Vec::new(),
-            indexes: [const { None }; INDEXES],
-            leaf,
-            root,
-            triggers,
-        }
+    pub fn of(leaf: Leaf, root: Root, writing: &'t Writing) -> Self {
+        let guarded = (!leaf.known().is_plain).then(|| GuardedLeaf::open(&leaf, writing));
+        Self { guarded, slots: Vec::new(), indexes: [const { None }; INDEXES], leaf, root, writing }
     }
 
     /// Whether triggers or constraints of users may be in play: then the newest version of a row is
     /// to be locked before it is updated.
     pub fn is_guarded(&self) -> bool {
-        self.guarded.is_some()
+        !self.leaf.known().is_plain
     }
 
     /// Fills the `index`-th row to be inserted. What the values point to must stay until `insert`.
@@ -78,7 +68,7 @@ impl<'t> LeafWriter<'t> {
     /// Inserts the first `len` filled rows.
     pub fn insert(&mut self, len: usize) -> Result<(), Error> {
         let slots = &mut self.slots[..len];
-        if let Some(guarded) = &mut self.guarded {
+        if let Some(guarded) = self.guarded.as_mut().filter(|_| !self.leaf.known().is_plain) {
             return guarded.insert(slots);
         }
         // SAFETY: relation and slots are open, and hold rows of the leaf's columns.
@@ -104,8 +94,8 @@ impl<'t> LeafWriter<'t> {
     /// Inserts the first filled row unless a unique index has its key already; waits for those who
     /// are just inserting it. Returns whether the row was inserted.
     pub fn insert_unless_there(&mut self) -> Result<bool, Error> {
-        let Self { guarded, leaf, triggers, .. } = self;
-        let guarded = guarded.get_or_insert_with(|| GuardedLeaf::open(leaf, triggers));
+        let Self { guarded, leaf, writing, .. } = self;
+        let guarded = guarded.get_or_insert_with(|| GuardedLeaf::open(leaf, writing));
         guarded.insert_unless_there(self.slots[0])
     }
 
@@ -125,7 +115,7 @@ impl<'t> LeafWriter<'t> {
             if self.is_guarded() {
                 self.fill(0, row);
             }
-            if let Some(guarded) = &mut self.guarded {
+            if let Some(guarded) = self.guarded.as_mut().filter(|_| !self.leaf.known().is_plain) {
                 return guarded.update(place, self.slots[0]);
             }
             let mut values = row.map(|value| value.unwrap_or(pg_sys::Datum::from(0)));

@@ -213,7 +213,7 @@ pub fn pass_events<'a>(
 /// leaf to himself now, which is not waited for. No lock stays.
 pub fn last_position(partition: Partition) -> Result<Option<u64>, Error> {
     let Some(leaf) = Leaf::open_if_free(Root::Log, partition)? else { return Ok(None) };
-    let known = *leaf.known();
+    let table = leaf.known().table;
     let mut scan = Scan::open(leaf, LeafIndex::ByNumber, latest(), 1);
     scan.find(&[(1, Key::Int8Above(0))]);
     let scratch = Scratch::new();
@@ -227,9 +227,9 @@ pub fn last_position(partition: Partition) -> Result<Option<u64>, Error> {
     };
     drop(scan);
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    for oid in [known.table, known.table, known.indexes[LeafIndex::ByNumber as usize]] {
-        // SAFETY: locked above, the table twice.
-        unsafe { pg_sys::UnlockRelationOid(oid, lock) };
+    for _ in 0..2 {
+        // SAFETY: locked twice by `open_if_free`.
+        unsafe { pg_sys::UnlockRelationOid(table, lock) };
     }
     Ok(last)
 }

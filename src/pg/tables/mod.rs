@@ -15,3 +15,4 @@ pub mod relation;
 pub mod rights;
 pub mod scan;
 pub mod schema;
+pub mod writing;

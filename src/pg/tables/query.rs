@@ -80,7 +80,7 @@ pub fn execute(
 /// Runs a query with the caller's rights into the result of `call`. The columns must be those of the
 /// result.
 pub fn query_into(call: &Call, sql: &CStr, parameters: &[Parameter]) -> Result<(), Error> {
-    let mut rows = Rows::begin(call)?;
+    let mut rows = Rows::begin(call);
     execute(sql, parameters, Access::Read, |row| {
         // SAFETY: the caller says that the columns are those of the result.
         unsafe { rows.put_tuple(row.tuple) };

@@ -163,8 +163,15 @@ impl Leaf {
 
     /// Opens one of its indexes.
     pub fn open_index(&self, index: LeafIndex) -> OpenRelation {
+        let oid = self.known.indexes[index as usize];
         // SAFETY: the index belongs to the open table, so it cannot go away.
-        unsafe { OpenRelation::open(self.known.indexes[index as usize], self.lock) }
+        unsafe {
+            if self.lock == pg_sys::AccessShareLock as pg_sys::LOCKMODE {
+                OpenRelation::open_to_read(oid)
+            } else {
+                OpenRelation::open(oid, self.lock)
+            }
+        }
     }
 
     /// The relation.

@@ -52,8 +52,14 @@ pub fn checks() -> Result<Vec<Check>, Error> {
     let letters = dead_letters()?;
     checks.push(check(
         "dead letters",
-        letters == 0,
-        format!("{letters} events could not be written"),
+        letters.all == 0,
+        match letters.all {
+            0 => "there are none".to_owned(),
+            all => format!(
+                "{all} events could not be written, {} of them in the last hour",
+                letters.recent
+            ),
+        },
     ));
     Ok(checks)
 }

@@ -3,12 +3,11 @@
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
 use crate::drain::failure::Failure;
+use crate::pg::session::raised::{Caught, catch};
 use crate::pg::session::xact::check_for_interrupts;
 use crate::pg::shared::latch;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::CaughtError;
 use std::ffi::{CStr, c_char, c_int};
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -145,7 +144,7 @@ pub fn set_setting(name: &CStr, value: &CStr) {
 /// Runs `f` in a transaction of its own, with a snapshot, and commits it. An error, or a panic,
 /// aborts the transaction and is returned.
 pub fn in_transaction<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
-    let body = AssertUnwindSafe(|| {
+    let result = catch(|| {
         // SAFETY: the process has no transaction open.
         unsafe {
             pg_sys::SetCurrentStatementStartTimestamp();
@@ -154,10 +153,10 @@ pub fn in_transaction<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
             let result = f();
             pg_sys::PopActiveSnapshot();
             pg_sys::CommitTransactionCommand();
-            Ok(result)
+            result
         }
     });
-    let result = pgrx::PgTryBuilder::new(body).catch_others(|error| Err(failure(&error))).execute();
+    let result = result.map_err(Caught::failure);
     if result.is_err() {
         // SAFETY: the error was caught and copied; the abort releases what the transaction held.
         unsafe {
@@ -166,21 +165,6 @@ pub fn in_transaction<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
         }
     }
     result
-}
-
-fn failure(error: &CaughtError) -> Failure {
-    let (CaughtError::PostgresError(report)
-    | CaughtError::ErrorReport(report)
-    | CaughtError::RustPanic { ereport: report, .. }) = error;
-    let code = report.sql_error_code() as i32;
-    Failure {
-        // As PostgreSQL's unpack_sql_state does it.
-        sqlstate: std::array::from_fn(|index| ((code >> (6 * index)) & 0x3f) as u8 + b'0'),
-        message: match report.detail() {
-            Some(detail) => format!("{}: {detail}", report.message()),
-            None => report.message().to_owned(),
-        },
-    }
 }
 
 /// Whether somebody wants the database for themselves: DROP DATABASE, CREATE DATABASE with it as

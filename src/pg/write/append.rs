@@ -10,9 +10,9 @@ use crate::pg::positions::counter::Positions;
 use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::session::xact::{advance_command, check_writable};
 use crate::pg::shared::counting;
-use crate::pg::tables::guarded_leaf::AfterTriggers;
 use crate::pg::tables::heads::Head;
 use crate::pg::tables::rights::check_writer;
+use crate::pg::tables::writing::Writing;
 
 /// What an append has written, or what it found written already.
 #[derive(Clone, Copy, Debug)]
@@ -31,25 +31,22 @@ pub struct Appended {
 pub fn append(appends: &[StreamAppend<'_>]) -> Result<Vec<Appended>, Error> {
     check_writable()?;
     check_writer()?;
-    let triggers = AfterTriggers::default();
-    let advanced = lock_heads(appends, &triggers)?;
-    let first_position = take_positions(appends, &advanced)?;
-    let appended = write_runs(appends, &advanced, first_position, &triggers)?;
-    triggers.fire();
+    let writing = Writing::begin()?;
+    let advanced = lock_heads(appends, &writing)?;
+    let first_position = take_positions(appends, &advanced, &writing)?;
+    let appended = write_runs(appends, &advanced, first_position, &writing)?;
+    writing.finish();
     // The caller's later statements, and a further append in this one, see what was written.
     advance_command();
     Ok(appended)
 }
 
 /// Locks the streams, in their order, and moves their heads on.
-pub fn lock_heads(
-    appends: &[StreamAppend<'_>],
-    triggers: &AfterTriggers,
-) -> Result<Vec<Advanced>, Error> {
+pub fn lock_heads(appends: &[StreamAppend<'_>], writing: &Writing) -> Result<Vec<Advanced>, Error> {
     let numbers = StreamNumbers::new(appends.len());
     let mut advanced = with_room(appends.len())?;
     for partition in appends.chunk_by(same_partition) {
-        let mut heads = HeadWriter::open(partition[0].partition, triggers, &numbers)?;
+        let mut heads = HeadWriter::open(partition[0].partition, writing, &numbers)?;
         for append in partition {
             advanced.push(heads.advance(append)?);
         }
@@ -59,16 +56,19 @@ pub fn lock_heads(
 
 /// Takes a position for each event that is to be written, and returns the first. All streams are
 /// locked, so positions are taken in the order of versions.
-pub fn take_positions(appends: &[StreamAppend<'_>], advanced: &[Advanced]) -> Result<i64, Error> {
+pub fn take_positions(
+    appends: &[StreamAppend<'_>],
+    advanced: &[Advanced],
+    writing: &Writing,
+) -> Result<i64, Error> {
     let events: usize = std::iter::zip(appends, advanced)
         .filter(|(_, advanced)| matches!(advanced, Advanced::Moved { .. }))
         .map(|(append, _)| append.events.len())
         .sum();
     let positions = Positions::open()?;
-    if events == 0 {
-        return Ok(0);
-    }
-    Ok(positions.take(events as u64)? as i64)
+    let first = if events == 0 { 0 } else { positions.take(events as u64)? };
+    writing.has_positions();
+    Ok(first as i64)
 }
 
 /// Writes the events of the streams that were moved on, from position `next_position` on.
@@ -76,13 +76,13 @@ pub fn write_runs(
     appends: &[StreamAppend<'_>],
     advanced: &[Advanced],
     mut next_position: i64,
-    triggers: &AfterTriggers,
+    writing: &Writing,
 ) -> Result<Vec<Appended>, Error> {
     let mut appended = with_room(appends.len())?;
     let mut pending = PendingRuns::default();
     let mut rest = advanced.iter();
     for partition in appends.chunk_by(same_partition) {
-        let mut leaves = Leaves::new(triggers, pending);
+        let mut leaves = Leaves::new(writing, pending);
         for (append, advanced) in partition.iter().zip(rest.by_ref()) {
             appended.push(match *advanced {
                 Advanced::Retried(retry) => Appended {
@@ -122,7 +122,7 @@ fn same_partition(a: &StreamAppend<'_>, b: &StreamAppend<'_>) -> bool {
 
 /// A partition's leaves of the log and of the event ids, opened when there is something to write.
 struct Leaves<'t> {
-    triggers: &'t AfterTriggers,
+    writing: &'t Writing,
     pending: Option<PendingRuns>,
     log: Option<LogWriter<'t>>,
     ids: Option<IdWriter<'t>>,
@@ -130,8 +130,8 @@ struct Leaves<'t> {
 }
 
 impl<'t> Leaves<'t> {
-    fn new(triggers: &'t AfterTriggers, pending: PendingRuns) -> Self {
-        Self { triggers, pending: Some(pending), log: None, ids: None, written: 0 }
+    fn new(writing: &'t Writing, pending: PendingRuns) -> Self {
+        Self { writing, pending: Some(pending), log: None, ids: None, written: 0 }
     }
 
     fn write(&mut self, append: &StreamAppend<'_>, target: Target) -> Result<(), Error> {
@@ -139,14 +139,14 @@ impl<'t> Leaves<'t> {
             Some(log) => log,
             none => {
                 let pending = self.pending.take().unwrap_or_default();
-                none.insert(LogWriter::open(append.partition, self.triggers, pending)?)
+                none.insert(LogWriter::open(append.partition, self.writing, pending)?)
             }
         };
         log.push(target, append.events)?;
         if append.events.iter().any(|event| event.event_id.is_some()) {
             let ids = match &mut self.ids {
                 Some(ids) => ids,
-                none => none.insert(IdWriter::open(append.partition, self.triggers)?),
+                none => none.insert(IdWriter::open(append.partition, self.writing)?),
             };
             ids.push(target.stream_no, target.first_version, append.events)?;
         }
@@ -173,12 +173,12 @@ pub fn create_stream<T>(
 ) -> Result<T, Error> {
     check_writable()?;
     check_writer()?;
-    let triggers = AfterTriggers::default();
+    let writing = Writing::begin()?;
     let numbers = StreamNumbers::new(1);
-    let mut heads = HeadWriter::open(stream.partition, &triggers, &numbers)?;
+    let mut heads = HeadWriter::open(stream.partition, &writing, &numbers)?;
     let result = heads.get_or_create(stream, use_head)?;
     drop(heads);
-    triggers.fire();
+    writing.finish();
     advance_command();
     Ok(result)
 }

@@ -4,7 +4,8 @@ use super::batch::EventBatch;
 use super::flush::{HandedOver, check_can_wait};
 use crate::codec::record::{Home, Record};
 use crate::model::partition::{PARTITIONS, Partition};
-use crate::pg::error::Error;
+use crate::pg::error::{Error, QueueStaysFull};
+use crate::pg::positions::transaction::holds_streams;
 use crate::pg::queue::waiters::{Awaited, Waited};
 use crate::pg::queue::{Queue, Queues};
 use crate::pg::session::xact::{check_writable, database_oid, now_us};
@@ -51,12 +52,12 @@ pub fn enqueue(
             producer.announce();
         }
         let (queue, position) = pushed.map_err(|error| match error {
-            Refusal::Full { paused, has_worker } => {
+            Refusal::Full(because) => {
                 for stream_id in &batch.stream_ids[index..] {
                     queues.of_partition(Partition::of(stream_id)).rejected(1);
                 }
                 counting::rejected((events - index) as u64);
-                Error::QueueFull { accepted: index, events, paused, has_worker }
+                Error::QueueFull { accepted: index, events, because }
             }
             Refusal::TooLarge { size_bytes, limit_bytes } => {
                 Error::RecordTooLarge { number: index + 1, size_bytes, limit_bytes }
@@ -71,7 +72,7 @@ pub fn enqueue(
 }
 
 enum Refusal {
-    Full { paused: bool, has_worker: bool },
+    Full(QueueStaysFull),
     TooLarge { size_bytes: usize, limit_bytes: usize },
 }
 
@@ -126,9 +127,13 @@ impl<'a> Producer<'a> {
         Ok((queue.index, position))
     }
 
-    /// Waits for room. Nothing is reserved meanwhile, so the wait can be cancelled.
+    /// Waits for room, but not where the worker may wait for this transaction: neither would ever go
+    /// on. Nothing is reserved meanwhile, so the wait can be cancelled.
     fn push_with_patience(&mut self, queue: Queue, parts: &[&[u8]]) -> Result<u64, Refusal> {
         self.announce();
+        if holds_streams() {
+            return Err(Refusal::Full(QueueStaysFull::WorkersMayWaitForCaller));
+        }
         queue.waits_for_room();
         let deadline =
             *self.deadline.get_or_insert_with(|| Instant::now() + settings::enqueue_timeout());
@@ -136,7 +141,11 @@ impl<'a> Producer<'a> {
         match queue.wait_until(Awaited::Anything, Some(deadline), push) {
             Waited::Done(position) => Ok(position),
             Waited::TimedOut => {
-                Err(Refusal::Full { paused: self.queues.paused(), has_worker: queue.has_worker() })
+                Err(Refusal::Full(match (self.queues.paused(), queue.has_worker()) {
+                    (true, _) => QueueStaysFull::Paused,
+                    (false, true) => QueueStaysFull::Behind,
+                    (false, false) => QueueStaysFull::NoWorker,
+                }))
             }
         }
     }

@@ -3,9 +3,9 @@
 use crate::model::event::NewEvent;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
-use crate::pg::tables::guarded_leaf::AfterTriggers;
 use crate::pg::tables::leaf_writer::LeafWriter;
 use crate::pg::tables::schema::Root;
+use crate::pg::tables::writing::Writing;
 use pgrx::pg_sys;
 
 /// Rows that are inserted together.
@@ -20,8 +20,8 @@ pub struct IdWriter<'t> {
 
 impl<'t> IdWriter<'t> {
     /// Opens the ids of a partition.
-    pub fn open(partition: Partition, triggers: &'t AfterTriggers) -> Result<Self, Error> {
-        let writer = LeafWriter::open(Root::Ids, partition, triggers)?;
+    pub fn open(partition: Partition, writing: &'t Writing) -> Result<Self, Error> {
+        let writer = LeafWriter::open(Root::Ids, partition, writing)?;
         Ok(Self { partition, writer, filled: 0 })
     }
 

@@ -16,13 +16,13 @@ use crate::pg::session::xact::{
     with_snapshot_of_now,
 };
 use crate::pg::settings;
-use crate::pg::tables::guarded_leaf::AfterTriggers;
 use crate::pg::tables::heads::{Head, Heads};
 use crate::pg::tables::heap::Update;
 use crate::pg::tables::leaf_writer::LeafWriter;
 use crate::pg::tables::relation::For;
 use crate::pg::tables::scan::{decision_snapshot, latest};
 use crate::pg::tables::schema::{Root, streams};
+use crate::pg::tables::writing::Writing;
 use pgrx::pg_sys;
 
 /// How often creating a stream may find its key taken and then not find the stream. Above it, the
@@ -56,11 +56,11 @@ impl<'t> HeadWriter<'t> {
     /// Opens the heads of a partition. Streams that are made get their numbers from `numbers`.
     pub fn open(
         partition: Partition,
-        triggers: &'t AfterTriggers,
+        writing: &'t Writing,
         numbers: &'t StreamNumbers,
     ) -> Result<Self, Error> {
         let heads = Heads::by_name(partition, For::Writing, latest())?;
-        let writer = LeafWriter::of(heads.leaf().again(), Root::Streams, triggers);
+        let writer = LeafWriter::of(heads.leaf().again(), Root::Streams, writing);
         Ok(Self { writer, heads, numbers })
     }
 

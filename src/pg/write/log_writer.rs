@@ -9,9 +9,9 @@ use crate::model::partition::Partition;
 use crate::model::run::cut_runs;
 use crate::pg::error::Error;
 use crate::pg::session::xact::check_for_interrupts;
-use crate::pg::tables::guarded_leaf::AfterTriggers;
 use crate::pg::tables::leaf_writer::LeafWriter;
 use crate::pg::tables::schema::Root;
+use crate::pg::tables::writing::Writing;
 use pgrx::pg_sys;
 
 /// Runs that are inserted together: enough to share pages and WAL records.
@@ -51,10 +51,10 @@ impl<'t> LogWriter<'t> {
     /// Opens the log of a partition.
     pub fn open(
         partition: Partition,
-        triggers: &'t AfterTriggers,
+        writing: &'t Writing,
         pending: PendingRuns,
     ) -> Result<Self, Error> {
-        let writer = LeafWriter::open(Root::Log, partition, triggers)?;
+        let writer = LeafWriter::open(Root::Log, partition, writing)?;
         Ok(Self { partition, writer, pending })
     }
 

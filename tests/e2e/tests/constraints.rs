@@ -34,8 +34,10 @@ fn bad() -> NewEvent {
     NewEvent::new("bad", json!({"n": -1})).with_id(Uuid::from_u128(1))
 }
 
+type BadAppend = fn(&mut Transaction<'_>, &str) -> Result<i64, Error>;
+
 /// A bad event by each of the functions.
-const BAD_APPENDS: [fn(&mut Transaction<'_>, &str) -> Result<i64, Error>; 3] = [
+const BAD_APPENDS: [BadAppend; 3] = [
     |t, stream| Append::to(stream, &[bad()]).one(t),
     |t, stream| Append::to(stream, &[bad()]).many(t),
     |t, stream| {

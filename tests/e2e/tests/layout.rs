@@ -245,7 +245,9 @@ fn appends(client: &mut impl GenericClient, stream: &str, number: u128) -> Vec<R
     vec![
         attempt(&|t| Append::to(stream, &[event(number)]).one(t)),
         attempt(&|t| Append::to(stream, &many).many(t)),
-        attempt(&|t| Batch::of(&[item.clone()]).append(t).map(|rows| rows[0].last_version)),
+        attempt(&|t| {
+            Batch::of(std::slice::from_ref(&item)).append(t).map(|rows| rows[0].last_version)
+        }),
     ]
 }
 
