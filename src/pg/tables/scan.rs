@@ -60,7 +60,7 @@ impl Scan {
         }
     }
 
-    /// Begins anew with these conditions: as many as were announced, each a column number of the
+    /// Restarts with these conditions: as many as were announced, each a column number of the
     /// index, from 1, and its condition.
     pub fn find(&mut self, keys: &[(i16, Key<'_>)]) {
         let mut data = [pg_sys::ScanKeyData::default(); 3];
