@@ -1,4 +1,5 @@
-//! What stands between PostgreSQL and the body of a SQL function: its errors, and its measurements.
+//! What stands between PostgreSQL and the body of a SQL function: the macro that makes a function known
+//! to PostgreSQL, errors, and measurements.
 #![expect(unsafe_code, reason = "called by PostgreSQL, and throws its errors")]
 
 use crate::metrics::kind::{ErrorKind, Function};

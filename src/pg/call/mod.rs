@@ -1,5 +1,4 @@
-//! A call of a SQL function: its arguments, its result, and the macro that makes a function known
-//! to PostgreSQL.
+//! A call of a SQL function: its arguments and its result.
 
 pub mod datum;
 pub mod guard;
