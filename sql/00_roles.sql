@@ -1,6 +1,20 @@
 -- Every name below that is not qualified is PostgreSQL's own.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
+-- Somebody else's schema could hold functions and operators of theirs, and be changed by them later.
+DO $schema$
+DECLARE
+    owner text := (SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'allsource');
+BEGIN
+    IF owner <> current_user THEN
+        RAISE EXCEPTION 'schema allsource belongs to another role'
+              USING ERRCODE = 'object_not_in_prerequisite_state',
+                    DETAIL = format('Its owner is %I.', owner),
+                    HINT = 'Drop the schema, or make it your own.';
+    END IF;
+END
+$schema$;
+
 -- The three roles that rights are granted to. Roles belong to the whole server, so they may be
 -- there already: from another database, or from before a DROP EXTENSION.
 DO $roles$

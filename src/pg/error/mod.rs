@@ -97,6 +97,12 @@ pub enum Error {
     Orphan {
         /// the stream's number
         stream_no: i64,
+        /// the run's partition
+        partition_id: i32,
+        /// position of its first event
+        position: i64,
+        /// position of its last event
+        last_position: i64,
     },
     /// Events that `event_ids` knows are not in the log.
     #[error("events of stream \"{stream_id}\" are missing in the log")]

@@ -34,6 +34,9 @@ impl Error {
                 Some(format!("The current role is not a member of {role}."))
             }
             Self::Layout { problem, .. } => Some(problem.clone()),
+            Self::Orphan { partition_id, position, last_position, .. } => Some(format!(
+                "It is in event_log_p{partition_id:02} at position {position}, in partition {partition_id}; its last event has position {last_position}."
+            )),
             Self::RowChanged { .. } => {
                 Some("Events are stored as they were given, or not at all.".to_owned())
             }
@@ -88,9 +91,10 @@ impl Error {
             Self::Missing { .. } => {
                 "Run CREATE EXTENSION allsource, or restore the missing object."
             }
-            Self::Array(_) | Self::Orphan { .. } | Self::MissingEvents { .. } => {
-                "Run es_verify to find what is damaged."
+            Self::Orphan { .. } => {
+                "Read on behind its last position, or let the owner of event_log delete the run."
             }
+            Self::Array(_) | Self::MissingEvents { .. } => "Run es_verify to find what is damaged.",
             Self::OtherDatabase { .. } => {
                 "Use es_append_batch here, or set allsource.database and restart the server."
             }

@@ -43,7 +43,7 @@ thread_local! {
 }
 
 /// The index of this store's counter, if there is one.
-fn find(registry: &Registry, sequence: pg_sys::Oid) -> Option<usize> {
+fn find(registry: Registry, sequence: pg_sys::Oid) -> Option<usize> {
     let mine = MY_COUNTER.get().filter(|(counter, known)| {
         *known == sequence && registry.counters[*counter].is_for(sequence)
     });
@@ -54,7 +54,7 @@ fn find(registry: &Registry, sequence: pg_sys::Oid) -> Option<usize> {
 
 /// The counter of this database's store, to take positions from.
 pub struct Positions {
-    registry: &'static Registry,
+    registry: Registry,
     counter: usize,
     sequence: pg_sys::Oid,
 }
@@ -92,7 +92,7 @@ impl Positions {
         }
         // SAFETY: `open` has locked the sequence.
         let held = unsafe { sequence::read(self.sequence) };
-        if held.value != counter.reserved.load(Ordering::Acquire) {
+        if !counter.knows(held) {
             self.reserve(0);
         }
         loop {
@@ -138,29 +138,29 @@ impl Positions {
     }
 }
 
-/// Takes over what others have set the sequence to, where that is higher. The lock must be held.
-/// Returns what the sequence holds, and what was taken over, or 0.
+/// Takes over what others have set the sequence to, be it to the value that it had: a restore may have
+/// brought events with any position up to that, or up to what was reserved. The lock must be held.
+/// Returns what the sequence holds, and up to where positions are not to be given out, or 0.
 unsafe fn absorb(counter: &DatabaseCounter, sequence: pg_sys::Oid) -> (SequenceValue, u64) {
     // SAFETY: by the caller's promise, the sequence is locked.
     unsafe {
         let held = sequence::read(sequence);
-        if counter.sequence_lsn.swap(held.lsn, Ordering::AcqRel) != held.lsn {
-            // Events may have been restored.
-            counter.written.forget_up_to(held.value.max(counter.positions.next() - 1));
-        }
-        if held.value <= counter.reserved.load(Ordering::Relaxed) {
+        if counter.knows(held) {
             return (held, 0);
         }
         pg_sys::XLogFlush(held.lsn);
-        counter.positions.raise(held.value + 1);
-        counter.reserved.store(held.value, Ordering::Release);
-        (held, held.value)
+        let reserved = counter.reserved.load(Ordering::Relaxed).max(held.value);
+        counter.positions.raise(reserved + 1);
+        counter.written.forget_up_to(reserved.max(counter.positions.next() - 1));
+        counter.sequence_lsn.store(held.lsn, Ordering::Relaxed);
+        counter.reserved.store(reserved, Ordering::Release);
+        (held, reserved)
     }
 }
 
 /// Sets the counter of this store up. It begins above what the sequence holds and above what is in
 /// the log, should the sequence have been set too low.
-fn set_up(registry: &Registry, sequence: pg_sys::Oid) -> Result<usize, Error> {
+fn set_up(registry: Registry, sequence: pg_sys::Oid) -> Result<usize, Error> {
     // On a standby the sequence goes on under the counter, which would stay behind for good.
     if in_recovery() {
         return Err(Error::CannotExecute(Obstacle::NotRecorded));
@@ -216,7 +216,7 @@ pub fn observe() -> Result<Observed, Error> {
 
 impl Observed {
     /// The sequence must be locked.
-    unsafe fn of(registry: &Registry, sequence: pg_sys::Oid) -> Self {
+    unsafe fn of(registry: Registry, sequence: pg_sys::Oid) -> Self {
         let index = match find(registry, sequence) {
             Some(index) => index,
             None => {
@@ -239,10 +239,7 @@ impl Observed {
         let counter = &registry.counters[index];
         // SAFETY: the sequence is locked.
         unsafe {
-            let held = sequence::read(sequence);
-            if held.value > counter.reserved.load(Ordering::Acquire)
-                || held.lsn != counter.sequence_lsn.load(Ordering::Acquire)
-            {
+            if !counter.knows(sequence::read(sequence)) {
                 with_lock(Lock::Positions, || absorb(counter, sequence));
             }
         }
@@ -252,7 +249,7 @@ impl Observed {
             let own = index as u32;
             // A slot that is free, or was taken after the counter was loaded, may say another counter
             // than it did or will: then it does not matter.
-            registry.slots().iter().filter(move |slot: &&BackendSlot| {
+            registry.slots.iter().filter(move |slot: &&BackendSlot| {
                 slot.taken.bound().is_some() && slot.counter.load(Ordering::Relaxed) == own
             })
         };

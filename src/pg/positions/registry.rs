@@ -32,6 +32,14 @@ pub struct DatabaseCounter {
     pub written: Written,
 }
 
+impl DatabaseCounter {
+    /// Whether a sequence is as it was when it was last looked at under the lock.
+    pub fn knows(&self, held: SequenceValue) -> bool {
+        held.value == self.reserved.load(Ordering::Acquire)
+            && held.lsn == self.sequence_lsn.load(Ordering::Acquire)
+    }
+}
+
 /// What a backend has taken. A line of its own, so that writers do not disturb each other.
 #[repr(C, align(64))]
 pub struct BackendSlot {
@@ -43,20 +51,24 @@ pub struct BackendSlot {
     pub since_us: AtomicI64,
 }
 
-/// The structure in shared memory, followed by `slots_len` slots.
-#[repr(C)]
+/// What is in shared memory: the counters, and behind them the slots.
+#[derive(Clone, Copy)]
 pub struct Registry {
     /// one for each database that has positions
-    pub counters: [DatabaseCounter; DATABASES_MAX],
-    slots_len: u32,
-    slots: [BackendSlot; 0],
+    pub counters: &'static [DatabaseCounter; DATABASES_MAX],
+    /// one for each backend
+    pub slots: &'static [BackendSlot],
 }
+
+const COUNTERS_BYTES: usize = size_of::<[DatabaseCounter; DATABASES_MAX]>();
+const _: () = assert!(COUNTERS_BYTES.is_multiple_of(align_of::<BackendSlot>()));
 
 /// The registry in shared memory.
 pub static AREA: Area = Area {
     name: c"allsource positions",
     bytes: memory_bytes,
-    set_up,
+    // Zeroed memory is valid: all of it is atomics and integers.
+    set_up: |_| {},
     start: AtomicPtr::new(std::ptr::null_mut()),
 };
 
@@ -66,35 +78,28 @@ fn slots_len() -> usize {
 }
 
 fn memory_bytes() -> usize {
-    size_of::<Registry>() + slots_len() * size_of::<BackendSlot>()
-}
-
-/// Zeroed memory is a valid registry but for the number of slots: all fields are atomics or
-/// integers.
-unsafe fn set_up(start: *mut u8) {
-    // SAFETY: `start` has `memory_bytes` bytes, on a boundary of 64.
-    unsafe { (*start.cast::<Registry>()).slots_len = slots_len() as u32 }
+    COUNTERS_BYTES + slots_len() * size_of::<BackendSlot>()
 }
 
 /// The registry, where the library was loaded at server start.
-pub fn registry() -> Result<&'static Registry, Error> {
+pub fn registry() -> Result<Registry, Error> {
     let start = AREA.start()?;
-    // SAFETY: set up before any backend starts; shared memory outlives the backend.
-    Ok(unsafe { &*start.cast::<Registry>() })
+    // SAFETY: the area has `memory_bytes` bytes on a boundary of at least 64, was zeroed before any
+    // backend started, and outlives the backend.
+    unsafe {
+        Ok(Registry {
+            counters: &*start.cast(),
+            slots: std::slice::from_raw_parts(start.add(COUNTERS_BYTES).cast(), slots_len()),
+        })
+    }
 }
 
 impl Registry {
-    /// The slots of all backends.
-    pub fn slots(&self) -> &[BackendSlot] {
-        // SAFETY: `slots_len` slots follow the structure, see `memory_bytes`.
-        unsafe { std::slice::from_raw_parts(self.slots.as_ptr(), self.slots_len as usize) }
-    }
-
-    /// That of this backend.
-    pub fn my_slot(&self) -> &BackendSlot {
+    /// The slot of this backend.
+    pub fn my_slot(&self) -> &'static BackendSlot {
         // SAFETY: a backend has a number from 1 to MaxBackends.
         let number = unsafe { pg_sys::MyBackendId };
-        &self.slots()[number as usize - 1]
+        &self.slots[number as usize - 1]
     }
 }
 

@@ -58,8 +58,8 @@ pub fn safe_position() -> Result<i64, Error> {
 ///
 /// The safe position is taken first and the snapshot afterwards, so everything at or below it that
 /// will ever be there is visible. How far the partitions have been written is looked at after that:
-/// those with nothing above `after_position` are passed over. Under REPEATABLE READ the transaction's snapshot is older; there
-/// reading ends at the first event that the snapshot does not show.
+/// those with nothing above `after_position` are passed over. Under REPEATABLE READ the transaction's
+/// snapshot is older; there reading ends at the first event that the snapshot does not show.
 pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
     let safe = safe_position()?;
     let mut rows = Rows::begin(call);
@@ -89,6 +89,18 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
                 streams.columns(partition, scan.row().0[log::STREAM_NO].value() as i64)?;
             scratch.run(|memory| {
                 let run = StoredRun::from_scan(scan, memory)?;
+                let last_position = run.key.position + run.len as i64 - 1;
+                let Some(columns) = columns else {
+                    if last_position <= range.after_position {
+                        return Ok(());
+                    }
+                    return Err(Error::Orphan {
+                        stream_no: run.key.stream_no,
+                        partition_id: partition.number(),
+                        position: run.key.position,
+                        last_position,
+                    });
+                };
                 // SAFETY: the columns are kept by `streams`.
                 let tenant_id = unsafe { body(columns.tenant_id) };
                 if range.tenant_id.is_some_and(|wanted| wanted != tenant_id) {
@@ -109,8 +121,7 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
                     Ok(())
                 })?;
                 if end == run.len {
-                    let last = run.key.position + end as i64 - 1;
-                    RUN_ENDED_AT.set(Some((generation(), last)));
+                    RUN_ENDED_AT.set(Some((generation(), last_position)));
                 }
                 Ok::<_, Error>(())
             })?;

@@ -44,12 +44,12 @@ impl Streams {
         Self { snapshot, heads: [const { None }; PARTITIONS] }
     }
 
-    /// The columns of a stream. The values live until the next call's `new`.
+    /// The columns of a stream, if there is one of this number. The values live until the next call's `new`.
     pub fn columns(
         &mut self,
         partition: Partition,
         stream_no: i64,
-    ) -> Result<StreamColumns, Error> {
+    ) -> Result<Option<StreamColumns>, Error> {
         let remembered = REMEMBERED.with_borrow(|(_, streams)| {
             streams.get(&stream_no).map(|stream| {
                 let value = |offset: usize| pg_sys::Datum::from(&raw const stream.values[offset]);
@@ -62,21 +62,20 @@ impl Streams {
             })
         });
         match remembered {
-            Some(columns) => Ok(columns),
-            None => {
-                self.remember(partition, stream_no)?;
-                self.columns(partition, stream_no)
-            }
+            Some(columns) => Ok(Some(columns)),
+            None if self.remember(partition, stream_no)? => self.columns(partition, stream_no),
+            None => Ok(None),
         }
     }
 
-    fn remember(&mut self, partition: Partition, stream_no: i64) -> Result<(), Error> {
+    /// `false` where there is no such stream.
+    fn remember(&mut self, partition: Partition, stream_no: i64) -> Result<bool, Error> {
         let heads = match &mut self.heads[partition.index()] {
             Some(heads) => heads,
             none => none.insert(Heads::by_number(partition, self.snapshot)?),
         };
         let Some(head) = heads.find_number(stream_no) else {
-            return Err(Error::Orphan { stream_no });
+            return Ok(false);
         };
         let columns = [Some(head.stream_id()), Some(head.tenant_id()), head.entity_id()];
         // SAFETY: the scan stands on the head.
@@ -94,7 +93,7 @@ impl Streams {
         REMEMBERED.with_borrow_mut(|(_, streams)| {
             in_table::<(i64, Remembered)>(streams.try_reserve(1), streams.len() + 1)?;
             streams.insert(stream_no, stream);
-            Ok(())
+            Ok(true)
         })
     }
 }
