@@ -23,6 +23,8 @@ pub enum ElementType {
     Int4 = 23,
     /// text
     Text = 25,
+    /// timestamptz
+    Timestamptz = 1184,
     /// uuid
     Uuid = 2950,
     /// jsonb
@@ -33,7 +35,7 @@ impl ElementType {
     /// Bytes of an element, for types of fixed length.
     fn fixed_len(self) -> Option<usize> {
         match self {
-            Self::Int8 => Some(8),
+            Self::Int8 | Self::Timestamptz => Some(8),
             Self::Int4 => Some(4),
             Self::Uuid => Some(16),
             Self::Text | Self::Jsonb => None,
