@@ -4,6 +4,8 @@
 mod class;
 mod report;
 
+pub use class::sqlstate;
+
 use crate::codec::array::ArrayError;
 use crate::codec::record::DamagedRecord;
 use crate::drain::failure::Failure;
@@ -122,7 +124,12 @@ pub enum Error {
     FlushTimeout {
         /// events that are still on their way
         pending: u64,
+        /// what some of them wait for
+        held_up_by: Option<String>,
     },
+    /// Events whose extension was dropped before they were written.
+    #[error("enqueued events were discarded")]
+    Discarded,
     /// An event that somebody waited for could not be written.
     #[error("enqueued event could not be written: {}", failure.message)]
     NotWritten {

@@ -1,12 +1,23 @@
 //! What PostgreSQL is told of an error: message, DETAIL and HINT.
 
+use super::class::sqlstate;
 use super::{Error, Obstacle};
+use crate::drain::failure::Failure;
 use crate::model::error::StoreError;
 use crate::model::version::ExpectedVersion;
 use pgrx::PgLogLevel;
 use pgrx::pg_sys::panic::ErrorReport;
 
 impl Error {
+    /// As a worker notes it: the error, in one line.
+    pub fn to_failure(&self) -> Failure {
+        let message = match self.detail() {
+            Some(detail) => format!("{self}: {detail}"),
+            None => self.to_string(),
+        };
+        Failure { sqlstate: sqlstate(self.class().0 as i32), message }
+    }
+
     fn detail(&self) -> Option<String> {
         match self {
             Self::Store(error) => store_detail(error),
@@ -36,8 +47,14 @@ impl Error {
             Self::NoWorkerRuns => {
                 Some("What was enqueued stays in the queue until one runs.".to_owned())
             }
-            Self::FlushTimeout { pending } => {
+            Self::FlushTimeout { pending, held_up_by: None } => {
                 Some(format!("{pending} events are still on their way."))
+            }
+            Self::FlushTimeout { pending, held_up_by: Some(reason) } => {
+                Some(format!("{pending} events are still on their way: {reason}."))
+            }
+            Self::Discarded => {
+                Some("The extension was dropped before they were written.".to_owned())
             }
             Self::NotWritten { failed, events, .. } => {
                 Some(format!("{failed} of {events} events of this call have become dead letters."))

@@ -31,6 +31,12 @@ pub fn uses_one_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// Takes notice of what others have changed in the catalogs, as taking a lock does.
+pub fn accept_invalidations() {
+    // SAFETY: called in a transaction.
+    unsafe { pg_sys::AcceptInvalidationMessages() }
+}
+
 /// Lets a pending cancel or termination happen.
 pub fn check_for_interrupts() {
     pgrx::check_for_interrupts!();
@@ -69,6 +75,19 @@ pub fn with_snapshot_of_now<T>(f: impl FnOnce(pg_sys::Snapshot) -> T) -> T {
         let result = f(pg_sys::GetActiveSnapshot());
         pg_sys::PopActiveSnapshot();
         result
+    }
+}
+
+/// The process whose transaction this is, where there is one and it can be told.
+pub fn process_of(transaction: pg_sys::TransactionId) -> Option<i32> {
+    // SAFETY: looks at shared memory. Only a transaction that is running is asked for its parent,
+    // and that one is known as long as it runs.
+    unsafe {
+        if !pg_sys::TransactionIdIsInProgress(transaction) {
+            return None;
+        }
+        let pid = pg_sys::BackendXidGetPid(pg_sys::SubTransGetTopmostTransaction(transaction));
+        (pid != 0).then_some(pid)
     }
 }
 

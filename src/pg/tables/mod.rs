@@ -9,3 +9,4 @@ pub mod query;
 pub mod relation;
 pub mod rights;
 pub mod scan;
+pub mod waiting_events;

@@ -88,6 +88,19 @@ pub fn query_into(call: &Call, sql: &CStr, parameters: &[Parameter]) -> Result<(
     })
 }
 
+/// Runs a query as the owner of `table`, with the snapshot that is active: row security, and who the
+/// caller is, play no part.
+pub fn read_as_owner(
+    table: &str,
+    sql: &CStr,
+    parameters: &[Parameter],
+    use_row: impl FnMut(Row) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let owner = relation_owner(lock_table(table)?);
+    // SAFETY: an owner is a role that is there.
+    unsafe { as_user(owner, || execute(sql, parameters, Access::Read, use_row)) }
+}
+
 /// Runs a statement that may write, as the owner of `table`, a table of the extension.
 pub fn execute_as_owner(
     table: &str,

@@ -153,6 +153,58 @@ pub fn sequence_oid(sequence: Sequence) -> Result<pg_sys::Oid, Error> {
     with_cache(|cache| cached(&mut cache.sequences[sequence as usize], sequence.name()))
 }
 
+/// The number of a sequence that is locked, so that the extension stays as it is until the transaction
+/// ends.
+pub fn lock_sequence(sequence: Sequence) -> Result<pg_sys::Oid, Error> {
+    loop {
+        let oid = sequence_oid(sequence)?;
+        // SAFETY: a lock of the transaction.
+        unsafe { pg_sys::LockRelationOid(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+        // Waiting for the lock may have brought news of a drop.
+        if sequence_oid(sequence)? == oid {
+            return Ok(oid);
+        }
+    }
+}
+
+/// Locks a leaf for writing without waiting for anybody; `false` where it is locked.
+pub fn try_lock(root: Root, partition: Partition) -> Result<bool, Error> {
+    let oids = leaf_oids(root, partition)?;
+    // SAFETY: a lock of the transaction.
+    Ok(unsafe {
+        pg_sys::ConditionalLockRelationOid(oids.table, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
+    })
+}
+
+/// A process that has locked a leaf, so that it cannot be written.
+pub fn lock_holder(root: Root, partition: Partition) -> Result<Option<i32>, Error> {
+    unsafe extern "C-unwind" {
+        // From storage/sinvaladt.h.
+        fn BackendIdGetProc(backend: pg_sys::BackendId) -> *mut pg_sys::PGPROC;
+    }
+    let oids = leaf_oids(root, partition)?;
+    // SAFETY: looks at shared memory; the list ends with an invalid entry.
+    unsafe {
+        let tag = pg_sys::LOCKTAG {
+            locktag_field1: pg_sys::MyDatabaseId.to_u32(),
+            locktag_field2: oids.table.to_u32(),
+            locktag_field3: 0,
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_RELATION as u8,
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        };
+        let mode = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+        let mut count = 0;
+        let holders = pg_sys::GetLockConflicts(&tag, mode, &mut count);
+        if count == 0 {
+            return Ok(None);
+        }
+        let backend = (*holders).backendId;
+        let process = pg_sys::ffi::pg_guard_ffi_boundary(|| BackendIdGetProc(backend));
+        Ok(process.as_ref().map(|process| process.pid).filter(|pid| *pid != 0))
+    }
+}
+
 /// A table of the extension that is not partitioned, locked as for an INSERT.
 pub fn lock_table(name: &str) -> Result<pg_sys::Oid, Error> {
     let oid = look_up(name)?;

@@ -41,7 +41,8 @@ pub fn enqueue(events: &[Enqueued<'_>], durable: bool) -> Result<(), Error> {
         check_can_wait()?;
     }
     let incarnation = sequence_oid(Sequence::Position)?.to_u32();
-    let mut producer = Producer::new(queues, Home { database: database_oid(), incarnation });
+    let home = Home { database: database_oid(), incarnation };
+    let mut producer = Producer::new(queues, home);
     // Nothing is handed over where something is wrong.
     let limit_bytes = queues.queue(0).ring.record_bytes_max();
     for (index, event) in events.iter().enumerate() {
@@ -50,7 +51,7 @@ pub fn enqueue(events: &[Enqueued<'_>], durable: bool) -> Result<(), Error> {
             return Err(Error::RecordTooLarge { number: index + 1, size_bytes, limit_bytes });
         }
     }
-    let mut handed_over = durable.then(|| HandedOver::new(queues));
+    let mut handed_over = durable.then(|| HandedOver::new(queues, home));
     for (index, event) in events.iter().enumerate() {
         let pushed = producer.push(event);
         if pushed.is_err() {

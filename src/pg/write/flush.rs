@@ -1,12 +1,16 @@
 //! Waiting until what was enqueued is durable.
 
+use crate::codec::record::Home;
 use crate::pg::error::Error;
 use crate::pg::positions::counter::holds_streams;
 use crate::pg::queue::waiters::{Awaited, Waited};
 use crate::pg::queue::{Phase, Queue, Queues};
+use crate::pg::session::xact::accept_invalidations;
 use crate::pg::settings;
 use crate::pg::tables::dead_letters::find;
+use crate::pg::tables::relation::{Sequence, sequence_oid};
 use crate::pg::tables::rights::check_writer;
+use crate::pg::tables::waiting_events::{QueueName, is_any_waiting};
 use std::time::{Duration, Instant};
 
 /// Waiting for a worker that waits for this transaction's locks would never end, and nobody could
@@ -16,18 +20,25 @@ pub fn check_can_wait() -> Result<(), Error> {
 }
 
 /// What a call that waits has handed over: where its records end in each queue, and how many dead
-/// letters there were before.
+/// letters and discarded records there were before.
 pub struct HandedOver {
     queues: Queues,
+    home: Home,
     positions: Vec<Vec<u64>>,
-    dead_before: Vec<u64>,
+    before: Vec<Before>,
+}
+
+struct Before {
+    dead: u64,
+    discarded: u64,
 }
 
 impl HandedOver {
     /// Called before anything is handed over.
-    pub fn new(queues: Queues) -> Self {
-        let dead_before: Vec<u64> = queues.iter().map(|queue| queue.dead()).collect();
-        Self { queues, positions: vec![Vec::new(); dead_before.len()], dead_before }
+    pub fn new(queues: Queues, home: Home) -> Self {
+        let before = |queue: Queue| Before { dead: queue.dead(), discarded: queue.discarded() };
+        let before: Vec<Before> = queues.iter().map(before).collect();
+        Self { queues, home, positions: vec![Vec::new(); before.len()], before }
     }
 
     /// Notes a record that ends at `position` of the queue of this number.
@@ -35,14 +46,21 @@ impl HandedOver {
         self.positions[queue].push(position);
     }
 
-    /// Waits until all is durable. An error says which of `events` have become dead letters instead.
+    /// Waits until all are in their streams. An error says which of `events` have become dead letters
+    /// instead, or that the extension was dropped before.
     pub fn wait_until_settled(&self, events: usize) -> Result<(), Error> {
         let mut failed = 0;
         let mut first = None;
-        for (queue, positions) in self.queues.iter().zip(&self.positions) {
+        for ((queue, positions), before) in
+            self.queues.iter().zip(&self.positions).zip(&self.before)
+        {
             let Some(last) = positions.last() else { continue };
             wait_for_position(self.queues, queue, *last, None)?;
-            if queue.dead() == self.dead_before[queue.index] {
+            let has_waited = queue.may_wait(*last) && self.wait_until_moved(queue, positions)?;
+            if queue.discarded() != before.discarded {
+                self.check_home()?;
+            }
+            if queue.dead() == before.dead && !has_waited {
                 continue;
             }
             if let Some((count, failure)) = find(self.queues.epoch(), queue.index, positions)? {
@@ -55,28 +73,65 @@ impl HandedOver {
             Some(failure) => Err(Error::NotWritten { failed, events, failure }),
         }
     }
+
+    /// Waits as long as records that ended at `positions` stand among those that wait. Returns whether
+    /// any did.
+    fn wait_until_moved(&self, queue: Queue, positions: &[u64]) -> Result<bool, Error> {
+        let name = QueueName { epoch: self.queues.epoch(), worker: queue.index };
+        let mut has_waited = false;
+        wait_for(self.queues, queue, Awaited::Moved, None, || {
+            self.check_home()?;
+            let waits = is_any_waiting(name, positions)?;
+            has_waited |= waits;
+            Ok(!waits)
+        })?;
+        self.check_home()?;
+        Ok(has_waited)
+    }
+
+    /// Refuses to go on where the extension is another one than the records were handed over to.
+    fn check_home(&self) -> Result<(), Error> {
+        accept_invalidations();
+        match sequence_oid(Sequence::Position) {
+            Ok(oid) if oid.to_u32() == self.home.incarnation => Ok(()),
+            _ => Err(Error::Discarded),
+        }
+    }
 }
 
-/// Waits until everything before `position` of the queue is settled. Without a deadline, waits as
-/// long as there is a worker that is not at rest, or one may come within the time that an enqueuer
-/// waits for room.
+/// Waits until everything before `position` of the queue has left the ring.
 fn wait_for_position(
     queues: Queues,
     queue: Queue,
     position: u64,
     deadline: Option<Instant>,
 ) -> Result<(), Error> {
+    let awaited = Awaited::Position(position);
+    wait_for(queues, queue, awaited, deadline, || Ok(queue.ring.head() >= position))
+}
+
+/// Waits until `is_settled`. Without a deadline, waits as long as there is a worker that is not at
+/// rest, or one may come within the time that an enqueuer waits for room.
+fn wait_for(
+    queues: Queues,
+    queue: Queue,
+    awaited: Awaited,
+    deadline: Option<Instant>,
+    mut is_settled: impl FnMut() -> Result<bool, Error>,
+) -> Result<(), Error> {
     enum Seen {
         Settled,
+        Failed(Error),
         Paused,
         NoWorker,
     }
     let mut without_worker_since: Option<Instant> = None;
     let patience = settings::enqueue_timeout();
-    let awaited = Awaited::Position(position);
     let waited = queue.wait_until(awaited, deadline, || {
-        if queue.ring.head() >= position {
-            return Some(Seen::Settled);
+        match is_settled() {
+            Ok(true) => return Some(Seen::Settled),
+            Ok(false) => {}
+            Err(error) => return Some(Seen::Failed(error)),
         }
         if queues.paused() && queue.phase() == Phase::Paused {
             return Some(Seen::Paused);
@@ -92,15 +147,20 @@ fn wait_for_position(
     });
     match waited {
         Waited::Done(Seen::Settled) => Ok(()),
+        Waited::Done(Seen::Failed(error)) => Err(error),
         Waited::Done(Seen::Paused) => Err(Error::WorkersPaused),
         Waited::Done(Seen::NoWorker) => Err(Error::NoWorkerRuns),
         Waited::TimedOut if !queue.has_worker() => Err(Error::NoWorkerRuns),
-        Waited::TimedOut => Err(Error::FlushTimeout { pending: queue.report().depth_events }),
+        Waited::TimedOut => {
+            let report = queue.report();
+            let pending = report.depth_events + report.waiting_events;
+            Err(Error::FlushTimeout { pending, held_up_by: report.held_up_by })
+        }
     }
 }
 
-/// Waits until everything that anybody has enqueued before is durable. Returns how many events were
-/// on their way. `timeout`: `None` waits as long as it takes.
+/// Waits until everything that anybody has enqueued before is in its stream, or among the dead letters.
+/// Returns how many events were on their way. `timeout`: `None` waits as long as it takes.
 pub fn flush(timeout: Option<Duration>) -> Result<u64, Error> {
     check_writer()?;
     let queues = Queues::of_this_database()?;
@@ -108,10 +168,18 @@ pub fn flush(timeout: Option<Duration>) -> Result<u64, Error> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let targets: Vec<_> = queues
         .iter()
-        .map(|queue| (queue, queue.ring.tail(), queue.report().depth_events))
+        .map(|queue| {
+            let report = queue.report();
+            let events = report.depth_events + report.waiting_events;
+            (queue, queue.ring.tail(), events, queue.discarded())
+        })
         .collect();
-    for (queue, tail, _) in &targets {
+    for (queue, tail, _, _) in &targets {
         wait_for_position(queues, *queue, *tail, deadline)?;
+        wait_for(queues, *queue, Awaited::Moved, deadline, || Ok(!queue.may_wait(*tail)))?;
     }
-    Ok(targets.iter().map(|(_, _, events)| events).sum())
+    if targets.iter().any(|(queue, _, _, discarded)| queue.discarded() != *discarded) {
+        return Err(Error::Discarded);
+    }
+    Ok(targets.iter().map(|(_, _, events, _)| events).sum())
 }
