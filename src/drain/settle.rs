@@ -1,4 +1,5 @@
-//! Settling records that may be at fault: each is written or set aside, in order, exactly once.
+//! Settling records that may be at fault: each is written, set aside or
+//! suspected, in order, exactly once.
 
 use super::failure::{Failure, Remedy};
 use std::ops::Range;
@@ -10,6 +11,9 @@ pub trait Writer {
     fn write(&mut self, records: Range<usize>) -> Result<(), Failure>;
     /// Puts a record among the dead letters.
     fn set_aside(&mut self, record: usize, reason: &Failure) -> Result<(), Failure>;
+    /// A record cannot be written, and it is not known whose fault that is: it and later ones of its
+    /// stream are left alone from here on.
+    fn suspect(&mut self, record: usize, reason: Failure) -> Result<(), Failure>;
 }
 
 /// Settles `records` from the first on, halving where some cannot be written. `Err` is a failure
@@ -19,15 +23,16 @@ pub fn settle(writer: &mut impl Writer, records: Range<usize>) -> Result<(), Fai
         return Ok(());
     }
     let Err(failure) = writer.write(records.clone()) else { return Ok(()) };
-    if failure.remedy() != Remedy::SetAside {
-        return Err(failure);
+    match failure.remedy() {
+        Remedy::SetAside if records.len() == 1 => writer.set_aside(records.start, &failure),
+        Remedy::WaitOrSetAside if records.len() == 1 => writer.suspect(records.start, failure),
+        Remedy::SetAside | Remedy::WaitOrSetAside => {
+            let middle = records.start + records.len() / 2;
+            settle(writer, records.start..middle)?;
+            settle(writer, middle..records.end)
+        }
+        Remedy::Wait | Remedy::TryLater => Err(failure),
     }
-    if records.len() == 1 {
-        return writer.set_aside(records.start, &failure);
-    }
-    let middle = records.start + records.len() / 2;
-    settle(writer, records.start..middle)?;
-    settle(writer, middle..records.end)
 }
 
 #[cfg(test)]
@@ -73,6 +78,10 @@ mod tests {
             self.settled.push((record, false));
             Ok(())
         }
+
+        fn suspect(&mut self, record: usize, _: Failure) -> Result<(), Failure> {
+            panic!("record {record} is suspected")
+        }
     }
 
     proptest! {
@@ -99,17 +108,25 @@ mod tests {
     }
 
     #[test]
-    fn no_record_is_blamed_for_an_unknown_failure() {
-        struct Broken;
+    fn what_is_not_known_to_be_a_records_fault_does_not_set_it_aside() {
+        struct Broken(&'static [u8; 5], Vec<usize>);
         impl Writer for Broken {
             fn write(&mut self, _: Range<usize>) -> Result<(), Failure> {
-                Err(failure(b"XX001"))
+                Err(failure(self.0))
             }
             fn set_aside(&mut self, record: usize, _: &Failure) -> Result<(), Failure> {
                 panic!("record {record} is set aside")
             }
+            fn suspect(&mut self, record: usize, _: Failure) -> Result<(), Failure> {
+                self.1.push(record);
+                Ok(())
+            }
         }
-        assert_eq!(settle(&mut Broken, 0..3), Err(failure(b"XX001")));
-        assert_eq!(settle(&mut Broken, 2..3), Err(failure(b"XX001")));
+        let mut unknown = Broken(b"XX001", Vec::new());
+        assert_eq!(settle(&mut unknown, 0..3), Ok(()));
+        assert_eq!(unknown.1, [0, 1, 2]);
+        let mut locked = Broken(b"55P03", Vec::new());
+        assert_eq!(settle(&mut locked, 0..3), Err(failure(b"55P03")));
+        assert_eq!(locked.1, []);
     }
 }

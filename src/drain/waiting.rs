@@ -115,6 +115,11 @@ impl Waiting {
         self.streams.remove(&key);
     }
 
+    /// All rows of all streams were moved.
+    pub fn all_gone(&mut self) {
+        self.streams.clear();
+    }
+
     /// A partition cannot be written.
     pub fn halt(&mut self, partition: Partition, trouble: Trouble, now: Instant) {
         let halt = &mut self.halts[partition.index()];
@@ -132,19 +137,6 @@ impl Waiting {
     /// A partition can be written.
     pub fn proceed(&mut self, partition: Partition) {
         self.halts[partition.index()] = None;
-    }
-
-    /// Partitions that are halted though no stream of theirs waits: nothing is left to be tried.
-    pub fn drop_idle_halts(&mut self) {
-        let mut needed = [false; PARTITIONS];
-        for stream in self.streams.values() {
-            needed[stream.partition.index()] = true;
-        }
-        for (halt, needed) in self.halts.iter_mut().zip(needed) {
-            if !needed {
-                *halt = None;
-            }
-        }
     }
 
     fn turn(&self, stream: &Stream) -> Instant {
@@ -242,17 +234,6 @@ mod tests {
         assert_eq!(keys(waiting.due(later + SECOND, 10)), [1, 3]);
         waiting.proceed(partition(1));
         assert!(waiting.trouble(partition(1)).is_none() && waiting.must_wait(partition(1), 3));
-    }
-
-    #[test]
-    fn a_halt_without_rows_is_forgotten() {
-        let now = Instant::now();
-        let mut waiting = Waiting::default();
-        waiting.halt(partition(1), Trouble::Locked, now);
-        waiting.halt(partition(2), Trouble::Locked, now);
-        waiting.add(partition(2), 2, 0, now);
-        waiting.drop_idle_halts();
-        assert!(!waiting.must_wait(partition(1), 1) && waiting.must_wait(partition(2), 1));
     }
 
     #[test]

@@ -37,6 +37,24 @@ pub fn accept_invalidations() {
     unsafe { pg_sys::AcceptInvalidationMessages() }
 }
 
+/// Runs `f`, which only reads, and gives back the locks that it has taken. The caller goes on to wait
+/// for others, who must not have to wait for it.
+pub fn without_keeping_locks<T>(f: impl FnOnce() -> T) -> T {
+    // SAFETY: a subtransaction is begun and rolled back in pairs, and what it changes is put back; an
+    // error within aborts the transaction that it is part of.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        let result = f();
+        pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+        result
+    }
+}
+
 /// Lets a pending cancel or termination happen.
 pub fn check_for_interrupts() {
     pgrx::check_for_interrupts!();

@@ -10,7 +10,7 @@ use crate::model::partition::Partition;
 use crate::pg::call::datum::body;
 use crate::pg::call::rows::{int4, int8};
 use crate::pg::error::Error;
-use crate::pg::session::xact::with_snapshot_of_now;
+use crate::pg::session::xact::{with_snapshot_of_now, without_keeping_locks};
 use crate::pg::tables::dead_letters::Place;
 use crate::pg::tables::query::{Parameter, Row, execute_as_owner, read_as_owner};
 use pgrx::pg_sys;
@@ -329,10 +329,12 @@ pub fn is_any_waiting(queue: QueueName, positions: &[u64]) -> Result<bool, Error
     let parameters: Vec<Parameter> =
         queue.parameters().into_iter().chain(arrays.parameters()).collect();
     let mut waiting = false;
-    with_snapshot_of_now(|_| {
-        read_as_owner(TABLE, IS_WAITING, &parameters, |_| {
-            waiting = true;
-            Ok(())
+    without_keeping_locks(|| {
+        with_snapshot_of_now(|_| {
+            read_as_owner(TABLE, IS_WAITING, &parameters, |_| {
+                waiting = true;
+                Ok(())
+            })
         })
     })?;
     Ok(waiting)

@@ -27,10 +27,10 @@ const STREAMS_MAX: usize = 256;
 /// Rows that are moved together.
 const ROWS_MAX: usize = 1_000;
 
-/// Failures of unknown cause in a row before it is found out whether single events are at fault.
+/// Failures of unknown cause in a row before a single event may be at fault.
 const PATIENCE: u32 = 5;
 
-/// Streams whose first events are then tried one by one.
+/// Events that are suspected of it at the same time: where there are more, the partition is at fault.
 const SUSPECTS_MAX: usize = 32;
 
 /// Moves some events of the partition whose turn it is. Returns how many are settled; `None` where it is
@@ -64,39 +64,9 @@ fn probe(worker: &mut Worker, partition: Partition, due: &[Due]) -> Result<u64, 
     if failures < PATIENCE || failure.remedy() != Remedy::WaitOrSetAside {
         return Err(failure);
     }
-    set_suspects_aside(worker, partition, due, failure)
-}
-
-/// Tries the first events of some streams one by one. One that fails while others can be written is at
-/// fault; where all fail, the partition is.
-fn set_suspects_aside(
-    worker: &mut Worker,
-    partition: Partition,
-    due: &[Due],
-    failure: Failure,
-) -> Result<u64, Failure> {
+    // Perhaps it is that event, and others of the partition can be written.
     let suspects = &due[..due.len().min(SUSPECTS_MAX)];
-    let rows = read(worker, suspects, SUSPECTS_MAX, 1)?;
-    let mut mover = Mover::new(worker, &rows);
-    let mut failed = Vec::new();
-    for row in 0..rows.len() {
-        match mover.write(row..row + 1) {
-            Ok(()) => {}
-            Err(failure) if failure.remedy() == Remedy::TryLater => return Err(failure),
-            Err(failure) => failed.push((row, failure)),
-        }
-    }
-    if mover.events == 0 {
-        return Err(failure);
-    }
-    for (row, failure) in failed {
-        if matches!(failure.remedy(), Remedy::SetAside | Remedy::WaitOrSetAside) {
-            mover.set_aside(row, &failure)?;
-        }
-    }
-    let events = mover.events;
-    worker.waiting.proceed(partition);
-    Ok(events)
+    move_rows(worker, partition, suspects, SUSPECTS_MAX, 1)
 }
 
 fn read(
@@ -131,7 +101,8 @@ fn move_rows(
     let rows = read(worker, due, rows_max, rows_per_stream_max)?;
     let mut mover = Mover::new(worker, &rows);
     settle(&mut mover, 0..rows.len())?;
-    let Mover { held, events, locked, .. } = mover;
+    mover.set_suspects_aside()?;
+    let Mover { held, events, locked, blamed, .. } = mover;
     let now = Instant::now();
     match locked {
         Some(partition) => {
@@ -147,6 +118,10 @@ fn move_rows(
     for due in due {
         match last_ids.get(&due.key) {
             Some(_) if held.contains(&due.key) => worker.waiting.still_held(due.key, now),
+            // Those after it were left alone.
+            Some(_) if blamed.contains(&due.key) => {
+                worker.waiting.moved_up_to(due.key, due.first_id, now);
+            }
             Some(_) if last_key != Some(due.key) && rows_per_stream_max >= rows_max => {
                 worker.waiting.gone(due.key);
             }
@@ -155,6 +130,7 @@ fn move_rows(
             None => {}
         }
     }
+    worker.publish_waiting();
     Ok(events)
 }
 
@@ -165,13 +141,35 @@ struct Mover<'w> {
     /// Streams that somebody has: their rows stay.
     held: HashSet<u64>,
     locked: Option<Partition>,
+    /// Rows that fail for an unknown reason; later ones of their streams stay too.
+    suspects: Vec<(usize, Failure)>,
+    /// Streams of those that were set aside for it.
+    blamed: HashSet<u64>,
     /// Rows that are settled.
     events: u64,
 }
 
 impl<'w> Mover<'w> {
     fn new(worker: &'w mut Worker, rows: &'w [WaitingEvent]) -> Self {
-        Self { worker, rows, held: HashSet::new(), locked: None, events: 0 }
+        let (held, blamed) = (HashSet::new(), HashSet::new());
+        Self { worker, rows, held, locked: None, suspects: Vec::new(), blamed, events: 0 }
+    }
+
+    /// Where others could be written, those that could not are at fault; else the partition is.
+    fn set_suspects_aside(&mut self) -> Result<(), Failure> {
+        let suspects = std::mem::take(&mut self.suspects);
+        if self.events == 0
+            && let Some((_, failure)) = suspects.first()
+        {
+            return Err(failure.clone());
+        }
+        for (row, failure) in suspects {
+            self.set_aside(row, &failure)?;
+            let key = self.rows[row].key;
+            self.held.remove(&key);
+            self.blamed.insert(key);
+        }
+        Ok(())
     }
 
     /// Rows are settled. `oldest` is what waits longest of those that are left.
@@ -255,6 +253,22 @@ impl Writer for Mover<'_> {
         self.worker.queue.count_dead(1);
         counting::rejected(1);
         self.settled(1, oldest);
+        Ok(())
+    }
+
+    fn suspect(&mut self, row: usize, mut reason: Failure) -> Result<(), Failure> {
+        for _ in 1..PATIENCE {
+            match self.write(row..row + 1) {
+                Ok(()) => return Ok(()),
+                Err(failure) if failure.remedy() == Remedy::WaitOrSetAside => reason = failure,
+                Err(failure) => return Err(failure),
+            }
+        }
+        if self.suspects.len() == SUSPECTS_MAX {
+            return Err(reason);
+        }
+        self.held.insert(self.rows[row].key);
+        self.suspects.push((row, reason));
         Ok(())
     }
 }

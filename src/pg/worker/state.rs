@@ -144,14 +144,18 @@ impl Worker {
     pub fn fewer_wait(&mut self, events: u64, oldest: Option<(u64, i64)>) {
         self.waiting_events = match oldest {
             Some(_) => self.waiting_events.saturating_sub(events).max(1),
-            None => 0,
+            None => {
+                self.waiting.all_gone();
+                0
+            }
         };
         self.oldest_waiting = oldest;
         self.publish_waiting();
         self.queue.wake_moved();
     }
 
-    fn publish_waiting(&self) {
+    /// Tells others what waits.
+    pub fn publish_waiting(&self) {
         let streams = self.waiting.streams() as u64;
         self.queue.set_waiting(self.waiting_events, streams, self.oldest_waiting);
     }
