@@ -37,6 +37,22 @@ pub fn accept_invalidations() {
     unsafe { pg_sys::AcceptInvalidationMessages() }
 }
 
+/// Flushes what this transaction has logged, if that is more than `bytes` since `flushed`, the end of
+/// what it has flushed, which is moved on. A commit then has less left to flush at once, and commits
+/// of others that come meanwhile wait for less.
+pub fn flush_log_in_steps(bytes: u64, flushed: &mut u64) {
+    // SAFETY: a plain variable of this process: the end of its last record.
+    unsafe {
+        let end = pg_sys::XactLastRecEnd;
+        if *flushed == 0 {
+            *flushed = end;
+        } else if end > *flushed + bytes {
+            pg_sys::XLogFlush(end);
+            *flushed = end;
+        }
+    }
+}
+
 /// Runs `f`, which only reads, and gives back the locks that it has taken. The caller goes on to wait
 /// for others, who must not have to wait for it.
 pub fn without_keeping_locks<T>(f: impl FnOnce() -> T) -> T {

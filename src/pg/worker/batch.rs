@@ -12,7 +12,7 @@ use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
-use crate::pg::session::xact::{advance_command, check_writable, database_oid};
+use crate::pg::session::xact::{advance_command, check_writable, database_oid, flush_log_in_steps};
 use crate::pg::tables::leaf_writer::Executor;
 use crate::pg::tables::relation::{
     Root, Sequence, is_relation, lock_holder, lock_sequence, try_lock,
@@ -23,6 +23,10 @@ use crate::pg::write::head_writer::{Advanced, Found, HeadWriter, Tried};
 use crate::pg::write::retry::find_known;
 use std::cell::Cell;
 use std::ops::Range;
+
+/// How much of the log a batch writes before it flushes that: who commits at the same time waits for so
+/// much at most.
+const FLUSH_BYTES: u64 = 1024 * 1024;
 
 /// What has become of records.
 #[derive(Default)]
@@ -158,11 +162,13 @@ impl<'r, 'a> Batch<'r, 'a> {
         let advanced: Vec<Advanced> = moved.iter().map(|moved| moved.advanced).collect();
         let mut next_position = take_positions(&appends, &advanced)?;
         let mut rest = &advanced[..];
+        let mut flushed = 0;
         for appends in appends.chunk_by(|a, b| a.partition == b.partition) {
             at.set(Some(appends[0].partition));
             let (own, others) = rest.split_at(appends.len());
             rest = others;
             write_runs(appends, own, next_position, &executor)?;
+            flush_log_in_steps(FLUSH_BYTES, &mut flushed);
             next_position += appends.iter().map(|append| append.events.len() as i64).sum::<i64>();
         }
         executor.free();
