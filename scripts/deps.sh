@@ -10,8 +10,9 @@ CARGO_PGRX=0.18.1 # the version of pgrx in Cargo.toml
 # libclang: pgrx reads PostgreSQL's headers with it. gcc: the linker for Rust.
 PACKAGES_BUILD=(postgresql-15 postgresql-server-dev-15 libclang-14-dev gcc libc6-dev make)
 # sudo: how cargo-pgrx changes to the server's user. libssl-dev, pkg-config: to compile cargo-pgrx.
-# python3-venv: pgspot. shellcheck: for these scripts.
-PACKAGES_TEST=(sudo pkg-config libssl-dev python3-venv shellcheck)
+# python3-venv: pgspot. shellcheck: for these scripts. postgresql-15-repack: what operators use on the
+# store's tables, in a test.
+PACKAGES_TEST=(sudo pkg-config libssl-dev python3-venv shellcheck postgresql-15-repack)
 # npm: message-db, which we measure against. One that did not come from Debian does as well, and
 # Debian's would be in conflict with it.
 PACKAGES_BENCH=()

@@ -18,6 +18,8 @@ CREATE TABLE allsource.dead_letters (
     event_id    uuid
 ) USING heap;
 
+CREATE INDEX dead_letters_queue ON allsource.dead_letters (queue_epoch, queue_worker, queue_position);
+
 COMMENT ON TABLE allsource.dead_letters IS 'enqueued events that could not be written to their streams, with the reason';
 COMMENT ON COLUMN allsource.dead_letters.queue_epoch IS 'with queue_worker and queue_position the record''s place in its queue, by which durable => true finds it';
 

@@ -12,7 +12,7 @@ sql_function! {
     ///
     /// Errors: 55000 not preloaded. Volatile, parallel unsafe.
     fn es_metrics, pg_finfo_es_metrics(call) {
-        let mut rows = Rows::begin(call)?;
+        let mut rows = Rows::begin(call);
         for sample in all()? {
             let labels = jsonb(&sample.labels_json().to_string())?;
             rows.put([Some(text(sample.name.as_bytes())), Some(labels), float8(sample.value)])?;
@@ -35,7 +35,7 @@ sql_function! {
     ///
     /// Volatile, parallel unsafe.
     fn es_health, pg_finfo_es_health(call) {
-        let mut rows = Rows::begin(call)?;
+        let mut rows = Rows::begin(call);
         for check in checks()? {
             rows.put([
                 Some(text(check.name.as_bytes())),

@@ -1,19 +1,18 @@
 //! Bulk ingestion: `es_enqueue`, `es_enqueue_batch`, `es_flush`, the workers and the dead letters.
 
-use super::append::EventArrays;
 use crate::codec::array::ElementType;
 use crate::model::error::StoreError;
-use crate::model::event::NewEvent;
 use crate::model::name::NameKind;
 use crate::pg::call::Call;
-use crate::pg::call::datum::text;
+use crate::pg::call::datum::{count_chars, text};
 use crate::pg::call::rows::{Rows, int4, int8, interval};
 use crate::pg::error::Error;
 use crate::pg::queue::Queues;
 use crate::pg::queue::pause::{pause, resume};
 use crate::pg::settings;
+use crate::pg::write::batch::EventBatch;
 use crate::pg::write::dead_letter;
-use crate::pg::write::enqueue::{Enqueued, enqueue};
+use crate::pg::write::enqueue::enqueue;
 use crate::pg::write::flush::flush;
 use crate::sql_function;
 
@@ -27,19 +26,12 @@ sql_function! {
     /// not be written. Volatile, parallel unsafe.
     #[measured(Enqueue)]
     fn es_enqueue, pg_finfo_es_enqueue(call) {
-        let event = Enqueued {
-            stream_id: call.name(0, NameKind::Stream)?,
+        let batch = EventBatch {
+            stream_ids: &[call.name(0, NameKind::Stream)?],
             tenant_id: call.name(4, NameKind::Tenant)?,
-            entity_id: call.optional_name(5, NameKind::Entity)?,
-            event: NewEvent {
-                event_type: call.name(1, NameKind::EventType)?,
-                payload: call.bytes(2).ok_or(StoreError::NullArgument { argument: "payload" })?,
-                metadata: call.bytes(3),
-                event_id: call.uuid(6),
-            },
+            events: &[call.event([1, 2, 3, 6])?],
         };
-        event.event.check_size(1, settings::max_event_size_bytes())?;
-        enqueue(&[event], call.bool(7))?;
+        enqueue(batch, call.optional_name(5, NameKind::Entity)?, call.bool(7))?;
         Ok(int8(0))
     }
 }
@@ -54,14 +46,12 @@ sql_function! {
     fn es_enqueue_batch, pg_finfo_es_enqueue_batch(call) {
         let names = call.required_array(0, "stream_ids", ElementType::Text)?;
         let types = call.required_array(1, "event_types", ElementType::Text)?;
-        let mut arrays = EventArrays::new(call, types, [2, 3, 5])?;
-        arrays.check_len("stream_ids", &names)?;
+        let events = call.events([1, 2, 3, 5])?;
+        names.check_len(&types)?;
         let tenant_id = call.name(4, NameKind::Tenant)?;
-        let mut events: Vec<Enqueued<'_>> = Vec::with_capacity(arrays.len);
-        arrays.read_all(names, |stream_id, event| {
-            events.push(Enqueued { stream_id, tenant_id, entity_id: None, event });
-        })?;
-        enqueue(&events, call.bool(6))?;
+        let stream_ids = names.names(NameKind::Stream, count_chars)?;
+        let batch = EventBatch { stream_ids: &stream_ids, tenant_id, events: &events };
+        enqueue(batch, None, call.bool(6))?;
         Ok(int8(events.len() as i64))
     }
 }
@@ -83,7 +73,7 @@ sql_function! {
     ///
     /// Errors: 55000 not preloaded. Volatile, parallel safe.
     fn es_queue_stats, pg_finfo_es_queue_stats(call) {
-        let mut rows = Rows::begin(call)?;
+        let mut rows = Rows::begin(call);
         if settings::workers() == 0 {
             return Ok(None);
         }

@@ -3,9 +3,9 @@
 use crate::codec::array::ElementType;
 use crate::model::error::StoreError;
 use crate::model::name::NameKind;
-use crate::model::partition::Partition;
+use crate::model::partition::PARTITIONS;
+use crate::pg::call::Call;
 use crate::pg::call::rows::int8;
-use crate::pg::call::{Call, partition, required_element};
 use crate::pg::error::Error;
 use crate::pg::read::store::{StoreRange, read_store, safe_position};
 use crate::pg::read::stream::{StreamRange, read_stream};
@@ -58,37 +58,18 @@ sql_function! {
         let range = StoreRange {
             after_position,
             max_count: call.max_count(1)?,
-            partitions: partitions(call)?,
-            event_types: event_types(call)?,
+            partitions: call
+                .array(2, "partition_ids", ElementType::Int4)?
+                .map_or(Ok([true; PARTITIONS]), |array| array.partitions())?,
+            event_types: call
+                .array(3, "event_types", ElementType::Text)?
+                .map(|array| array.values())
+                .transpose()?,
             tenant_id: call.optional_name(4, NameKind::Tenant)?,
         };
         read_store(call, &range)?;
         Ok(None)
     }
-}
-
-fn partitions(call: &Call) -> Result<Vec<Partition>, Error> {
-    let argument = "partition_ids";
-    let Some(mut array) = call.array(2, argument, ElementType::Int4)? else {
-        return Ok(Partition::all().collect());
-    };
-    let mut partitions = Vec::with_capacity(array.remaining());
-    for index in 0..array.remaining() {
-        let element = required_element(&mut array, argument, index)?;
-        partitions.push(partition(argument, element)?);
-    }
-    partitions.sort_unstable();
-    partitions.dedup();
-    Ok(partitions)
-}
-
-fn event_types(call: &Call) -> Result<Option<Vec<&[u8]>>, Error> {
-    let argument = "event_types";
-    let Some(mut array) = call.array(3, argument, ElementType::Text)? else { return Ok(None) };
-    (0..array.remaining())
-        .map(|index| required_element(&mut array, argument, index))
-        .collect::<Result<Vec<_>, _>>()
-        .map(Some)
 }
 
 sql_function! {

@@ -1,11 +1,12 @@
 //! Streams: `es_stream`, `es_create_stream`, `es_streams`, `es_stream_watermark`.
 
+use crate::codec::argument::partition;
 use crate::model::name::NameKind;
 use crate::model::partition::Partition;
 use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
+use crate::pg::call::Call;
 use crate::pg::call::rows::{Rows, int8};
-use crate::pg::call::{Call, partition_number};
 use crate::pg::error::Error;
 use crate::pg::read::stream::with_head;
 use crate::pg::tables::heads::Head;
@@ -20,7 +21,7 @@ sql_function! {
     /// Errors: 22023 bad argument. Stable, parallel safe.
     fn es_stream, pg_finfo_es_stream(call) {
         let (stream_id, tenant_id) = stream_and_tenant(call)?;
-        let mut rows = Rows::begin(call)?;
+        let mut rows = Rows::begin(call);
         with_head(stream_id, tenant_id, |head| rows.put(head.columns()))?.transpose()?;
         Ok(None)
     }
@@ -41,7 +42,7 @@ sql_function! {
             expected: ExpectedVersion::Any,
             events: &[],
         };
-        let mut rows = Rows::begin(call)?;
+        let mut rows = Rows::begin(call);
         create_stream(&stream, |head| rows.put(head.columns()))??;
         Ok(None)
     }
@@ -53,7 +54,7 @@ sql_function! {
     ///
     /// Errors: 22023 bad argument. Stable, parallel safe.
     fn es_streams, pg_finfo_es_streams(call) {
-        let partition = partition_number("partition_id", call.int4(0))?;
+        let partition = partition("partition_id", call.int4(0))?;
         let after = call.optional_name(1, NameKind::AfterStream)?.and(call.datum(1));
         let max_count = call.max_count(2)?;
         let parameters = [

@@ -1,8 +1,8 @@
 //! Checking what is stored: `es_verify_gapless`, `es_verify`, `es_run_checksum`.
 
+use crate::codec::argument::partition;
 use crate::model::name::NameKind;
 use crate::model::partition::Partition;
-use crate::pg::call::partition_number;
 use crate::pg::call::rows::int4;
 use crate::pg::read::verify::{is_gapless, run_checksum};
 use crate::pg::tables::query::query_into;
@@ -42,7 +42,7 @@ sql_function! {
         let partition = match (call.int4(0), stream_id) {
             (None, None) => None,
             (None, Some(stream_id)) => Some(Partition::of(stream_id)),
-            (given, _) => Some(partition_number("partition_id", given)?),
+            (given, _) => Some(partition("partition_id", given)?),
         };
         let parameters = [
             (pg_sys::INT4OID, partition.map(|p| pg_sys::Datum::from(p.number()))),

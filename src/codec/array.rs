@@ -23,7 +23,7 @@ pub enum ElementType {
     Int4 = 23,
     /// text
     Text = 25,
-    /// timestamptz
+    /// timestamp with time zone
     Timestamptz = 1184,
     /// uuid
     Uuid = 2950,
@@ -45,6 +45,16 @@ impl ElementType {
 
 const LENGTH_WORD: usize = 4;
 const HEADER: usize = 24;
+
+/// What an element takes beyond its own bytes: its length word, and what brings the next one to its
+/// boundary.
+pub const ELEMENT_OVERHEAD_MAX: usize = LENGTH_WORD + 3;
+
+/// What an array of `len` elements takes beyond them: what brings it and its data to their
+/// boundaries, its header, and the null bitmap.
+pub const fn overhead_max(len: usize) -> usize {
+    7 + HEADER + len.div_ceil(8) + 7
+}
 
 /// What is wrong with the bytes of an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

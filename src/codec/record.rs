@@ -19,8 +19,8 @@
 //! the same code: the format needs no version.
 
 use crate::model::event::{EventId, NewEvent};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-const HEADER_BYTES: usize = 32;
 const NONE_LONG: u32 = u32::MAX;
 const NONE_SHORT: u16 = u16::MAX;
 
@@ -57,8 +57,19 @@ pub struct Record<'a> {
 pub struct DamagedRecord;
 
 /// The header of a record, which stands before its other parts.
-#[derive(Clone, Copy, Debug)]
-pub struct Header([u8; HEADER_BYTES]);
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Header {
+    enqueued_at_us: i64,
+    database: u32,
+    incarnation: u32,
+    payload_bytes: u32,
+    metadata_bytes: u32,
+    stream_id_bytes: u16,
+    tenant_id_bytes: u16,
+    event_type_bytes: u16,
+    entity_id_bytes: u16,
+}
 
 impl<'a> Record<'a> {
     /// The record's header. Names are below 64 kB and payload and metadata below 4 GB, which the
@@ -66,17 +77,17 @@ impl<'a> Record<'a> {
     pub fn header(&self) -> Header {
         let short = |bytes: Option<&[u8]>| bytes.map_or(NONE_SHORT, |bytes| bytes.len() as u16);
         let long = |bytes: Option<&[u8]>| bytes.map_or(NONE_LONG, |bytes| bytes.len() as u32);
-        let mut header = [0; HEADER_BYTES];
-        header[0..8].copy_from_slice(&self.enqueued_at_us.to_ne_bytes());
-        header[8..12].copy_from_slice(&self.home.database.to_ne_bytes());
-        header[12..16].copy_from_slice(&self.home.incarnation.to_ne_bytes());
-        header[16..20].copy_from_slice(&long(Some(self.event.payload)).to_ne_bytes());
-        header[20..24].copy_from_slice(&long(self.event.metadata).to_ne_bytes());
-        header[24..26].copy_from_slice(&short(Some(self.stream_id)).to_ne_bytes());
-        header[26..28].copy_from_slice(&short(Some(self.tenant_id)).to_ne_bytes());
-        header[28..30].copy_from_slice(&short(Some(self.event.event_type)).to_ne_bytes());
-        header[30..32].copy_from_slice(&short(self.entity_id).to_ne_bytes());
-        Header(header)
+        Header {
+            enqueued_at_us: self.enqueued_at_us,
+            database: self.home.database,
+            incarnation: self.home.incarnation,
+            payload_bytes: long(Some(self.event.payload)),
+            metadata_bytes: long(self.event.metadata),
+            stream_id_bytes: short(Some(self.stream_id)),
+            tenant_id_bytes: short(Some(self.tenant_id)),
+            event_type_bytes: short(Some(self.event.event_type)),
+            entity_id_bytes: short(self.entity_id),
+        }
     }
 
     /// How many bytes the record has.
@@ -84,13 +95,13 @@ impl<'a> Record<'a> {
         let names = self.stream_id.len() + self.tenant_id.len();
         let entity_id = self.entity_id.map_or(0, <[u8]>::len);
         let event_id = self.event.event_id.map_or(0, |id| id.len());
-        HEADER_BYTES + event_id + names + entity_id + self.event.size_bytes()
+        size_of::<Header>() + event_id + names + entity_id + self.event.size_bytes()
     }
 
     /// The record's bytes in their order, `header` being its own.
     pub fn parts<'b>(&'b self, header: &'b Header) -> [&'b [u8]; 8] {
         [
-            &header.0,
+            header.as_bytes(),
             self.stream_id,
             self.tenant_id,
             self.event.event_type,
@@ -103,25 +114,21 @@ impl<'a> Record<'a> {
 
     /// Takes a record apart.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DamagedRecord> {
-        let (header, mut rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(DamagedRecord)?;
-        let u16_at = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
-        let u32_at = |at: usize| {
-            u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-        };
+        let (header, mut rest) = Header::read_from_prefix(bytes).map_err(|_| DamagedRecord)?;
         let mut take = |len: usize| {
             let (part, tail) = rest.split_at_checked(len).ok_or(DamagedRecord)?;
             rest = tail;
             Ok(part)
         };
-        let stream_id = take(usize::from(u16_at(24)))?;
-        let tenant_id = take(usize::from(u16_at(26)))?;
-        let event_type = take(usize::from(u16_at(28)))?;
-        let entity_id = match u16_at(30) {
+        let stream_id = take(usize::from(header.stream_id_bytes))?;
+        let tenant_id = take(usize::from(header.tenant_id_bytes))?;
+        let event_type = take(usize::from(header.event_type_bytes))?;
+        let entity_id = match header.entity_id_bytes {
             NONE_SHORT => None,
             len => Some(take(usize::from(len))?),
         };
-        let payload = take(u32_at(16) as usize)?;
-        let metadata = match u32_at(20) {
+        let payload = take(header.payload_bytes as usize)?;
+        let metadata = match header.metadata_bytes {
             NONE_LONG => None,
             len => Some(take(len as usize)?),
         };
@@ -129,11 +136,9 @@ impl<'a> Record<'a> {
             0 => None,
             _ => Some(EventId::try_from(rest).map_err(|_| DamagedRecord)?),
         };
-        let mut enqueued_at_us = [0; 8];
-        enqueued_at_us.copy_from_slice(&header[0..8]);
         Ok(Self {
-            enqueued_at_us: i64::from_ne_bytes(enqueued_at_us),
-            home: Home { database: u32_at(8), incarnation: u32_at(12) },
+            enqueued_at_us: header.enqueued_at_us,
+            home: Home { database: header.database, incarnation: header.incarnation },
             stream_id,
             tenant_id,
             entity_id,

@@ -1,8 +1,9 @@
 //! What the row of a run holds.
 
-use super::array::{ArrayError, ArrayReader, ElementType, write_array};
+use super::array::{self, ArrayError, ArrayReader, ElementType, write_array};
 use super::checksum::{RunChecksum, RunKey};
-use crate::model::event::NewEvent;
+use crate::model::event::{EventId, NewEvent};
+use crate::model::memory::{OutOfMemory, reserve};
 
 /// Where the columns of an encoded run begin in its buffer.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +25,8 @@ pub fn encode_run<'a>(
     out: &mut Vec<u8>,
     key: RunKey,
     events: impl ExactSizeIterator<Item = &'a NewEvent<'a>> + Clone,
-) -> EncodedRun {
+) -> Result<EncodedRun, OutOfMemory> {
+    reserve(out, encoded_bytes_max(events.clone()))?;
     let event_types = events.clone().map(|event| Some(event.event_type));
     let payloads = events.clone().map(|event| Some(event.payload));
     let metadata = events.clone().map(|event| event.metadata);
@@ -32,13 +34,20 @@ pub fn encode_run<'a>(
     let mut checksum = RunChecksum::new(key);
     add_column(&mut checksum, event_types.clone());
     add_column(&mut checksum, payloads.clone());
-    EncodedRun {
+    Ok(EncodedRun {
         event_types: write_array(out, ElementType::Text, event_types),
         payloads: write_array(out, ElementType::Jsonb, payloads),
         metadata: encode_optional(out, &mut checksum, ElementType::Jsonb, metadata),
         event_ids: encode_optional(out, &mut checksum, ElementType::Uuid, event_ids),
         checksum: checksum.finish(),
-    }
+    })
+}
+
+/// No more bytes than this are written for the columns of a run.
+fn encoded_bytes_max<'a>(events: impl ExactSizeIterator<Item = &'a NewEvent<'a>>) -> usize {
+    const PER_EVENT: usize = 3 * array::ELEMENT_OVERHEAD_MAX + size_of::<EventId>();
+    let arrays = 4 * array::overhead_max(events.len());
+    arrays + events.map(|event| event.size_bytes() + PER_EVENT).sum::<usize>()
 }
 
 fn add_column<'a>(
@@ -240,8 +249,10 @@ mod tests {
                     position: 9,
                     timestamp_us: 5,
                 };
-                let mut out = Vec::new();
-                let encoded = encode_run(&mut out, key, events[run.clone()].iter());
+                let mut out = vec![0; run.start % 9];
+                let before = out.len();
+                let encoded = encode_run(&mut out, key, events[run.clone()].iter()).unwrap();
+                prop_assert!(out.len() - before <= encoded_bytes_max(events[run.clone()].iter()));
                 let columns = RunColumns {
                     event_types: body(&out, encoded.event_types),
                     payloads: body(&out, encoded.payloads),

@@ -57,7 +57,7 @@ const fn bounds(bucket: usize) -> (u64, u64) {
 }
 
 /// Counts durations. Valid when zeroed; may be shared by processes.
-#[repr(C, align(128))]
+#[repr(C)]
 #[derive(Debug)]
 pub struct Histogram {
     /// Nanoseconds, modulo 2^64: 584 years of them.

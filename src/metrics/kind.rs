@@ -80,7 +80,9 @@ kinds! {
         TooLarge = "too_large",
         /// The queue was still full after the wait.
         QueueFull = "queue_full",
-        /// The time allowed ran out.
+        /// The server has no memory for what the call asks for.
+        OutOfMemory = "out_of_memory",
+        /// The time allowed ran out, or the call was cancelled.
         Timeout = "timeout",
         /// Not loaded at server start, no worker, or a standby.
         NotAvailable = "not_available",
@@ -120,6 +122,6 @@ mod tests {
         assert!(ErrorKind::ALL.iter().enumerate().all(|(index, kind)| kind.index() == index));
         assert!(Latency::ALL.iter().enumerate().all(|(index, kind)| kind.index() == index));
         assert_eq!((Counter::COUNT, Function::COUNT), (5, 8));
-        assert_eq!((ErrorKind::COUNT, Latency::COUNT), (11, 4));
+        assert_eq!((ErrorKind::COUNT, Latency::COUNT), (12, 4));
     }
 }

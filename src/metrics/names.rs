@@ -148,6 +148,8 @@ pub const QUEUE_LARGEST_BATCH: &str = "allsource_queue_largest_batch_events";
 pub const WAITING_EVENTS: &str = "allsource_waiting_events";
 /// Age of the oldest of them.
 pub const WAITING: &str = "allsource_waiting_seconds";
+/// Events that a worker has put among the dead letters.
+pub const QUEUE_DEAD_LETTERS: &str = "allsource_queue_dead_letters_total";
 /// Dead letters of the database.
 pub const DEAD_LETTERS: &str = "allsource_dead_letters";
 /// Safe position of the database.
@@ -259,6 +261,12 @@ pub const METRICS: &[Metric] = &[
         Unit::Seconds,
         &["worker"],
         "Age of the oldest event in waiting_events, 0 where there is none.",
+    ),
+    counter(
+        QUEUE_DEAD_LETTERS,
+        Unit::Events,
+        &["worker"],
+        "Events that the worker has put among the dead letters.",
     ),
     gauge(DEAD_LETTERS, Unit::Events, &[], "Events of this database that no worker could write."),
     gauge(

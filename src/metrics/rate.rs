@@ -46,7 +46,7 @@ const fn round_of(word: u64) -> u64 {
 }
 
 /// Counts events by the second. Valid when zeroed; may be shared by processes.
-#[repr(C, align(128))]
+#[repr(C)]
 #[derive(Debug)]
 pub struct Rate {
     seconds: [AtomicU64; RING],

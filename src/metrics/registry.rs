@@ -9,17 +9,17 @@ use super::histogram::Histogram;
 use super::kind::{Counter, ErrorKind, Function, Latency};
 use super::rate::Rate;
 use crate::model::partition::{PARTITIONS, Partition};
+use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A count with its cache line, and the one that processors fetch along with it.
-#[repr(C, align(128))]
+/// A count that disturbs no other.
 #[derive(Debug)]
-struct Count(AtomicU64);
+struct Count(CachePadded<AtomicU64>);
 
 impl Count {
     const fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self(CachePadded::new(AtomicU64::new(0)))
     }
 
     fn add(&self, n: u64) {
@@ -38,11 +38,11 @@ impl Count {
 #[derive(Debug)]
 pub struct Registry {
     counters: [Count; Counter::COUNT],
-    rates: [Rate; Counter::COUNT],
+    rates: [CachePadded<Rate>; Counter::COUNT],
     calls: [Count; Function::COUNT],
     errors: [Count; ErrorKind::COUNT],
     partitions: [Count; PARTITIONS],
-    latencies: [Histogram; Latency::COUNT],
+    latencies: [CachePadded<Histogram>; Latency::COUNT],
 }
 
 impl Registry {
@@ -59,11 +59,11 @@ impl Registry {
     pub const fn new() -> Self {
         Self {
             counters: [const { Count::new() }; Counter::COUNT],
-            rates: [const { Rate::new() }; Counter::COUNT],
+            rates: [const { CachePadded::new(Rate::new()) }; Counter::COUNT],
             calls: [const { Count::new() }; Function::COUNT],
             errors: [const { Count::new() }; ErrorKind::COUNT],
             partitions: [const { Count::new() }; PARTITIONS],
-            latencies: [const { Histogram::new() }; Latency::COUNT],
+            latencies: [const { CachePadded::new(Histogram::new()) }; Latency::COUNT],
         }
     }
 

@@ -61,6 +61,8 @@ pub struct WorkerGauges {
     pub waiting_events: u64,
     /// age of the oldest of them
     pub waiting_for: Duration,
+    /// events put among the dead letters
+    pub dead_letters: u64,
 }
 
 /// What the caller knows and the registry does not.
@@ -186,7 +188,7 @@ fn histogram(list: &mut List, names: HistogramNames, snapshot: &Snapshot) {
 
 fn workers(list: &mut List, workers: &[WorkerGauges]) {
     type Gauge = (&'static str, fn(&WorkerGauges) -> f64);
-    let gauges: [Gauge; 10] = [
+    let gauges: [Gauge; 11] = [
         (names::WORKER_UP, |worker| f64::from(u8::from(worker.up))),
         (names::QUEUE_DEPTH_EVENTS, |worker| worker.queue_depth_events as f64),
         (names::QUEUE_DEPTH_BYTES, |worker| worker.queue_depth_bytes as f64),
@@ -197,6 +199,7 @@ fn workers(list: &mut List, workers: &[WorkerGauges]) {
         (names::QUEUE_LARGEST_BATCH, |worker| worker.largest_batch_events as f64),
         (names::WAITING_EVENTS, |worker| worker.waiting_events as f64),
         (names::WAITING, |worker| worker.waiting_for.as_secs_f64()),
+        (names::QUEUE_DEAD_LETTERS, |worker| worker.dead_letters as f64),
     ];
     for (name, value) in gauges {
         for worker in workers {

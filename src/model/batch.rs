@@ -1,5 +1,6 @@
 //! The plan of a batch: which events go to which stream, in which order streams are locked.
 
+use super::memory::{OutOfMemory, collect, filled, in_table, push, with_room};
 use super::partition::Partition;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -66,29 +67,34 @@ pub struct Plan<'a> {
     order: Vec<u32>,
 }
 
+/// Groups, each with its range of the events beside them.
+pub type InOrder<T> = (Vec<(usize, Range<usize>)>, Vec<T>);
+
 impl<'a> Plan<'a> {
     /// Groups events, given each event's stream. The events of a stream keep their order. A batch
     /// has fewer than 2^32 events.
-    pub fn new(streams: impl ExactSizeIterator<Item = StreamKey<'a>>) -> Self {
+    pub fn new(streams: impl ExactSizeIterator<Item = StreamKey<'a>>) -> Result<Self, OutOfMemory> {
         let len = streams.len();
         let mut numbers: HashMap<StreamKey<'a>, u32, BuildHasherDefault<HashedAlready>> =
             HashMap::default();
         let mut groups: Vec<Group<'a>> = Vec::new();
-        let mut group_of = Vec::with_capacity(len);
+        let mut group_of = with_room(len)?;
         let mut last: Option<(StreamKey<'a>, u32)> = None;
         for (index, stream) in streams.enumerate() {
             let number = match last {
                 Some((before, number)) if before == stream => number,
-                _ => *numbers.entry(stream).or_insert_with(|| {
-                    groups.push(Group {
-                        stream,
-                        partition: Partition::of(stream.stream_id),
-                        first_event: index,
-                        start: 0,
-                        end: 0,
-                    });
-                    (groups.len() - 1) as u32
-                }),
+                _ => {
+                    let room = numbers.try_reserve(1);
+                    in_table::<(StreamKey<'_>, u32)>(room, numbers.len() + 1)?;
+                    let number = *numbers.entry(stream).or_insert(groups.len() as u32);
+                    if number as usize == groups.len() {
+                        let partition = Partition::of(stream.stream_id);
+                        let group =
+                            Group { stream, partition, first_event: index, start: 0, end: 0 };
+                        push(&mut groups, group)?;
+                    }
+                    number
+                }
             };
             last = Some((stream, number));
             groups[number as usize].end += 1;
@@ -101,13 +107,13 @@ impl<'a> Plan<'a> {
             (group.start, group.end) = (start, start);
             start += size;
         }
-        let mut order = vec![0; len];
+        let mut order = filled(0, len)?;
         for (index, number) in group_of.into_iter().enumerate() {
             let group = &mut groups[number as usize];
             order[group.end] = index as u32;
             group.end += 1;
         }
-        Self { groups, order }
+        Ok(Self { groups, order })
     }
 
     /// The streams in the order of their first appearance.
@@ -122,27 +128,26 @@ impl<'a> Plan<'a> {
 
     /// Indexes of the groups in the order in which their streams are locked: by partition, then by
     /// name. All writers keep to it, so two batches cannot wait for each other in a circle.
-    pub fn lock_order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.groups.len()).collect();
+    pub fn lock_order(&self) -> Result<Vec<usize>, OutOfMemory> {
+        let mut order = collect(0..self.groups.len())?;
         order.sort_unstable_by_key(|index| {
             let group = &self.groups[*index];
             (group.partition, group.stream)
         });
-        order
+        Ok(order)
     }
 
     /// The groups in the order in which their streams are locked, as [`Self::lock_order`] has it,
     /// and `events` (one for each event of the batch) in the order of the groups: each group has
     /// its range of them.
-    pub fn in_lock_order<T: Copy>(&self, events: &[T]) -> (Vec<(usize, Range<usize>)>, Vec<T>) {
-        let mut arranged = Vec::with_capacity(events.len());
-        let ranges = self.lock_order().into_iter().map(|index| {
+    pub fn in_lock_order<T: Copy>(&self, events: &[T]) -> Result<InOrder<T>, OutOfMemory> {
+        let mut arranged = with_room(events.len())?;
+        let ranges = collect(self.lock_order()?.into_iter().map(|index| {
             let start = arranged.len();
             arranged.extend(self.events(&self.groups[index]).map(|event| events[event]));
             (index, start..arranged.len())
-        });
-        let ranges = ranges.collect();
-        (ranges, arranged)
+        }))?;
+        Ok((ranges, arranged))
     }
 }
 
@@ -163,7 +168,7 @@ mod tests {
             names in prop::collection::vec("[a-f]{1,2}", 0..300)
         ) {
             let streams: Vec<StreamKey> = names.iter().map(|name| key(name)).collect();
-            let plan = Plan::new(streams.iter().copied());
+            let plan = Plan::new(streams.iter().copied()).unwrap();
             let mut seen = vec![0; names.len()];
             for group in plan.groups() {
                 let events: Vec<usize> = plan.events(group).collect();
@@ -177,7 +182,7 @@ mod tests {
             prop_assert!(seen.iter().all(|count| *count == 1));
             prop_assert!(plan.groups().is_sorted_by_key(|group| group.first_event));
             let indexes: Vec<usize> = (0..names.len()).collect();
-            let (ranges, arranged) = plan.in_lock_order(&indexes);
+            let (ranges, arranged) = plan.in_lock_order(&indexes).unwrap();
             for (index, range) in ranges {
                 prop_assert!(plan.events(&plan.groups()[index]).eq(arranged[range].iter().copied()));
             }
@@ -188,16 +193,16 @@ mod tests {
             names in prop::collection::hash_set("[a-f]{2,3}", 0..60), seed in any::<u64>()
         ) {
             let mut one: Vec<StreamKey> = names.iter().map(|name| key(name)).collect();
-            let plan = Plan::new(one.iter().copied());
+            let plan = Plan::new(one.iter().copied()).unwrap();
             let locked: Vec<StreamKey> =
-                plan.lock_order().into_iter().map(|i| plan.groups()[i].stream).collect();
+                plan.lock_order().unwrap().into_iter().map(|i| plan.groups()[i].stream).collect();
             if !one.is_empty() {
                 let middle = seed as usize % one.len();
                 one.rotate_left(middle);
             }
-            let other = Plan::new(one.iter().copied());
+            let other = Plan::new(one.iter().copied()).unwrap();
             let again: Vec<StreamKey> =
-                other.lock_order().into_iter().map(|i| other.groups()[i].stream).collect();
+                other.lock_order().unwrap().into_iter().map(|i| other.groups()[i].stream).collect();
             prop_assert_eq!(locked, again);
         }
     }

@@ -36,7 +36,7 @@ pub mod write;
 /// Called once when the library is loaded.
 pub fn init() {
     settings::init();
-    shared::memory::init([&positions::counter::AREA, &queue::AREA, &shared::counting::AREA]);
+    shared::memory::init([&positions::registry::AREA, &queue::AREA, &shared::counting::AREA]);
     worker::launcher::init();
-    tables::relation::init();
+    tables::names::init();
 }

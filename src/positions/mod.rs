@@ -53,11 +53,21 @@ impl Counter {
         self.next.load(Ordering::Acquire)
     }
 
+    /// Makes sure that what is given out from now on is at least `next`.
+    pub fn raise(&self, next: u64) {
+        self.next.fetch_max(next, Ordering::AcqRel);
+    }
+
+    /// Publishes a lower bound of what the owner of `slot` takes from now on.
+    pub fn publish(&self, slot: &Slot) {
+        slot.bound.store(self.next.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Takes `count` consecutive positions for the owner of `slot`, and returns the first.
     pub fn take(&self, slot: &Slot, count: u64) -> u64 {
         if !slot.is_taken() {
             // Before the positions are taken, so that the addition below hands it over.
-            slot.bound.store(self.next.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.publish(slot);
         }
         // Release for the bound. Partner: the load of `next` in `safe`.
         self.next.fetch_add(count, Ordering::AcqRel)

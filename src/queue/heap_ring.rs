@@ -4,6 +4,8 @@
 use super::capacity::{BLOCK_BYTES, Capacity};
 use super::memory::Memory;
 use super::ring::Ring;
+#[cfg(not(any(loom, shuttle)))]
+use crossbeam_utils::CachePadded;
 use std::ptr::NonNull;
 
 /// What the memory consists of.
@@ -13,10 +15,7 @@ type Owned = [std::mem::MaybeUninit<Line>];
 type Owned = super::memory::ModelMemory;
 
 #[cfg(not(any(loom, shuttle)))]
-#[repr(align(64))]
-struct Line {
-    _bytes: [u8; 64],
-}
+type Line = CachePadded<[u8; 64]>;
 
 /// Owns the memory of a ring.
 #[derive(Debug)]

@@ -10,44 +10,25 @@
 //! ```
 //!
 //! Numbers are in the machine's byte order: the memory does not outlive the server. Words that
-//! different processes write stand 128 bytes apart, because processors fetch lines of 64 in pairs.
+//! different processes write are padded to what the processor fetches at once, here 128 bytes.
 #![expect(unsafe_code, reason = "works on memory that processes share")]
 
 use super::capacity::Capacity;
 use crate::sync::AtomicU64;
-use std::mem::offset_of;
+use crossbeam_utils::CachePadded;
 use std::ptr::{self, NonNull};
-
-/// A value on cache lines of its own.
-#[repr(C, align(64))]
-struct Apart<T> {
-    value: T,
-    _rest: [u8; 120],
-}
-
-impl<T> Apart<T> {
-    const fn new(value: T) -> Self {
-        Self { value, _rest: [0; 120] }
-    }
-}
 
 #[repr(C)]
 struct Control {
-    capacity_bytes: Apart<u64>,
-    tail: Apart<AtomicU64>,
-    known_head: Apart<AtomicU64>,
-    head: Apart<AtomicU64>,
+    capacity_bytes: CachePadded<u64>,
+    tail: CachePadded<AtomicU64>,
+    known_head: CachePadded<AtomicU64>,
+    head: CachePadded<AtomicU64>,
 }
 
 const ENTRIES: usize = size_of::<Control>();
 const ENTRY_BYTES: usize = size_of::<AtomicU64>();
-const _: () = assert!(
-    usize::BITS == 64
-        && offset_of!(Control, tail) == 128
-        && offset_of!(Control, known_head) == 256
-        && offset_of!(Control, head) == 384
-        && ENTRIES == 512
-);
+const _: () = assert!(usize::BITS == 64);
 
 /// A process's handle of the memory.
 #[derive(Clone, Copy, Debug)]
@@ -78,10 +59,10 @@ impl Memory {
     /// and that live at least as long as every handle.
     pub(super) unsafe fn init(base: NonNull<u8>, capacity: Capacity, position: u64) -> Self {
         let control = Control {
-            capacity_bytes: Apart::new(capacity.bytes()),
-            tail: Apart::new(AtomicU64::new(position)),
-            known_head: Apart::new(AtomicU64::new(position)),
-            head: Apart::new(AtomicU64::new(position)),
+            capacity_bytes: CachePadded::new(capacity.bytes()),
+            tail: CachePadded::new(AtomicU64::new(position)),
+            known_head: CachePadded::new(AtomicU64::new(position)),
+            head: CachePadded::new(AtomicU64::new(position)),
         };
         // SAFETY: within `bytes(capacity)`, aligned, and the caller's alone.
         unsafe {
@@ -98,7 +79,7 @@ impl Memory {
     /// before. The memory lives at least as long as every handle.
     pub(super) unsafe fn attach(base: NonNull<u8>) -> Self {
         // SAFETY: `init` has written it, and nobody writes it again.
-        let bytes = unsafe { (*base.cast::<Control>().as_ptr()).capacity_bytes.value };
+        let bytes = unsafe { *(*base.cast::<Control>().as_ptr()).capacity_bytes };
         let capacity = Capacity::at_least(bytes);
         debug_assert_eq!(capacity.bytes(), bytes, "no ring has been made here");
         Self { base, capacity }
@@ -115,17 +96,17 @@ impl Memory {
 
     /// Where the next record will be reserved.
     pub(super) fn tail(&self) -> &AtomicU64 {
-        &self.control().tail.value
+        &self.control().tail
     }
 
     /// A head that was right once, for producers: so they need not look at the consumer's line.
     pub(super) fn known_head(&self) -> &AtomicU64 {
-        &self.control().known_head.value
+        &self.control().known_head
     }
 
     /// What is before it may be written over.
     pub(super) fn head(&self) -> &AtomicU64 {
-        &self.control().head.value
+        &self.control().head
     }
 
     /// The entry of the block at `position`.

@@ -2,8 +2,7 @@
 -- in pg_temp, so that nothing is left behind.
 
 -- Runs a statement and says how it ended: the SQLSTATE and the texts of its error, whose writes are
--- rolled back, or "no error". Of the detail only the first line: a server that was started with
--- RUST_BACKTRACE adds more to errors that PostgreSQL raises below the extension.
+-- rolled back, or "no error".
 CREATE FUNCTION pg_temp.outcome(statement text) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -18,7 +17,7 @@ EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
                             detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
     RETURN concat(state, ' ', message,
-                  E'\n  DETAIL: ' || nullif(split_part(detail, E'\n', 1), ''),
+                  E'\n  DETAIL: ' || nullif(detail, ''),
                   E'\n  HINT: ' || nullif(hint, ''));
 END
 $$;

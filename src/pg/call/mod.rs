@@ -2,21 +2,22 @@
 //! to PostgreSQL.
 
 pub mod datum;
+pub mod guard;
 pub mod rows;
 
+use crate::codec::argument::{ArrayArgument, EventArrays, Limits};
 use crate::codec::array::{ArrayError, ArrayReader, ElementType};
 use crate::model::error::StoreError;
-use crate::model::event::EventId;
+use crate::model::event::{EventId, NewEvent};
 use crate::model::name::{NameKind, check_name};
-use crate::model::partition::Partition;
 use crate::pg::error::Error;
+use crate::pg::settings;
 use pgrx::pg_sys;
 use std::time::Duration;
 
-/// Defines a SQL function of version-1 calling convention: its symbol, the symbol that describes
-/// it, and a guard that turns errors and panics into PostgreSQL errors. The body has type
-/// `Result<Option<Datum>, Error>`; `None` is NULL. With `#[measured(…)]`, its calls are counted and
-/// timed as those of that [`Function`](crate::metrics::kind::Function).
+/// Defines a SQL function of version-1 calling convention: its symbol, and the symbol that describes
+/// it. The body has type `Result<Option<Datum>, Error>`; `None` is NULL. With `#[measured(…)]`, its
+/// calls are counted and timed as those of that [`Function`](crate::metrics::kind::Function).
 #[macro_export]
 macro_rules! sql_function {
     (
@@ -25,16 +26,19 @@ macro_rules! sql_function {
         fn $name:ident, $info:ident($call:ident) $body:block
     ) => {
         $crate::sql_function! {
+            @as Some($crate::metrics::kind::Function::$function);
             $(#[doc = $doc])*
-            fn $name, $info($call) {
-                $crate::pg::shared::counting::measured(
-                    $crate::metrics::kind::Function::$function,
-                    || $body,
-                )
-            }
+            fn $name, $info($call) $body
         }
     };
-    ($(#[$doc:meta])* fn $name:ident, $info:ident($call:ident) $body:block) => {
+    ($(#[doc = $doc:expr])* fn $name:ident, $info:ident($call:ident) $body:block) => {
+        $crate::sql_function! { @as None; $(#[doc = $doc])* fn $name, $info($call) $body }
+    };
+    (
+        @as $counted:expr;
+        $(#[$doc:meta])*
+        fn $name:ident, $info:ident($call:ident) $body:block
+    ) => {
         #[doc = concat!("Describes `", stringify!($name), "` to PostgreSQL.")]
         #[expect(unsafe_code, reason = "a symbol that PostgreSQL looks up")]
         #[unsafe(no_mangle)]
@@ -58,17 +62,8 @@ macro_rules! sql_function {
                 Option<pgrx::pg_sys::Datum>,
                 $crate::pg::error::Error,
             > { $body };
-            // SAFETY: the function manager passes a valid call; the guard owns all panics.
-            unsafe {
-                pgrx::pg_sys::panic::pgrx_extern_c_guard(|| {
-                    let call = $crate::pg::call::Call::new(fcinfo);
-                    match body(&call) {
-                        Ok(Some(datum)) => datum,
-                        Ok(None) => call.null(),
-                        Err(error) => error.raise(stringify!($name)),
-                    }
-                })
-            }
+            // SAFETY: the function manager passes a valid call.
+            unsafe { $crate::pg::call::guard::run(fcinfo, stringify!($name), $counted, body) }
         }
     };
 }
@@ -177,14 +172,15 @@ impl Call {
         index: usize,
         argument: &'static str,
         element_type: ElementType,
-    ) -> Result<Option<ArrayReader<'_>>, Error> {
+    ) -> Result<Option<ArrayArgument<'_>>, Error> {
         let Some(body) = self.bytes(index) else { return Ok(None) };
-        ArrayReader::new(body, element_type).map(Some).map_err(|error| match error {
-            ArrayError::Dimensions(dimensions) => {
-                StoreError::ArrayDimensions { argument, dimensions }.into()
+        match ArrayReader::new(body, element_type) {
+            Ok(reader) => Ok(Some(ArrayArgument::new(argument, reader))),
+            Err(ArrayError::Dimensions(dimensions)) => {
+                Err(StoreError::ArrayDimensions { argument, dimensions }.into())
             }
-            other => other.into(),
-        })
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// An array that must be given.
@@ -193,48 +189,37 @@ impl Call {
         index: usize,
         argument: &'static str,
         element_type: ElementType,
-    ) -> Result<ArrayReader<'_>, Error> {
+    ) -> Result<ArrayArgument<'_>, Error> {
         let array = self.array(index, argument, element_type)?;
         array.ok_or_else(|| StoreError::NullArgument { argument }.into())
     }
-}
 
-/// Reads an element that must not be NULL.
-pub fn required_element<'a>(
-    array: &mut ArrayReader<'a>,
-    argument: &'static str,
-    index: usize,
-) -> Result<&'a [u8], Error> {
-    array.read()?.ok_or_else(|| StoreError::NullElement { argument, number: index + 1 }.into())
-}
+    /// An event; `indexes` are those of its type, payload, metadata and id.
+    pub fn event(&self, indexes: [usize; 4]) -> Result<NewEvent<'_>, Error> {
+        let [event_type, payload, metadata, event_id] = indexes;
+        let event = NewEvent {
+            event_type: self.name(event_type, NameKind::EventType)?,
+            payload: self.bytes(payload).ok_or(StoreError::NullArgument { argument: "payload" })?,
+            metadata: self.bytes(metadata),
+            event_id: self.uuid(event_id),
+        };
+        event.check_size(1, settings::max_event_size_bytes())?;
+        Ok(event)
+    }
 
-/// An event id from an element of a uuid array.
-pub fn event_id(element: &[u8]) -> Result<EventId, Error> {
-    element.try_into().map_err(|_| ArrayError::Damaged.into())
-}
-
-/// A version from an element of a bigint array.
-pub fn version(element: &[u8]) -> Result<i64, Error> {
-    element.try_into().map(i64::from_ne_bytes).map_err(|_| ArrayError::Damaged.into())
-}
-
-/// A partition from an element of an integer array.
-pub fn partition(argument: &'static str, element: &[u8]) -> Result<Partition, Error> {
-    let number = element.try_into().map(i32::from_ne_bytes).map_err(|_| ArrayError::Damaged)?;
-    partition_number(argument, Some(number))
-}
-
-/// A partition from its number, which must be given.
-pub fn partition_number(argument: &'static str, number: Option<i32>) -> Result<Partition, Error> {
-    let number = number.ok_or(StoreError::NullArgument { argument })?;
-    Partition::new(number).ok_or_else(|| {
-        let value = i64::from(number);
-        StoreError::OutOfRange { argument, value, range: "between 0 and 31" }.into()
-    })
-}
-
-/// Checks a name that stands in an array.
-pub fn check_array_name(kind: NameKind, name: &[u8]) -> Result<(), Error> {
-    check_name(kind, Some(name), datum::count_chars)?;
-    Ok(())
+    /// Events; `indexes` are those of the arrays of their types, payloads, metadata and ids.
+    pub fn events(&self, indexes: [usize; 4]) -> Result<Vec<NewEvent<'_>>, Error> {
+        let [types, payloads, metadata, event_ids] = indexes;
+        let arrays = EventArrays {
+            types: self.required_array(types, "event_types", ElementType::Text)?,
+            payloads: self.required_array(payloads, "payloads", ElementType::Jsonb)?,
+            metadata: self.array(metadata, "metadata", ElementType::Jsonb)?,
+            event_ids: self.array(event_ids, "event_ids", ElementType::Uuid)?,
+        };
+        let limits = Limits {
+            events: settings::max_batch_events(),
+            event_bytes: settings::max_event_size_bytes(),
+        };
+        Ok(arrays.events(limits, datum::count_chars)?)
+    }
 }

@@ -13,36 +13,15 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Begins the result of `call`.
-    pub fn begin(call: &Call) -> Result<Self, Error> {
+    /// Begins the result of `call`. Raises an error where no rows can be taken.
+    pub fn begin(call: &Call) -> Self {
         let fcinfo = call.fcinfo();
-        // SAFETY: `fcinfo` is the function manager's; the tuple store and its descriptor are made
-        // in the query's memory, where the executor expects them.
+        // SAFETY: `fcinfo` is the function manager's; PostgreSQL checks what the caller expects, and
+        // makes the tuple store and its descriptor where the executor looks for them.
         unsafe {
+            pg_sys::InitMaterializedSRF(fcinfo, 0);
             let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
-            if info.is_null()
-                || (*info).type_ != pg_sys::NodeTag::T_ReturnSetInfo
-                || (*info).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize as i32
-                    == 0
-            {
-                return Err(Error::NoSetExpected);
-            }
-            let per_query = (*(*info).econtext).ecxt_per_query_memory;
-            let before = pg_sys::MemoryContextSwitchTo(per_query);
-            let mut descriptor = std::ptr::null_mut();
-            let class = pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &mut descriptor);
-            if class != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE {
-                return Err(Error::Internal { what: "the function does not return rows".into() });
-            }
-            let random = (*info).allowedModes
-                & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32
-                != 0;
-            let store = pg_sys::tuplestore_begin_heap(random, false, pg_sys::work_mem);
-            (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
-            (*info).setResult = store;
-            (*info).setDesc = descriptor;
-            pg_sys::MemoryContextSwitchTo(before);
-            Ok(Self { store, descriptor })
+            Self { store: (*info).setResult, descriptor: (*info).setDesc }
         }
     }
 

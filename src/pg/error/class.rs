@@ -12,7 +12,10 @@ impl Error {
         match self {
             Self::Store(error) => store_class(error),
             Self::CannotExecute(obstacle) => obstacle_class(*obstacle),
-            Self::NotWritten { failure, .. } => (code_of(failure), Kind::Other),
+            Self::NotWritten { failure, .. } => {
+                let code = code_of(failure);
+                (code, kind_of(code))
+            }
             Self::ConcurrentAppend { .. } => {
                 (Code::ERRCODE_T_R_SERIALIZATION_FAILURE, Kind::Conflict)
             }
@@ -22,6 +25,7 @@ impl Error {
             Self::Array(_) | Self::Orphan { .. } | Self::MissingEvents { .. } => {
                 (Code::ERRCODE_DATA_CORRUPTED, Kind::Corrupt)
             }
+            Self::Memory(_) => (Code::ERRCODE_OUT_OF_MEMORY, Kind::OutOfMemory),
             Self::QueueFull { .. } => (Code::ERRCODE_INSUFFICIENT_RESOURCES, Kind::QueueFull),
             Self::RecordTooLarge { .. } => (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, Kind::TooLarge),
             Self::FlushTimeout { .. } => (Code::ERRCODE_QUERY_CANCELED, Kind::Timeout),
@@ -32,8 +36,13 @@ impl Error {
             | Self::Discarded => {
                 (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::NotAvailable)
             }
-            Self::Layout { .. } => (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::Other),
-            Self::RowSecurity { .. } | Self::NoSetExpected | Self::PreparedTransaction => {
+            Self::Layout { .. }
+            | Self::NestedAppend
+            | Self::RowChanged { .. }
+            | Self::StatementTrigger { .. } => {
+                (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::Other)
+            }
+            Self::RowSecurity { .. } | Self::PreparedTransaction => {
                 (Code::ERRCODE_FEATURE_NOT_SUPPORTED, Kind::Other)
             }
             Self::Missing { .. } | Self::NoDeadLetter { .. } => {
@@ -47,6 +56,20 @@ impl Error {
                 (Code::ERRCODE_INTERNAL_ERROR, Kind::Internal)
             }
         }
+    }
+}
+
+/// The kind of an error of PostgreSQL.
+pub fn kind_of(code: Code) -> Kind {
+    match code {
+        Code::ERRCODE_T_R_SERIALIZATION_FAILURE | Code::ERRCODE_T_R_DEADLOCK_DETECTED => {
+            Kind::Conflict
+        }
+        Code::ERRCODE_QUERY_CANCELED | Code::ERRCODE_LOCK_NOT_AVAILABLE => Kind::Timeout,
+        Code::ERRCODE_INSUFFICIENT_PRIVILEGE => Kind::Permission,
+        Code::ERRCODE_OUT_OF_MEMORY => Kind::OutOfMemory,
+        Code::ERRCODE_DATA_CORRUPTED | Code::ERRCODE_INDEX_CORRUPTED => Kind::Corrupt,
+        _ => Kind::Other,
     }
 }
 

@@ -4,12 +4,15 @@
 mod class;
 mod report;
 
-pub use class::sqlstate;
+pub use class::{kind_of, sqlstate};
+pub use report::Report;
 
+use crate::codec::argument::ArgumentError;
 use crate::codec::array::ArrayError;
 use crate::codec::record::DamagedRecord;
 use crate::drain::failure::Failure;
 use crate::model::error::StoreError;
+use crate::model::memory::OutOfMemory;
 
 /// An error of a SQL function.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +23,9 @@ pub enum Error {
     /// A stored array is damaged, or an argument has another type than declared.
     #[error("stored run is damaged: {0}")]
     Array(#[from] ArrayError),
+    /// There is not as much memory as the call takes.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
     /// The function cannot be executed here, whatever its arguments are.
     #[error("cannot execute this function {0}")]
     CannotExecute(Obstacle),
@@ -49,11 +55,30 @@ pub enum Error {
         /// what
         object: String,
     },
-    /// A table of the extension does not have the columns that it should.
-    #[error("table {table} does not have the columns of this version of allsource")]
+    /// A table or index of the extension is not what it should be.
+    #[error("{object} is not as this version of allsource has made it")]
     Layout {
+        /// the table or index
+        object: String,
+        /// what is wrong with it, as a sentence
+        problem: String,
+    },
+    /// A BEFORE trigger would make what is stored differ from what was given.
+    #[error("row for table {table} was changed or suppressed by a trigger")]
+    RowChanged {
         /// the table
         table: String,
+    },
+    /// An append by code that runs while another one moves heads on.
+    #[error("cannot append within a BEFORE trigger or an index expression of event_streams")]
+    NestedAppend,
+    /// A trigger that would fire for SQL, and cannot here.
+    #[error("statement-level trigger \"{trigger}\" on {table} cannot be fired")]
+    StatementTrigger {
+        /// the table
+        table: &'static str,
+        /// the trigger
+        trigger: String,
     },
     /// The store uses more databases of one server than there are places for.
     #[error("too many databases with allsource")]
@@ -67,9 +92,6 @@ pub enum Error {
     /// PREPARE TRANSACTION after an append.
     #[error("cannot PREPARE a transaction that has appended events")]
     PreparedTransaction,
-    /// A function that returns rows was called where none can be taken.
-    #[error("set-valued function called in context that cannot accept a set")]
-    NoSetExpected,
     /// A run of a stream that is not there.
     #[error("event log has a run of stream number {stream_no}, which does not exist")]
     Orphan {
@@ -95,10 +117,8 @@ pub enum Error {
         accepted: usize,
         /// events of the call
         events: usize,
-        /// whether the workers are at rest
-        paused: bool,
-        /// whether the queue has a worker
-        has_worker: bool,
+        /// why it stays full
+        because: QueueStaysFull,
     },
     /// An event that does not fit into the queue.
     #[error("event is too large for the queue")]
@@ -155,6 +175,29 @@ pub enum Error {
         /// what was found
         what: String,
     },
+}
+
+impl From<ArgumentError> for Error {
+    fn from(error: ArgumentError) -> Self {
+        match error {
+            ArgumentError::Store(error) => error.into(),
+            ArgumentError::Array(error) => error.into(),
+            ArgumentError::Memory(error) => error.into(),
+        }
+    }
+}
+
+/// Why a full queue stays full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueStaysFull {
+    /// The worker may wait for this transaction itself.
+    WorkersMayWaitForCaller,
+    /// The workers are at rest.
+    Paused,
+    /// The queue has no worker.
+    NoWorker,
+    /// The worker writes less than is enqueued.
+    Behind,
 }
 
 /// Why a function cannot be executed. It follows the function's name in the message, as in those of

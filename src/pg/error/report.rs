@@ -1,12 +1,26 @@
 //! What PostgreSQL is told of an error: message, DETAIL and HINT.
 
 use super::class::sqlstate;
-use super::{Error, Obstacle};
+use super::{Error, Obstacle, QueueStaysFull};
 use crate::drain::failure::Failure;
 use crate::model::error::StoreError;
 use crate::model::version::ExpectedVersion;
 use pgrx::PgLogLevel;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
+use std::borrow::Cow;
+
+/// An error as PostgreSQL shows it.
+pub struct Report {
+    /// its SQLSTATE
+    pub code: PgSqlErrorCode,
+    /// what has happened
+    pub message: String,
+    /// the facts
+    pub detail: Option<String>,
+    /// what to do
+    pub hint: Option<Cow<'static, str>>,
+}
 
 impl Error {
     /// As a worker notes it: the error, in one line.
@@ -21,11 +35,21 @@ impl Error {
     fn detail(&self) -> Option<String> {
         match self {
             Self::Store(error) => store_detail(error),
+            Self::Memory(error) => {
+                Some(format!("Failed on request of size {} bytes.", error.size_bytes))
+            }
             Self::ConcurrentAppend { stream_id } => {
                 Some(format!("Stream \"{stream_id}\" was changed after this transaction began."))
             }
             Self::PermissionDenied { role, .. } => {
                 Some(format!("The current role is not a member of {role}."))
+            }
+            Self::Layout { problem, .. } => Some(problem.clone()),
+            Self::RowChanged { .. } => {
+                Some("Events are stored as they were given, or not at all.".to_owned())
+            }
+            Self::StatementTrigger { .. } => {
+                Some("Rows are written without a statement.".to_owned())
             }
             Self::TooManyDatabases { databases_max } => {
                 Some(format!("A server keeps positions of at most {databases_max} databases."))
@@ -33,12 +57,15 @@ impl Error {
             Self::OtherDatabase { served } => {
                 Some(format!("They serve database \"{served}\", which allsource.database names."))
             }
-            Self::QueueFull { accepted, events, paused, has_worker } => Some(format!(
+            Self::QueueFull { accepted, events, because } => Some(format!(
                 "{accepted} of {events} events of this call were accepted. {}",
-                match (paused, has_worker) {
-                    (true, _) => "The workers are paused.",
-                    (false, true) => "The workers are behind.",
-                    (false, false) => "No worker is running.",
+                match because {
+                    QueueStaysFull::WorkersMayWaitForCaller => {
+                        "This transaction has changed a stream, which the workers may be waiting for."
+                    }
+                    QueueStaysFull::Paused => "The workers are paused.",
+                    QueueStaysFull::NoWorker => "No worker is running.",
+                    QueueStaysFull::Behind => "The workers are behind.",
                 }
             )),
             Self::RecordTooLarge { number, size_bytes, limit_bytes } => Some(format!(
@@ -68,6 +95,9 @@ impl Error {
             Self::Store(error) => return store_hint(error),
             Self::CannotExecute(obstacle) => return obstacle_hint(*obstacle),
             Self::ConcurrentAppend { .. } => "Retry the transaction.",
+            Self::RowChanged { .. } => "Use an AFTER trigger, or raise an error in the trigger.",
+            Self::StatementTrigger { .. } => "Use a row-level trigger.",
+            Self::NestedAppend => "Append in an AFTER trigger.",
             Self::RowSecurity { .. } => "Query the view events instead.",
             Self::Missing { .. } => {
                 "Run CREATE EXTENSION allsource, or restore the missing object."
@@ -77,6 +107,9 @@ impl Error {
             }
             Self::OtherDatabase { .. } => {
                 "Use es_append_batch here, or set allsource.database and restart the server."
+            }
+            Self::QueueFull { because: QueueStaysFull::WorkersMayWaitForCaller, .. } => {
+                "Enqueue before the first append of the transaction, or after its commit."
             }
             Self::QueueFull { .. } => {
                 "Retry later, or raise allsource.enqueue_timeout or allsource.queue_size."
@@ -93,18 +126,25 @@ impl Error {
         })
     }
 
-    /// Raises the error in PostgreSQL. `function` is what was to be executed: a SQL function, or
-    /// what a background process does.
-    pub fn raise(self, function: &str) -> ! {
-        let message = match &self {
+    /// All that PostgreSQL is told. `function` is what was to be executed: a SQL function, or what a
+    /// background process does.
+    pub fn report(&self, function: &str) -> Report {
+        let message = match self {
             Self::CannotExecute(obstacle) => format!("cannot execute {function} {obstacle}"),
             other => other.to_string(),
         };
-        let mut report = ErrorReport::new(self.class().0, message, "allsource");
-        if let Some(detail) = self.detail() {
+        let hint = self.hint().map(Cow::Borrowed);
+        Report { code: self.class().0, message, detail: self.detail(), hint }
+    }
+
+    /// Raises the error where it cannot be returned.
+    pub fn raise(self, function: &str) -> ! {
+        let Report { code, message, detail, hint } = self.report(function);
+        let mut report = ErrorReport::new(code, message, "allsource");
+        if let Some(detail) = detail {
             report = report.set_detail(detail);
         }
-        if let Some(hint) = self.hint() {
+        if let Some(hint) = hint {
             report = report.set_hint(hint);
         }
         report.report(PgLogLevel::ERROR);

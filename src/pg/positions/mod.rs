@@ -2,3 +2,7 @@
 
 pub mod counter;
 pub mod recorded;
+pub mod registry;
+pub mod sequence;
+pub mod stream_numbers;
+pub mod transaction;

@@ -6,9 +6,10 @@
 
 use crate::pg::call::rows::int8;
 use crate::pg::error::Error;
-use crate::pg::positions::counter::Positions;
+use crate::pg::positions::counter::observe;
 use crate::pg::tables::query::{Access, execute, execute_as_owner};
-use crate::pg::tables::relation::{Sequence, sequence_oid};
+use crate::pg::tables::relation::sequence_oid;
+use crate::pg::tables::schema::Sequence;
 use pgrx::pg_sys;
 
 /// Records the safe position where it is above `recorded`, which is what was recorded last. Does
@@ -24,11 +25,17 @@ fn try_record(recorded: &mut Option<u64>) -> Result<(), Error> {
         *recorded = None;
         return Ok(());
     }
-    let safe = Positions::open_locked()?.safe();
+    let safe = observe()?.safe;
     if *recorded == Some(safe) {
         return Ok(());
     }
-    execute_as_owner("safe_position", RECORD, &[(pg_sys::INT8OID, int8(safe as i64))], |_| Ok(()))?;
+    execute_as_owner(
+        "safe_position",
+        RECORD,
+        &[(pg_sys::INT8OID, int8(safe as i64))],
+        Access::Write,
+        |_| Ok(()),
+    )?;
     *recorded = Some(safe);
     Ok(())
 }

@@ -4,12 +4,12 @@
 use super::merge::Merge;
 use super::row::put_event;
 use super::streams::Streams;
-use crate::model::partition::Partition;
+use crate::model::partition::PARTITIONS;
 use crate::pg::call::Call;
 use crate::pg::call::datum::body;
 use crate::pg::call::rows::Rows;
 use crate::pg::error::{Error, Obstacle};
-use crate::pg::positions::counter::Positions;
+use crate::pg::positions::counter::observe;
 use crate::pg::positions::recorded::recorded;
 use crate::pg::session::scratch::Scratch;
 use crate::pg::session::xact::{
@@ -19,6 +19,7 @@ use crate::pg::shared::counting;
 use crate::pg::tables::log::{StoredRun, pass_events};
 use crate::pg::tables::rights::check_reader;
 use crate::pg::tables::scan::Scan;
+use crate::pg::tables::schema::log;
 use pgrx::pg_sys;
 
 /// Which events of the store to read.
@@ -28,7 +29,7 @@ pub struct StoreRange<'a> {
     /// how many at most
     pub max_count: Option<u64>,
     /// only those of these partitions
-    pub partitions: Vec<Partition>,
+    pub partitions: [bool; PARTITIONS],
     /// only those of these types
     pub event_types: Option<Vec<&'a [u8]>>,
     /// only those of this tenant
@@ -42,7 +43,7 @@ pub fn safe_position() -> Result<i64, Error> {
         // Without one a reader would wait for ever and not know why.
         return recorded()?.ok_or(Error::CannotExecute(Obstacle::NotRecorded));
     }
-    Ok(Positions::open_locked()?.safe() as i64)
+    Ok(observe()?.safe as i64)
 }
 
 /// Reads the store in the order of positions, up to the safe position, into the result of `call`.
@@ -52,12 +53,12 @@ pub fn safe_position() -> Result<i64, Error> {
 /// reading ends at the first event that the snapshot does not show.
 pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
     let safe = safe_position()?;
-    let mut rows = Rows::begin(call)?;
+    let mut rows = Rows::begin(call);
     if safe <= range.after_position {
         return Ok(());
     }
     with_snapshot_of_now(|snapshot| {
-        let mut merge = Merge::open(&range.partitions, range.after_position, safe, snapshot)?;
+        let mut merge = Merge::open(range.partitions, range.after_position, safe, snapshot)?;
         let mut streams = Streams::new(snapshot);
         let max_count = range.max_count.unwrap_or(u64::MAX);
         let mut left = max_count;
@@ -68,9 +69,10 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
             if !shown_by_transaction(scan) {
                 break;
             }
-            let columns = streams.columns(partition, scan.row().0[0].value() as i64)?;
-            scratch.run(|| {
-                let run = StoredRun::from_scan(scan)?;
+            let columns =
+                streams.columns(partition, scan.row().0[log::STREAM_NO].value() as i64)?;
+            scratch.run(|memory| {
+                let run = StoredRun::from_scan(scan, memory)?;
                 // SAFETY: the columns are kept by `streams`.
                 let tenant_id = unsafe { body(columns.tenant_id) };
                 if range.tenant_id.is_some_and(|wanted| wanted != tenant_id) {
@@ -93,8 +95,6 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
             })?;
             merge.advance();
         }
-        streams.close();
-        merge.close();
         counting::read(max_count - left);
         Ok(())
     })

@@ -22,7 +22,6 @@ pub fn with_head<T>(
     check_reader()?;
     let mut heads = Heads::by_name(Partition::of(stream_id), For::Reading, statement_snapshot())?;
     let result = heads.find(stream_id, tenant_id).map(use_head);
-    heads.close();
     Ok(result)
 }
 
@@ -45,7 +44,7 @@ pub fn read_stream(
     range: StreamRange,
 ) -> Result<(), Error> {
     check_reader()?;
-    let mut rows = Rows::begin(call)?;
+    let mut rows = Rows::begin(call);
     let mut count = 0;
     let partition = Partition::of(stream_id);
     let mut heads = Heads::by_name(partition, For::Reading, statement_snapshot())?;
@@ -65,9 +64,7 @@ pub fn read_stream(
             let first = range.from_version.unwrap_or(1);
             log.read_versions(stream_no, first, first.saturating_add(span).min(current), put)?;
         }
-        log.close();
     }
-    heads.close();
     counting::read(count);
     Ok(())
 }

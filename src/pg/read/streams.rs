@@ -2,11 +2,12 @@
 #![expect(unsafe_code, reason = "passes PostgreSQL's values on")]
 
 use super::row::StreamColumns;
+use crate::model::memory::{in_table, with_room};
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::call::datum::body;
 use crate::pg::error::Error;
 use crate::pg::tables::heads::Heads;
-use crate::pg::tables::relation::generation;
+use crate::pg::tables::names::generation;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,7 +17,7 @@ const REMEMBERED_STREAMS_MAX: usize = 100_000;
 
 /// A stream's columns, remembered. They never change: see `check_entity` for the entity.
 struct Remembered {
-    values: Box<[u8]>,
+    values: Vec<u8>,
     tenant_id: usize,
     entity_id: Option<usize>,
 }
@@ -77,7 +78,10 @@ impl Streams {
         let Some(head) = heads.find_number(stream_no) else {
             return Err(Error::Orphan { stream_no });
         };
-        let mut values = Vec::new();
+        let columns = [Some(head.stream_id()), Some(head.tenant_id()), head.entity_id()];
+        // SAFETY: the scan stands on the head.
+        let lens = columns.iter().flatten().map(|value| unsafe { body(*value) }.len());
+        let mut values = with_room(lens.map(|len| len + pg_sys::VARHDRSZ + 3).sum())?;
         let mut push = |value: pg_sys::Datum| {
             // SAFETY: the scan stands on the head.
             let bytes = unsafe { body(value) };
@@ -86,14 +90,12 @@ impl Streams {
         push(head.stream_id());
         let tenant_id = push(head.tenant_id());
         let entity_id = head.entity_id().map(push);
-        let stream = Remembered { values: values.into_boxed_slice(), tenant_id, entity_id };
-        REMEMBERED.with_borrow_mut(|(_, streams)| streams.insert(stream_no, stream));
-        Ok(())
-    }
-
-    /// Closes the leaves.
-    pub fn close(self) {
-        self.heads.into_iter().flatten().for_each(Heads::close);
+        let stream = Remembered { values, tenant_id, entity_id };
+        REMEMBERED.with_borrow_mut(|(_, streams)| {
+            in_table::<(i64, Remembered)>(streams.try_reserve(1), streams.len() + 1)?;
+            streams.insert(stream_no, stream);
+            Ok(())
+        })
     }
 }
 

@@ -26,10 +26,8 @@ pub fn is_gapless(stream_id: &[u8], tenant_id: &[u8]) -> Result<Option<bool>, Er
             in_order &= first_version == next_version;
             next_version = first_version + len;
         })?;
-        log.close();
         gapless = Some(in_order && next_version > watermark);
     }
-    heads.close();
     Ok(gapless)
 }
 

@@ -71,6 +71,12 @@ pub fn without_keeping_locks<T>(f: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Whether the transaction is SERIALIZABLE.
+pub fn is_serializable() -> bool {
+    // SAFETY: a plain variable of this backend.
+    unsafe { pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32 }
+}
+
 /// Lets a pending cancel or termination happen.
 pub fn check_for_interrupts() {
     pgrx::check_for_interrupts!();

@@ -1,10 +1,9 @@
 //! Counting, in shared memory. Where the library was not loaded at server start, nothing is counted.
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
-use crate::metrics::kind::{Counter, Function, Latency};
+use crate::metrics::kind::{Counter, ErrorKind, Function, Latency};
 use crate::metrics::registry::Registry;
 use crate::model::partition::Partition;
-use crate::pg::error::Error;
 use crate::pg::shared::memory::{ALIGNMENT, Area};
 use std::sync::atomic::AtomicPtr;
 use std::time::{Duration, Instant};
@@ -34,25 +33,30 @@ pub fn now_s() -> u64 {
     now.tv_sec as u64
 }
 
-/// Runs a call and counts it: how long it took, or why it failed. Errors that PostgreSQL itself
-/// raises, a cancelled query for instance, are not seen here.
-pub fn measured<T>(
+/// A call that is being measured.
+pub struct Measured {
+    registry: &'static Registry,
     function: Function,
-    call: impl FnOnce() -> Result<T, Error>,
-) -> Result<T, Error> {
-    let Some(registry) = registry() else { return call() };
-    let started = Instant::now();
+    started: Instant,
+}
+
+/// Counts a call that begins.
+pub fn begin(function: Function) -> Option<Measured> {
+    let registry = registry()?;
     registry.call(function);
-    let result = call();
-    match &result {
-        Err(error) => registry.error(error.class().1),
-        Ok(_) => {
-            if let Some(latency) = latency(function) {
-                registry.record(latency, started.elapsed());
-            }
+    Some(Measured { registry, function, started: Instant::now() })
+}
+
+impl Measured {
+    /// Counts how long the call took, and why it has failed where it has.
+    pub fn end(&self, failed: Option<ErrorKind>) {
+        if let Some(kind) = failed {
+            self.registry.error(kind);
+        }
+        if let Some(latency) = latency(self.function) {
+            self.registry.record(latency, self.started.elapsed());
         }
     }
-    result
 }
 
 fn latency(function: Function) -> Option<Latency> {

@@ -1,22 +1,13 @@
 //! Heads: the rows of `event_streams`.
 #![expect(unsafe_code, reason = "drives PostgreSQL's table access")]
 
-use super::relation::{For, Leaf, LeafIndex, Root};
+use super::heap::{Update, Wait};
+use super::relation::{For, Leaf};
 use super::scan::{Direction, Key, Scan, latest};
+use super::schema::{LeafIndex, Root, streams};
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
-use crate::pg::session::xact::uses_one_snapshot;
 use pgrx::pg_sys;
-
-/// How many columns the table has.
-pub const COLUMNS: usize = 9;
-/// Place of `current_version`.
-pub const CURRENT_VERSION: usize = 1;
-/// Place of `watermark`.
-pub const WATERMARK: usize = 2;
-/// Place of `updated_at`.
-pub const UPDATED_AT: usize = 4;
-const ENTITY_ID: usize = 8;
 
 /// A stream's row, as long as the scan that found it stands on it.
 #[derive(Clone, Copy)]
@@ -32,48 +23,47 @@ impl<'a> Head<'a> {
 
     /// `stream_no`
     pub fn stream_no(&self) -> i64 {
-        self.int8(0)
+        self.int8(streams::STREAM_NO)
     }
 
     /// `current_version`
     pub fn current_version(&self) -> i64 {
-        self.int8(CURRENT_VERSION)
+        self.int8(streams::CURRENT_VERSION)
     }
 
     /// `watermark`
     pub fn watermark(&self) -> i64 {
-        self.int8(WATERMARK)
+        self.int8(streams::WATERMARK)
     }
 
     /// `updated_at`, in microseconds since 2000-01-01
     pub fn updated_at_us(&self) -> i64 {
-        self.int8(UPDATED_AT)
+        self.int8(streams::UPDATED_AT)
     }
 
     /// `tenant_id`, as a value
     pub fn tenant_id(&self) -> pg_sys::Datum {
-        self.values[6]
+        self.values[streams::TENANT_ID]
     }
 
     /// `stream_id`, as a value
     pub fn stream_id(&self) -> pg_sys::Datum {
-        self.values[7]
+        self.values[streams::STREAM_ID]
     }
 
     /// `entity_id`, as a value
     pub fn entity_id(&self) -> Option<pg_sys::Datum> {
-        (!self.nulls[ENTITY_ID]).then(|| self.values[ENTITY_ID])
+        (!self.nulls[streams::ENTITY_ID]).then(|| self.values[streams::ENTITY_ID])
     }
 
     /// All columns.
-    pub fn columns(&self) -> [Option<pg_sys::Datum>; COLUMNS] {
+    pub fn columns(&self) -> [Option<pg_sys::Datum>; streams::COLUMNS] {
         std::array::from_fn(|column| (!self.nulls[column]).then(|| self.values[column]))
     }
 }
 
 /// An open leaf of `event_streams`, to find heads in.
 pub struct Heads {
-    leaf: Leaf,
     scan: Scan,
     index: LeafIndex,
 }
@@ -87,14 +77,14 @@ impl Heads {
     ) -> Result<Self, Error> {
         let leaf = Leaf::open(Root::Streams, partition, purpose)?;
         let index = LeafIndex::ByStream;
-        Ok(Self { leaf, scan: Scan::open(&leaf, index, snapshot, 2), index })
+        Ok(Self { scan: Scan::open(leaf, index, snapshot, 2), index })
     }
 
     /// Opens the leaf of a partition, to find streams by number.
     pub fn by_number(partition: Partition, snapshot: pg_sys::Snapshot) -> Result<Self, Error> {
         let leaf = Leaf::open(Root::Streams, partition, For::Reading)?;
         let index = LeafIndex::ByNumber;
-        Ok(Self { leaf, scan: Scan::open(&leaf, index, snapshot, 1), index })
+        Ok(Self { scan: Scan::open(leaf, index, snapshot, 1), index })
     }
 
     /// The head of the stream of this name.
@@ -112,7 +102,7 @@ impl Heads {
     /// `false` where there is no such stream.
     pub fn find_to_update(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> bool {
         self.seek(stream_id, tenant_id);
-        self.scan.next_without_pruning(&self.leaf)
+        self.scan.next_without_pruning()
     }
 
     /// The head of the stream of this number.
@@ -130,76 +120,13 @@ impl Heads {
 
     /// The leaf.
     pub fn leaf(&self) -> &Leaf {
-        &self.leaf
+        self.scan.leaf()
     }
 
-    /// Closes the leaf.
-    pub fn close(self) {
-        self.scan.end();
-        self.leaf.close();
-    }
-
-    /// Replaces the row that the scan stands on. Where another transaction has changed or locked it,
-    /// waits for that one's end, unless `wait` says otherwise, and then does nothing if it has
-    /// committed a change. `index_moved` makes the index entries of a row that found no room on its
-    /// page.
-    ///
-    /// # Safety
-    ///
-    /// The scan must stand on a row, and the values be of the columns' types.
-    pub unsafe fn update(
-        &mut self,
-        row: [Option<pg_sys::Datum>; COLUMNS],
-        wait: Wait,
-        index_moved: impl FnOnce(&Leaf, pg_sys::HeapTuple),
-    ) -> Update {
-        // SAFETY: the slot stands on a row of the open leaf; values outlive the call.
-        unsafe {
-            let mut values = row.map(|value| value.unwrap_or(pg_sys::Datum::from(0)));
-            let mut nulls = row.map(|value| value.is_none());
-            let relation = self.leaf.relation();
-            let tuple = pg_sys::heap_form_tuple(
-                self.leaf.descriptor(),
-                values.as_mut_ptr(),
-                nulls.as_mut_ptr(),
-            );
-            (*tuple).t_tableOid = (*relation).rd_id;
-            let mut place = (*self.scan.slot()).tts_tid;
-            let mut failure = pg_sys::TM_FailureData::default();
-            let mut mode = 0;
-            let crosscheck = if uses_one_snapshot() {
-                pg_sys::GetTransactionSnapshot()
-            } else {
-                std::ptr::null_mut()
-            };
-            let result = pg_sys::heap_update(
-                relation,
-                &mut place,
-                tuple,
-                pg_sys::GetCurrentCommandId(true),
-                crosscheck,
-                wait == Wait::Block,
-                &mut failure,
-                &mut mode,
-            );
-            let update = match result {
-                pg_sys::TM_Result::TM_Ok => {
-                    let heap_only = (*(*tuple).t_data).t_infomask2 as u32 & pg_sys::HEAP_ONLY_TUPLE;
-                    if heap_only == 0 {
-                        index_moved(&self.leaf, tuple);
-                    }
-                    Update::Done
-                }
-                pg_sys::TM_Result::TM_Updated => Update::Changed,
-                pg_sys::TM_Result::TM_Deleted => Update::Gone,
-                pg_sys::TM_Result::TM_BeingModified if wait == Wait::Skip => {
-                    Update::Held(failure.xmax)
-                }
-                other => Update::Failed(other),
-            };
-            pg_sys::heap_freetuple(tuple);
-            update
-        }
+    /// The place of the row that the scan stands on.
+    pub fn place(&self) -> pg_sys::ItemPointerData {
+        // SAFETY: the slot is open.
+        unsafe { (*self.scan.slot()).tts_tid }
     }
 
     /// Locks the newest version of the row that the scan stands on, and makes the scan stand on it.
@@ -212,7 +139,7 @@ impl Heads {
         // SAFETY: the slot stands on a row of the open leaf; the access method's own function is
         // called as table_tuple_lock does.
         let result = unsafe {
-            let relation = self.leaf.relation();
+            let relation = self.leaf().relation();
             let slot = self.scan.slot();
             let mut place = (*slot).tts_tid;
             let command = pg_sys::GetCurrentCommandId(true);
@@ -258,9 +185,9 @@ pub fn look_for_maker(
     let dirty = &raw mut dirty;
     let mut heads = Heads::by_name(partition, For::Writing, dirty)?;
     let found = heads.find(stream_id, tenant_id).is_some();
+    drop(heads);
     // SAFETY: written by the scan, which does not run any more.
     let (xmin, xmax) = unsafe { ((*dirty).xmin, (*dirty).xmax) };
-    heads.close();
     Ok(match (found, [xmin, xmax].into_iter().find(|xid| *xid != pg_sys::InvalidTransactionId)) {
         (false, _) => Made::Nowhere,
         (true, None) => Made::Committed,
@@ -276,27 +203,4 @@ pub enum Made {
     Committed,
     /// This one, which has not ended.
     By(pg_sys::TransactionId),
-}
-
-/// What to do where another transaction has the row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Wait for its end.
-    Block,
-    /// Nothing.
-    Skip,
-}
-
-/// What has become of the row that was to be changed.
-pub enum Update {
-    /// It was changed, or is locked.
-    Done,
-    /// Another transaction has changed it.
-    Changed,
-    /// It was deleted.
-    Gone,
-    /// This transaction has it; with `Wait::Skip` only.
-    Held(pg_sys::TransactionId),
-    /// Something that must not happen.
-    Failed(pg_sys::TM_Result::Type),
 }

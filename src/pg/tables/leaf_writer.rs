@@ -1,67 +1,56 @@
-//! Inserting rows into a leaf, with all its index entries: the store's own indexes and those that
-//! users have added.
+//! Writing rows into a leaf, with all its index entries.
+//!
+//! A leaf that has the store's own indexes and nothing else, which is the rule, is written to
+//! directly. Where users have added indexes, triggers or constraints, PostgreSQL's executor does
+//! what it would do for SQL (`guarded_leaf`).
 #![expect(unsafe_code, reason = "drives PostgreSQL's table and index access")]
 
-use crate::pg::tables::relation::Leaf;
+use super::guarded_leaf::GuardedLeaf;
+use super::heap::{Update, Wait, insert_rows, is_heap_only, update_row};
+use super::open_relation::OpenRelation;
+use super::relation::{For, Leaf};
+use super::schema::{INDEXES, LeafIndex, Root};
+use super::writing::Writing;
+use crate::model::partition::Partition;
+use crate::pg::error::Error;
 use pgrx::pg_sys;
-use std::ffi::c_int;
 
-/// The executor's state that index maintenance needs; one per call.
-pub struct Executor(*mut pg_sys::EState);
-
-impl Executor {
-    /// Makes one.
-    pub fn new() -> Self {
-        // SAFETY: made in the current memory context, which frees it after an error.
-        Self(unsafe { pg_sys::CreateExecutorState() })
-    }
-
-    /// Frees it.
-    pub fn free(self) {
-        // SAFETY: made by `new`, and not used after.
-        unsafe { pg_sys::FreeExecutorState(self.0) }
-    }
-}
-
-/// A leaf with its indexes open for insertion.
-pub struct LeafWriter {
-    relation: pg_sys::Relation,
-    info: *mut pg_sys::ResultRelInfo,
-    estate: *mut pg_sys::EState,
+/// A leaf, open to be written to.
+pub struct LeafWriter<'t> {
+    // Before the leaf, which it refers to. A leaf that is not guarded has one to make streams.
+    guarded: Option<GuardedLeaf<'t>>,
     slots: Vec<*mut pg_sys::TupleTableSlot>,
+    indexes: [Option<OpenRelation>; INDEXES],
+    leaf: Leaf,
+    root: Root,
+    writing: &'t Writing,
 }
 
-impl LeafWriter {
-    /// Opens the indexes of a leaf that is open for writing.
-    pub fn open(leaf: &Leaf, executor: &Executor) -> Self {
-        Self::open_indexes(leaf, executor, false)
+impl<'t> LeafWriter<'t> {
+    /// Opens a leaf.
+    pub fn open(root: Root, partition: Partition, writing: &'t Writing) -> Result<Self, Error> {
+        Ok(Self::of(Leaf::open(root, partition, For::Writing)?, root, writing))
     }
 
-    /// The same, to call `insert_unless_there` as well.
-    pub fn open_for_conflicts(leaf: &Leaf, executor: &Executor) -> Self {
-        Self::open_indexes(leaf, executor, true)
+    /// Takes over a leaf that is open for writing.
+    pub fn of(leaf: Leaf, root: Root, writing: &'t Writing) -> Self {
+        let guarded = (!leaf.known().is_plain).then(|| GuardedLeaf::open(&leaf, writing));
+        Self { guarded, slots: Vec::new(), indexes: [const { None }; INDEXES], leaf, root, writing }
     }
 
-    fn open_indexes(leaf: &Leaf, executor: &Executor, conflicts: bool) -> Self {
-        // SAFETY: the structure is zeroed, tagged and then initialised by PostgreSQL.
-        let info = unsafe {
-            let info =
-                pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
-            (*info).type_ = pg_sys::NodeTag::T_ResultRelInfo;
-            pg_sys::InitResultRelInfo(info, leaf.relation(), 0, std::ptr::null_mut(), 0);
-            pg_sys::ExecOpenIndices(info, conflicts);
-            info
-        };
-        Self { relation: leaf.relation(), info, estate: executor.0, slots: Vec::new() }
+    /// Whether triggers or constraints of users may be in play: then the newest version of a row is
+    /// to be locked before it is updated.
+    pub fn is_guarded(&self) -> bool {
+        !self.leaf.known().is_plain
     }
 
     /// Fills the `index`-th row to be inserted. What the values point to must stay until `insert`.
     pub fn fill<const N: usize>(&mut self, index: usize, row: [Option<pg_sys::Datum>; N]) {
-        // SAFETY: a virtual slot of the leaf has as many columns as `Leaf::open` has checked.
+        // SAFETY: a virtual slot of the leaf has as many columns as `check_leaf` has found.
         unsafe {
             while self.slots.len() <= index {
                 self.slots.push(pg_sys::MakeSingleTupleTableSlot(
-                    (*self.relation).rd_att,
+                    self.leaf.descriptor(),
                     &pg_sys::TTSOpsVirtual,
                 ));
             }
@@ -72,140 +61,127 @@ impl LeafWriter {
                 *(*slot).tts_values.add(column) = value.unwrap_or(pg_sys::Datum::from(0));
             }
             pg_sys::ExecStoreVirtualTuple(slot);
+            (*slot).tts_tableOid = (*self.leaf.relation()).rd_id;
         }
     }
 
     /// Inserts the first `len` filled rows.
-    pub fn insert(&mut self, len: usize) {
-        // SAFETY: relation and slots are open; the tuples are made in the slots' memory.
+    pub fn insert(&mut self, len: usize) -> Result<(), Error> {
+        let slots = &mut self.slots[..len];
+        if let Some(guarded) = self.guarded.as_mut().filter(|_| !self.leaf.known().is_plain) {
+            return guarded.insert(slots);
+        }
+        // SAFETY: relation and slots are open, and hold rows of the leaf's columns.
         unsafe {
-            let command = pg_sys::GetCurrentCommandId(true);
-            match &mut self.slots[..len] {
-                [slot] => {
-                    let tuple = self_tuple(*slot, self.relation);
-                    pg_sys::heap_insert(self.relation, tuple, command, 0, std::ptr::null_mut());
-                    (**slot).tts_tid = (*tuple).t_self;
-                }
-                slots => pg_sys::heap_multi_insert(
-                    self.relation,
-                    slots.as_mut_ptr(),
-                    len as c_int,
-                    command,
-                    0,
-                    std::ptr::null_mut(),
-                ),
-            }
-            for index in 0..len {
-                self.insert_index_entries(self.slots[index], None);
-                pg_sys::ExecClearTuple(self.slots[index]);
+            let relation = self.leaf.relation();
+            insert_rows(relation, slots);
+            for slot in slots {
+                let (values, nulls) = ((**slot).tts_values, (**slot).tts_isnull);
+                let mut place = (**slot).tts_tid;
+                insert_entries(
+                    &mut self.indexes,
+                    &self.leaf,
+                    self.root,
+                    (values, nulls),
+                    &mut place,
+                );
+                pg_sys::ExecClearTuple(*slot);
             }
         }
+        Ok(())
     }
 
     /// Inserts the first filled row unless a unique index has its key already; waits for those who
     /// are just inserting it. Returns whether the row was inserted.
-    pub fn insert_unless_there(&mut self) -> bool {
-        let slot = self.slots[0];
-        // SAFETY: the steps of INSERT … ON CONFLICT DO NOTHING, as PostgreSQL's own executor takes
-        // them (ExecInsert in nodeModifyTable.c).
+    pub fn insert_unless_there(&mut self) -> Result<bool, Error> {
+        let Self { guarded, leaf, writing, .. } = self;
+        let guarded = guarded.get_or_insert_with(|| GuardedLeaf::open(leaf, writing));
+        guarded.insert_unless_there(self.slots[0])
+    }
+
+    /// Replaces the row at `place`, whose columns are `row`. Where another transaction has changed it,
+    /// waits for that one's end, unless `wait` says otherwise, and then does nothing if it has
+    /// committed. A guarded leaf's row must have been locked before.
+    ///
+    /// # Safety
+    ///
+    /// There must be a row at `place`, and the values be of the columns' types.
+    pub unsafe fn update<const N: usize>(
+        &mut self,
+        place: pg_sys::ItemPointerData,
+        row: [Option<pg_sys::Datum>; N],
+        wait: Wait,
+    ) -> Result<Update, Error> {
+        // SAFETY: by the caller's promise; values outlive the call.
         unsafe {
-            loop {
-                let mut conflict = pg_sys::ItemPointerData::default();
-                if !pg_sys::ExecCheckIndexConstraints(
-                    self.info,
-                    slot,
-                    self.estate,
-                    &mut conflict,
-                    std::ptr::null_mut(),
-                ) {
-                    pg_sys::ExecClearTuple(slot);
-                    return false;
-                }
-                let xid = pg_sys::GetCurrentTransactionId();
-                let token = pg_sys::SpeculativeInsertionLockAcquire(xid);
-                let access = (*self.relation).rd_tableam;
-                if let (Some(begin), Some(complete)) =
-                    ((*access).tuple_insert_speculative, (*access).tuple_complete_speculative)
-                {
-                    let relation = self.relation;
-                    let command = pg_sys::GetCurrentCommandId(true);
-                    pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                        begin(relation, slot, command, 0, std::ptr::null_mut(), token);
-                    });
-                    let mut lost = false;
-                    self.insert_index_entries(slot, Some(&mut lost));
-                    pg_sys::ffi::pg_guard_ffi_boundary(|| complete(relation, slot, token, !lost));
-                    pg_sys::SpeculativeInsertionLockRelease(xid);
-                    if !lost {
-                        pg_sys::ExecClearTuple(slot);
-                        return true;
-                    }
-                }
-                crate::pg::session::xact::check_for_interrupts();
+            if self.is_guarded() {
+                self.fill(0, row);
             }
-        }
-    }
-
-    /// Makes the index entries of a row that was updated to a place of its own.
-    pub fn index_moved(&mut self, tuple: pg_sys::HeapTuple) {
-        // SAFETY: the tuple is valid and was just written; the slot borrows it.
-        unsafe {
-            let slot =
-                pg_sys::MakeSingleTupleTableSlot((*self.relation).rd_att, &pg_sys::TTSOpsHeapTuple);
-            pg_sys::ExecStoreHeapTuple(tuple, slot, false);
-            (*slot).tts_tid = (*tuple).t_self;
-            self.insert_index_entries(slot, None);
-            pg_sys::ExecDropSingleTupleTableSlot(slot);
-        }
-    }
-
-    unsafe fn insert_index_entries(
-        &self,
-        slot: *mut pg_sys::TupleTableSlot,
-        conflict: Option<&mut bool>,
-    ) {
-        let speculative = conflict.is_some();
-        // SAFETY: the slot holds a row of the relation at its place in the heap.
-        unsafe {
-            pg_sys::ExecInsertIndexTuples(
-                self.info,
-                slot,
-                self.estate,
-                false,
-                speculative,
-                conflict.map_or(std::ptr::null_mut(), std::ptr::from_mut),
-                std::ptr::null_mut(),
+            if let Some(guarded) = self.guarded.as_mut().filter(|_| !self.leaf.known().is_plain) {
+                return guarded.update(place, self.slots[0]);
+            }
+            let mut values = row.map(|value| value.unwrap_or(pg_sys::Datum::from(0)));
+            let mut nulls = row.map(|value| value.is_none());
+            let relation = self.leaf.relation();
+            pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
+            let tuple = pg_sys::heap_form_tuple(
+                self.leaf.descriptor(),
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
             );
-            let context = (*self.estate).es_per_tuple_exprcontext;
-            if !context.is_null() {
-                pg_sys::MemoryContextReset((*context).ecxt_per_tuple_memory);
+            let update = update_row(relation, place, tuple, wait);
+            if matches!(update, Update::Done) && !is_heap_only(tuple) {
+                let row = (values.as_mut_ptr(), nulls.as_mut_ptr());
+                let place = &mut (*tuple).t_self;
+                insert_entries(&mut self.indexes, &self.leaf, self.root, row, place);
             }
-        }
-    }
-
-    /// Closes the indexes. The leaf stays open.
-    pub fn close(self) {
-        // SAFETY: opened by `open`, and not used after.
-        unsafe {
-            for slot in self.slots {
-                pg_sys::ExecDropSingleTupleTableSlot(slot);
-            }
-            pg_sys::ExecCloseIndices(self.info);
-            pg_sys::pfree(self.info.cast());
+            pg_sys::heap_freetuple(tuple);
+            Ok(update)
         }
     }
 }
 
-/// The tuple of a filled slot, owned by the slot.
-unsafe fn self_tuple(
-    slot: *mut pg_sys::TupleTableSlot,
-    relation: pg_sys::Relation,
-) -> pg_sys::HeapTuple {
-    // SAFETY: materialising makes the slot own the tuple, so it needs no freeing.
-    unsafe {
-        let mut should_free = false;
-        let tuple = pg_sys::ExecFetchSlotHeapTuple(slot, true, &mut should_free);
-        (*tuple).t_tableOid = (*relation).rd_id;
-        tuple
+impl Drop for LeafWriter<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for slot in &self.slots {
+            // SAFETY: made by `fill`, and not used after.
+            unsafe { pg_sys::ExecDropSingleTupleTableSlot(*slot) };
+        }
+    }
+}
+
+/// Makes a row's entries in the store's own indexes, which are all that the leaf has.
+unsafe fn insert_entries(
+    open: &mut [Option<OpenRelation>; INDEXES],
+    leaf: &Leaf,
+    root: Root,
+    (values, nulls): (*mut pg_sys::Datum, *mut bool),
+    place: &mut pg_sys::ItemPointerData,
+) {
+    for (which, (_, key)) in [LeafIndex::ByStream, LeafIndex::ByNumber].iter().zip(root.indexes()) {
+        let index = open[*which as usize].get_or_insert_with(|| leaf.open_index(*which));
+        let mut key_values = [pg_sys::Datum::from(0); INDEXES];
+        let mut key_nulls = [false; INDEXES];
+        // SAFETY: the row has the columns of the key; a B-tree does without the executor's
+        // information about the index.
+        unsafe {
+            for (slot, column) in key.iter().enumerate() {
+                key_values[slot] = *values.add(*column);
+                key_nulls[slot] = *nulls.add(*column);
+            }
+            pg_sys::index_insert(
+                index.get(),
+                key_values.as_mut_ptr(),
+                key_nulls.as_mut_ptr(),
+                place,
+                leaf.relation(),
+                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES,
+                false,
+                std::ptr::null_mut(),
+            );
+        }
     }
 }

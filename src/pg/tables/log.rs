@@ -1,14 +1,16 @@
 //! Runs: the rows of `event_log`, as they are read.
 #![expect(unsafe_code, reason = "takes PostgreSQL's rows apart")]
 
-use super::relation::{For, Leaf, LeafIndex, Root};
-use super::scan::{Direction, Key, Scan};
+use super::relation::{For, Leaf};
+use super::scan::{Direction, Key, Scan, latest};
+use super::schema::{LeafIndex, Root, log};
 use crate::codec::checksum::RunKey;
 use crate::codec::run::{RunColumns, StoredEvent};
+use crate::model::memory::with_room;
 use crate::model::partition::Partition;
 use crate::pg::call::datum::{aligned_body, body};
 use crate::pg::error::Error;
-use crate::pg::session::scratch::Scratch;
+use crate::pg::session::scratch::{Memory, Scratch};
 use crate::pg::session::xact::check_for_interrupts;
 use pgrx::pg_sys;
 
@@ -24,12 +26,12 @@ pub struct StoredRun<'a> {
 }
 
 impl<'a> StoredRun<'a> {
-    /// Takes the row apart that `scan` stands on. Elements of the columns can be passed on as
-    /// values.
-    pub fn from_scan(scan: &'a Scan) -> Result<Self, Error> {
+    /// Takes the row apart that `scan` stands on; what has to be unpacked lives in the memory of the
+    /// step. Elements of the columns can be passed on as values.
+    pub fn from_scan(scan: &'a Scan, _memory: Memory<'a>) -> Result<Self, Error> {
         let (values, nulls) = scan.row();
-        // SAFETY: columns 6 to 9 are arrays, which are stored with variable length; what they are
-        // unpacked to lives in the current memory context.
+        // SAFETY: columns from `event_types` on are arrays, which are stored with variable length; the
+        // memory of the step is the current context.
         unsafe {
             Self::new(values, |column: usize| {
                 (!nulls[column]).then(|| aligned_body(values[column]))
@@ -57,16 +59,16 @@ impl<'a> StoredRun<'a> {
             column(index).ok_or(Error::Array(crate::codec::array::ArrayError::Damaged))
         };
         let columns = RunColumns {
-            event_types: required(6)?,
-            payloads: required(7)?,
-            metadata: column(8),
-            event_ids: column(9),
+            event_types: required(log::EVENT_TYPES)?,
+            payloads: required(log::PAYLOADS)?,
+            metadata: column(log::METADATA),
+            event_ids: column(log::EVENT_IDS),
         };
         let key = RunKey {
-            stream_no: int8(0),
-            first_version: int8(1),
-            position: int8(2),
-            timestamp_us: int8(3),
+            stream_no: int8(log::STREAM_NO),
+            first_version: int8(log::FIRST_VERSION),
+            position: int8(log::POSITION),
+            timestamp_us: int8(log::TIMESTAMP),
         };
         Ok(Self { key, columns, len: columns.len()? })
     }
@@ -89,7 +91,6 @@ pub struct ReadEvent<'a> {
 
 /// Reads streams of a partition.
 pub struct LogReader {
-    leaf: Leaf,
     scan: Scan,
     scratch: Scratch,
 }
@@ -98,14 +99,8 @@ impl LogReader {
     /// Opens the log of a partition.
     pub fn open(partition: Partition, snapshot: pg_sys::Snapshot) -> Result<Self, Error> {
         let leaf = Leaf::open(Root::Log, partition, For::Reading)?;
-        let scan = Scan::open(&leaf, LeafIndex::ByStream, snapshot, 2);
-        Ok(Self { leaf, scan, scratch: Scratch::new() })
-    }
-
-    /// Closes it.
-    pub fn close(self) {
-        self.scan.end();
-        self.leaf.close();
+        let scan = Scan::open(leaf, LeafIndex::ByStream, snapshot, 2);
+        Ok(Self { scan, scratch: Scratch::new() })
     }
 
     /// Passes the events of a stream from version `first` to `last`, ascending.
@@ -121,14 +116,14 @@ impl LogReader {
         if first > 1 {
             self.scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Int8AtMost(first))]);
             if self.scan.next(Direction::Backward) {
-                begin = self.scan.row().0[1].value() as i64;
+                begin = self.scan.row().0[log::FIRST_VERSION].value() as i64;
             }
         }
         self.scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Int8Above(begin - 1))]);
         while self.scan.next(Direction::Forward) {
             check_for_interrupts();
-            let next_version = self.scratch.run(|| {
-                let run = StoredRun::from_scan(&self.scan)?;
+            let next_version = self.scratch.run(|memory| {
+                let run = StoredRun::from_scan(&self.scan, memory)?;
                 let skipped = usize::try_from(first - run.key.first_version).unwrap_or(0);
                 let wanted = usize::try_from(last - run.key.first_version + 1).unwrap_or(0);
                 pass_events(&run, skipped, run.len.min(wanted), &mut use_event)?;
@@ -152,11 +147,11 @@ impl LogReader {
         self.scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Int8AtMost(last))]);
         while self.scan.next(Direction::Backward) {
             check_for_interrupts();
-            let run_first = self.scratch.run(|| {
-                let run = StoredRun::from_scan(&self.scan)?;
+            let run_first = self.scratch.run(|memory| {
+                let run = StoredRun::from_scan(&self.scan, memory)?;
                 let wanted = usize::try_from(last - run.key.first_version + 1).unwrap_or(0);
                 let skipped = usize::try_from(first - run.key.first_version).unwrap_or(0);
-                let mut events = Vec::with_capacity(run.len);
+                let mut events = with_room(run.len)?;
                 pass_events(&run, skipped, run.len.min(wanted), |event| {
                     events.push(event);
                     Ok(())
@@ -180,8 +175,8 @@ impl LogReader {
         self.scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Int8Above(i64::MIN))]);
         while self.scan.next(Direction::Forward) {
             check_for_interrupts();
-            self.scratch.run(|| {
-                let run = StoredRun::from_scan(&self.scan)?;
+            self.scratch.run(|memory| {
+                let run = StoredRun::from_scan(&self.scan, memory)?;
                 use_run(run.key.first_version, run.len as i64);
                 Ok::<_, Error>(())
             })?;
@@ -212,4 +207,29 @@ pub fn pass_events<'a>(
         })?;
     }
     Ok(())
+}
+
+/// The last position in the log of a partition; `None` where there is none, or where somebody has the
+/// leaf to himself now, which is not waited for. No lock stays.
+pub fn last_position(partition: Partition) -> Result<Option<u64>, Error> {
+    let Some(leaf) = Leaf::open_if_free(Root::Log, partition)? else { return Ok(None) };
+    let table = leaf.known().table;
+    let mut scan = Scan::open(leaf, LeafIndex::ByNumber, latest(), 1);
+    scan.find(&[(1, Key::Int8Above(0))]);
+    let scratch = Scratch::new();
+    let last = if scan.next(Direction::Backward) {
+        scratch.run(|memory| {
+            let run = StoredRun::from_scan(&scan, memory)?;
+            Ok::<_, Error>(Some(run.key.position as u64 + run.len as u64 - 1))
+        })?
+    } else {
+        None
+    };
+    drop(scan);
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    for _ in 0..2 {
+        // SAFETY: locked twice by `open_if_free`.
+        unsafe { pg_sys::UnlockRelationOid(table, lock) };
+    }
+    Ok(last)
 }

@@ -2,11 +2,18 @@
 //! table.
 
 pub mod dead_letters;
+pub mod guarded_leaf;
 pub mod heads;
+pub mod heap;
+pub mod layout;
 pub mod leaf_writer;
 pub mod log;
+pub mod names;
+pub mod open_relation;
 pub mod query;
 pub mod relation;
 pub mod rights;
 pub mod scan;
+pub mod schema;
 pub mod waiting_events;
+pub mod writing;

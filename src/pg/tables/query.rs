@@ -4,7 +4,7 @@
 use crate::pg::call::Call;
 use crate::pg::call::rows::Rows;
 use crate::pg::error::Error;
-use crate::pg::tables::relation::lock_table;
+use crate::pg::tables::names::lock_table;
 use crate::pg::tables::rights::{as_user, relation_owner};
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_int};
@@ -80,7 +80,7 @@ pub fn execute(
 /// Runs a query with the caller's rights into the result of `call`. The columns must be those of the
 /// result.
 pub fn query_into(call: &Call, sql: &CStr, parameters: &[Parameter]) -> Result<(), Error> {
-    let mut rows = Rows::begin(call)?;
+    let mut rows = Rows::begin(call);
     execute(sql, parameters, Access::Read, |row| {
         // SAFETY: the caller says that the columns are those of the result.
         unsafe { rows.put_tuple(row.tuple) };
@@ -88,27 +88,15 @@ pub fn query_into(call: &Call, sql: &CStr, parameters: &[Parameter]) -> Result<(
     })
 }
 
-/// Runs a query as the owner of `table`, with the snapshot that is active: row security, and who the
-/// caller is, play no part.
-pub fn read_as_owner(
-    table: &str,
-    sql: &CStr,
-    parameters: &[Parameter],
-    use_row: impl FnMut(Row) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let owner = relation_owner(lock_table(table)?);
-    // SAFETY: an owner is a role that is there.
-    unsafe { as_user(owner, || execute(sql, parameters, Access::Read, use_row)) }
-}
-
-/// Runs a statement that may write, as the owner of `table`, a table of the extension.
+/// Runs a statement as the owner of `table`, a table of the extension.
 pub fn execute_as_owner(
     table: &str,
     sql: &CStr,
     parameters: &[Parameter],
+    access: Access,
     use_row: impl FnMut(Row) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let owner = relation_owner(lock_table(table)?);
     // SAFETY: an owner is a role that is there.
-    unsafe { as_user(owner, || execute(sql, parameters, Access::Write, use_row)) }
+    unsafe { as_user(owner, || execute(sql, parameters, access, use_row)) }
 }

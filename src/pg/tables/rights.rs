@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "asks PostgreSQL about rights")]
 
 use crate::pg::error::Error;
-use crate::pg::tables::relation::{Root, root_oid};
+use crate::pg::tables::relation::root_oid;
+use crate::pg::tables::schema::Root;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 

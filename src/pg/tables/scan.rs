@@ -1,7 +1,10 @@
 //! Index scans over a leaf.
 #![expect(unsafe_code, reason = "drives PostgreSQL's index access")]
 
-use crate::pg::tables::relation::{Leaf, LeafIndex, close_index};
+use crate::pg::session::xact::uses_one_snapshot;
+use crate::pg::tables::open_relation::OpenRelation;
+use crate::pg::tables::relation::Leaf;
+use crate::pg::tables::schema::LeafIndex;
 use pgrx::pg_sys;
 use std::ffi::c_int;
 
@@ -32,24 +35,28 @@ pub enum Direction {
     Backward,
 }
 
-/// An index scan with the row that it stands on. Without an explicit `end`, after an error,
+/// An index scan over a leaf, with the row that it stands on. Dropped, it ends; after an error
 /// PostgreSQL ends it.
 pub struct Scan {
     scan: pg_sys::IndexScanDesc,
-    index: pg_sys::Relation,
     slot: *mut pg_sys::TupleTableSlot,
     text: [*mut pg_sys::varlena; 2],
+    // Closed after the scan has ended, in this order.
+    _index: OpenRelation,
+    leaf: Leaf,
 }
 
 impl Scan {
     /// Opens an index of a leaf. `keys` is how many conditions `find` will give.
-    pub fn open(leaf: &Leaf, index: LeafIndex, snapshot: pg_sys::Snapshot, keys: usize) -> Self {
+    /// The snapshot must live as long as the scan.
+    pub fn open(leaf: Leaf, index: LeafIndex, snapshot: pg_sys::Snapshot, keys: usize) -> Self {
         let index = leaf.open_index(index);
         // SAFETY: both relations are open, and locked until the transaction ends.
         unsafe {
             let slot = pg_sys::table_slot_create(leaf.relation(), std::ptr::null_mut());
-            let scan = pg_sys::index_beginscan(leaf.relation(), index, snapshot, keys as c_int, 0);
-            Self { scan, index, slot, text: [std::ptr::null_mut(); 2] }
+            let scan =
+                pg_sys::index_beginscan(leaf.relation(), index.get(), snapshot, keys as c_int, 0);
+            Self { scan, slot, text: [std::ptr::null_mut(); 2], _index: index, leaf }
         }
     }
 
@@ -130,7 +137,7 @@ impl Scan {
     /// Moves to the next row like `next`, but cleans the row's page up only when it is nearly full.
     /// The ordinary way does so at each visit of a page that has less room than the fill factor
     /// asks for, which pages of heads have after every update.
-    pub fn next_without_pruning(&mut self, leaf: &Leaf) -> bool {
+    pub fn next_without_pruning(&mut self) -> bool {
         // SAFETY: scan and slot are open. The steps are those of index_getnext_slot and
         // heapam_index_fetch_tuple; the slot keeps a pin of its own on the row's page.
         unsafe {
@@ -141,7 +148,7 @@ impl Scan {
                     return false;
                 }
                 let mut place = *place;
-                let relation = leaf.relation();
+                let relation = self.leaf.relation();
                 let block = u32::from(place.ip_blkid.bi_hi) << 16 | u32::from(place.ip_blkid.bi_lo);
                 let buffer = pg_sys::ReadBuffer(relation, block);
                 let free = pg_sys::PageGetHeapFreeSpace(pg_sys::BufferGetPage(buffer));
@@ -197,19 +204,37 @@ impl Scan {
         }
     }
 
-    /// Ends the scan and gives its row's memory back.
-    pub fn end(self) {
+    /// The leaf.
+    pub fn leaf(&self) -> &Leaf {
+        &self.leaf
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
         // SAFETY: opened by `open`, and not used after.
         unsafe {
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
             pg_sys::index_endscan(self.scan);
         }
-        close_index(self.index);
     }
 }
 
 fn int8(strategy: u32, function: u32, value: i64) -> (u32, u32, pg_sys::Oid, pg_sys::Datum) {
     (strategy, function, pg_sys::InvalidOid, pg_sys::Datum::from(value))
+}
+
+/// What a writer decides by: under REPEATABLE READ and above the transaction's snapshot, which finds
+/// conflicts with others; otherwise [`latest`].
+pub fn decision_snapshot() -> pg_sys::Snapshot {
+    if !uses_one_snapshot() {
+        return latest();
+    }
+    // SAFETY: the transaction keeps this snapshot until it ends.
+    unsafe { pg_sys::GetTransactionSnapshot() }
 }
 
 /// Sees what is committed now and what this transaction has done so far, whatever the snapshot.

@@ -12,7 +12,7 @@ use crate::pg::call::rows::{int4, int8};
 use crate::pg::error::Error;
 use crate::pg::session::xact::{with_snapshot_of_now, without_keeping_locks};
 use crate::pg::tables::dead_letters::Place;
-use crate::pg::tables::query::{Parameter, Row, execute_as_owner, read_as_owner};
+use crate::pg::tables::query::{Access, Parameter, Row, execute_as_owner};
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -181,7 +181,7 @@ pub fn insert(queue: QueueName, records: &[NewWaiting<'_>]) -> Result<(), Error>
         arrays.add(UUIDS, all().map(|row| row.record.event.event_id.as_ref().map(|id| &id[..])));
         let parameters: Vec<Parameter> =
             queue.parameters().into_iter().chain(arrays.parameters()).collect();
-        execute_as_owner(TABLE, INSERT, &parameters, |_| Ok(()))?;
+        execute_as_owner(TABLE, INSERT, &parameters, Access::Write, |_| Ok(()))?;
     }
     Ok(())
 }
@@ -204,9 +204,9 @@ pub struct WaitingStream {
 pub fn adopt(queue: QueueName, workers: usize) -> Result<Vec<WaitingStream>, Error> {
     let [epoch, worker] = queue.parameters();
     let parameters = [epoch, worker, (pg_sys::INT4OID, int4(workers as i32))];
-    execute_as_owner(TABLE, ADOPT, &parameters, |_| Ok(()))?;
+    execute_as_owner(TABLE, ADOPT, &parameters, Access::Write, |_| Ok(()))?;
     let mut streams = Vec::new();
-    execute_as_owner(TABLE, STREAMS, &queue.parameters(), |row| {
+    execute_as_owner(TABLE, STREAMS, &queue.parameters(), Access::Write, |row| {
         let int8 = |column| row.get(column).map_or(0, |value| value.value() as i64);
         if let Some(partition) = Partition::new(int8(2) as i32) {
             let (key, first_id, events) = (int8(1).cast_unsigned(), int8(3), int8(4) as u64);
@@ -220,7 +220,7 @@ pub fn adopt(queue: QueueName, workers: usize) -> Result<Vec<WaitingStream>, Err
 /// The position of the oldest row of a queue, and when it was enqueued.
 pub fn oldest(queue: QueueName) -> Result<Option<(u64, i64)>, Error> {
     let mut oldest = None;
-    execute_as_owner(TABLE, OLDEST, &queue.parameters(), |row| {
+    execute_as_owner(TABLE, OLDEST, &queue.parameters(), Access::Write, |row| {
         oldest = row
             .get(1)
             .zip(row.get(2))
@@ -302,7 +302,7 @@ pub fn next(
         [rows_max, rows_per_stream_max, BYTES_PER_READ].map(|limit| (pg_sys::INT8OID, int8(limit)));
     let parameters: Vec<Parameter> = arrays.parameters().chain(limits).collect();
     let mut events = Vec::new();
-    execute_as_owner(TABLE, NEXT, &parameters, |row| {
+    execute_as_owner(TABLE, NEXT, &parameters, Access::Write, |row| {
         events.push(WaitingEvent::from_row(&row));
         Ok(())
     })?;
@@ -315,23 +315,23 @@ pub fn delete(ids: impl Iterator<Item = i64>) -> Result<usize, Error> {
     arrays.add_int8(INT8S, ids);
     let parameters: Vec<Parameter> = arrays.parameters().collect();
     let mut deleted = 0;
-    execute_as_owner(TABLE, DELETE, &parameters, |_| {
+    execute_as_owner(TABLE, DELETE, &parameters, Access::Write, |_| {
         deleted += 1;
         Ok(())
     })?;
     Ok(deleted)
 }
 
-/// Whether one of the records that ended at `positions` of a queue waits. Sees what is committed now.
-pub fn is_any_waiting(queue: QueueName, positions: &[u64]) -> Result<bool, Error> {
+/// Whether one of the records of a queue, given by its number and their ends, waits. Sees what is committed now.
+pub fn is_any_waiting(queue: QueueName, records: &[(usize, u64)]) -> Result<bool, Error> {
     let mut arrays = Arrays::default();
-    arrays.add_int8(INT8S, positions.iter().map(|position| *position as i64));
+    arrays.add_int8(INT8S, records.iter().map(|(_, position)| *position as i64));
     let parameters: Vec<Parameter> =
         queue.parameters().into_iter().chain(arrays.parameters()).collect();
     let mut waiting = false;
     without_keeping_locks(|| {
         with_snapshot_of_now(|_| {
-            read_as_owner(TABLE, IS_WAITING, &parameters, |_| {
+            execute_as_owner(TABLE, IS_WAITING, &parameters, Access::Read, |_| {
                 waiting = true;
                 Ok(())
             })

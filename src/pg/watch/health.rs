@@ -2,7 +2,7 @@
 
 use super::samples::dead_letters;
 use crate::pg::error::{Error, Obstacle};
-use crate::pg::positions::counter::Positions;
+use crate::pg::positions::counter::observe;
 use crate::pg::queue::{Phase, QueueReport, Queues};
 use crate::pg::session::xact::in_recovery;
 use std::time::Duration;
@@ -52,8 +52,14 @@ pub fn checks() -> Result<Vec<Check>, Error> {
     let letters = dead_letters()?;
     checks.push(check(
         "dead letters",
-        letters == 0,
-        format!("{letters} events could not be written"),
+        letters.all == 0,
+        match letters.all {
+            0 => "there are none".to_owned(),
+            all => format!(
+                "{all} events could not be written, {} of them in the last hour",
+                letters.recent
+            ),
+        },
     ));
     Ok(checks)
 }
@@ -110,9 +116,8 @@ fn waiting_events(report: &QueueReport) -> Check {
 
 /// Whether a transaction keeps the safe position from moving on.
 fn safe_position() -> Result<Check, Error> {
-    let positions = Positions::open_locked()?;
-    let oldest = positions.oldest().unwrap_or_default();
-    let safe = positions.safe();
+    let observed = observe()?;
+    let (safe, oldest) = (observed.safe, observed.oldest.unwrap_or_default());
     let detail = if oldest.is_zero() {
         format!("{safe}; no transaction holds it back")
     } else {

@@ -2,7 +2,7 @@
 
 use crate::metrics::sample::{Gauges, Sample, WorkerGauges, samples};
 use crate::pg::error::{Error, Obstacle};
-use crate::pg::positions::counter::Positions;
+use crate::pg::positions::counter::observe;
 use crate::pg::positions::recorded::recorded;
 use crate::pg::queue::{Queue, Queues};
 use crate::pg::session::xact::in_recovery;
@@ -16,13 +16,15 @@ pub fn all() -> Result<Vec<Sample>, Error> {
     let (safe_position, next_position) = if in_recovery() {
         (recorded()?, None)
     } else {
-        let positions = Positions::open_locked()?;
-        // The next one first: a moment later the safe one may have passed it.
-        let next = positions.next() as i64;
-        (Some(positions.safe() as i64), Some(next))
+        let observed = observe()?;
+        (Some(observed.safe as i64), Some(observed.next as i64))
     };
-    let gauges =
-        Gauges { workers: workers()?, dead_letters: dead_letters()?, safe_position, next_position };
+    let gauges = Gauges {
+        workers: workers()?,
+        dead_letters: dead_letters()?.all,
+        safe_position,
+        next_position,
+    };
     Ok(samples(registry, &gauges, now_s()))
 }
 
@@ -44,18 +46,35 @@ fn workers() -> Result<Vec<WorkerGauges>, Error> {
             largest_batch_events: report.largest_batch,
             waiting_events: report.waiting_events,
             waiting_for: report.waiting_for,
+            dead_letters: report.dead,
         }
     };
     Ok(Queues::open()?.iter().map(gauges).collect())
 }
 
-/// How many dead letters there are.
-pub fn dead_letters() -> Result<u64, Error> {
-    let mut count = 0;
-    let sql = c"SELECT pg_catalog.count(*) FROM allsource.dead_letters";
-    execute(sql, &[], Access::Read, |row| {
-        count = row.get(1).map_or(0, |value| value.value() as u64);
+/// Dead letters of this database.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeadLetters {
+    /// how many there are
+    pub all: u64,
+    /// how many of them were added within the last hour
+    pub recent: u64,
+}
+
+/// Counts the dead letters.
+pub fn dead_letters() -> Result<DeadLetters, Error> {
+    let mut letters = DeadLetters::default();
+    execute(COUNT, &[], Access::Read, |row| {
+        let count = |column| row.get(column).map_or(0, |value| value.value() as u64);
+        letters = DeadLetters { all: count(1), recent: count(2) };
         Ok(())
     })?;
-    Ok(count)
+    Ok(letters)
 }
+
+const COUNT: &std::ffi::CStr = c"
+    SELECT pg_catalog.count(*),
+           pg_catalog.count(*) FILTER (
+               WHERE d.failed_at OPERATOR(pg_catalog.>)
+                     (pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 hour'))
+      FROM allsource.dead_letters d";

@@ -3,13 +3,11 @@
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
 use crate::drain::failure::Failure;
-use crate::pg::error::sqlstate;
+use crate::pg::session::raised::{Caught, catch};
 use crate::pg::session::xact::check_for_interrupts;
 use crate::pg::shared::latch;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::CaughtError;
 use std::ffi::{CStr, c_char, c_int};
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -151,7 +149,7 @@ pub fn in_transaction<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
 
 /// The same, and returns how long the commit took, which is mostly its flush.
 pub fn in_timed_transaction<T>(f: impl FnOnce() -> T) -> Result<(T, Duration), Failure> {
-    let body = AssertUnwindSafe(|| {
+    let result = catch(|| {
         // SAFETY: the process has no transaction open.
         unsafe {
             pg_sys::SetCurrentStatementStartTimestamp();
@@ -165,10 +163,10 @@ pub fn in_timed_transaction<T>(f: impl FnOnce() -> T) -> Result<(T, Duration), F
             commit_durably();
             let started = Instant::now();
             pg_sys::CommitTransactionCommand();
-            Ok((result, started.elapsed()))
+            (result, started.elapsed())
         }
     });
-    let result = pgrx::PgTryBuilder::new(body).catch_others(|error| Err(failure(&error))).execute();
+    let result = result.map_err(Caught::failure);
     if result.is_err() {
         // SAFETY: the error was caught and copied; the abort releases what the transaction held.
         unsafe {
@@ -212,20 +210,6 @@ fn commit_durably() {
         );
     }
 }
-
-fn failure(error: &CaughtError) -> Failure {
-    let (CaughtError::PostgresError(report)
-    | CaughtError::ErrorReport(report)
-    | CaughtError::RustPanic { ereport: report, .. }) = error;
-    Failure {
-        sqlstate: sqlstate(report.sql_error_code() as i32),
-        message: match report.detail() {
-            Some(detail) => format!("{}: {detail}", report.message()),
-            None => report.message().to_owned(),
-        },
-    }
-}
-
 /// Whether somebody wants the database for themselves: DROP DATABASE, CREATE DATABASE with it as
 /// the template, ALTER DATABASE RENAME. They hold a lock of the database and wait for up to five
 /// seconds for those who are connected to go away.

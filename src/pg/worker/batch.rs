@@ -7,17 +7,19 @@ use crate::drain::verdict::{Known, Offered, Verdict, judge};
 use crate::model::batch::{Group, Plan, StreamKey};
 use crate::model::error::StoreError;
 use crate::model::event::NewEvent;
+use crate::model::memory::{collect, with_room};
 use crate::model::partition::Partition;
 use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
+use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::session::xact::{advance_command, check_writable, database_oid, flush_log_in_steps};
-use crate::pg::tables::leaf_writer::Executor;
-use crate::pg::tables::relation::{
-    Root, Sequence, is_relation, lock_holder, lock_sequence, try_lock,
-};
+use crate::pg::tables::names::is_relation;
+use crate::pg::tables::relation::{lock_holder, lock_sequence, try_lock};
 use crate::pg::tables::rights::{as_writer, check_writer};
+use crate::pg::tables::schema::{Root, Sequence};
+use crate::pg::tables::writing::Writing;
 use crate::pg::write::append::{take_positions, write_runs};
 use crate::pg::write::head_writer::{Advanced, Found, HeadWriter, Tried};
 use crate::pg::write::retry::find_known;
@@ -79,7 +81,7 @@ pub fn write_batch(
     if live.is_empty() {
         return Ok(Written { discarded, ..Written::default() });
     }
-    let mut written = as_writer(|| Batch::new(records, live).write(&must_wait, at))?;
+    let mut written = as_writer(|| Batch::new(records, live)?.write(&must_wait, at))?;
     written.discarded = discarded;
     Ok(written)
 }
@@ -88,7 +90,7 @@ pub fn write_batch(
 fn live_records(records: &[Record<'_>], store: Option<u32>) -> Result<Vec<u32>, Error> {
     let database = database_oid();
     let home = store.map(|incarnation| Home { database, incarnation });
-    let mut live = Vec::with_capacity(records.len());
+    let mut live = with_room(records.len())?;
     let mut gone = None;
     for (index, record) in records.iter().enumerate() {
         if Some(record.home) == home {
@@ -125,15 +127,15 @@ struct Moved<'a> {
 }
 
 impl<'r, 'a> Batch<'r, 'a> {
-    fn new(records: &'r [Record<'a>], live: Vec<u32>) -> Self {
+    fn new(records: &'r [Record<'a>], live: Vec<u32>) -> Result<Self, Error> {
         let plan = Plan::new(live.iter().map(|index| {
             let record = &records[*index as usize];
             StreamKey { stream_id: record.stream_id, tenant_id: record.tenant_id }
-        }));
-        let (ranges, order) = plan.in_lock_order(&live);
-        let events: Vec<_> = order.iter().map(|index| records[*index as usize].event).collect();
+        }))?;
+        let (ranges, order) = plan.in_lock_order(&live)?;
+        let events = collect(order.iter().map(|index| records[*index as usize].event))?;
         let has_ids = events.iter().any(|event| event.event_id.is_some());
-        Self { records, plan, ranges, order, events, has_ids }
+        Ok(Self { records, plan, ranges, order, events, has_ids })
     }
 
     fn write(
@@ -143,37 +145,35 @@ impl<'r, 'a> Batch<'r, 'a> {
     ) -> Result<Written, Error> {
         check_writable()?;
         check_writer()?;
-        let executor = Executor::new();
+        let writing = Writing::begin()?;
+        let numbers = StreamNumbers::new(self.ranges.len());
         let mut written = Written::default();
-        let mut moved = Vec::with_capacity(self.ranges.len());
+        let mut moved = with_room(self.ranges.len())?;
         let partition = |range: &(usize, Range<usize>)| self.plan.groups()[range.0].partition;
         for ranges in self.ranges.chunk_by(|a, b| partition(a) == partition(b)) {
             at.set(Some(partition(&ranges[0])));
-            self.lock_partition(ranges, must_wait, &executor, &mut written, &mut moved)?;
+            self.lock_partition(ranges, must_wait, (&writing, &numbers), &mut written, &mut moved)?;
         }
         at.set(None);
-        let appends: Vec<StreamAppend<'_>> = moved
-            .iter()
-            .map(|moved| {
-                let all = &self.events[moved.range.clone()];
-                self.append(moved.group, moved.accepted.as_deref().unwrap_or(all), None)
-            })
-            .collect();
-        let advanced: Vec<Advanced> = moved.iter().map(|moved| moved.advanced).collect();
-        let mut next_position = take_positions(&appends, &advanced)?;
+        let appends = collect(moved.iter().map(|moved| {
+            let all = &self.events[moved.range.clone()];
+            self.append(moved.group, moved.accepted.as_deref().unwrap_or(all), None)
+        }))?;
+        let advanced = collect(moved.iter().map(|moved| moved.advanced))?;
+        let mut next_position = take_positions(&appends, &advanced, &writing)?;
         let mut rest = &advanced[..];
         let mut flushed = 0;
         for appends in appends.chunk_by(|a, b| a.partition == b.partition) {
             at.set(Some(appends[0].partition));
             let (own, others) = rest.split_at(appends.len());
             rest = others;
-            write_runs(appends, own, next_position, &executor)?;
+            write_runs(appends, own, next_position, &writing)?;
             flush_log_in_steps(FLUSH_BYTES, &mut flushed);
             next_position += appends.iter().map(|append| append.events.len() as i64).sum::<i64>();
         }
-        executor.free();
-        advance_command();
         at.set(None);
+        writing.finish();
+        advance_command();
         written.refused.sort_unstable_by_key(|(record, _)| *record);
         Ok(written)
     }
@@ -183,7 +183,7 @@ impl<'r, 'a> Batch<'r, 'a> {
         &self,
         ranges: &[(usize, Range<usize>)],
         must_wait: &impl Fn(Partition, u64) -> bool,
-        executor: &Executor,
+        (writing, numbers): (&Writing, &StreamNumbers),
         written: &mut Written,
         moved: &mut Vec<Moved<'a>>,
     ) -> Result<(), Error> {
@@ -205,13 +205,10 @@ impl<'r, 'a> Batch<'r, 'a> {
                         written.held.push(self.held(group, range));
                         continue;
                     }
-                    none.insert(HeadWriter::open(partition, executor)?)
+                    none.insert(HeadWriter::open(partition, writing, numbers)?)
                 }
             };
             self.advance(heads, *index, range, written, moved)?;
-        }
-        if let Some(heads) = heads {
-            heads.close();
         }
         Ok(())
     }

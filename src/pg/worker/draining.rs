@@ -13,6 +13,7 @@
 use crate::codec::record::Record;
 use crate::drain::failure::{Failure, Remedy};
 use crate::drain::waiting::Trouble;
+use crate::model::memory::collect;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::shared::counting;
@@ -67,9 +68,10 @@ fn try_drain(
         }
         let must_wait = |partition, key| worker.waiting.must_wait(partition, key);
         let written = write_batch(&records, store, must_wait, at)?;
-        for (record, failure) in &written.refused {
-            dead_letters::insert(&records[*record], queue.place(worker.ends[*record]), failure);
-        }
+        let letter = |(record, failure): &(usize, Failure)| {
+            (records[*record], queue.place(worker.ends[*record]), failure.clone())
+        };
+        dead_letters::insert_all(&collect(written.refused.iter().map(letter))?)?;
         let mut waiting: Vec<NewWaiting<'_>> = Vec::new();
         for held in &written.held {
             waiting.extend(held.records.iter().map(|record| NewWaiting {

@@ -7,6 +7,7 @@ use crate::codec::record::{Home, Record};
 use crate::drain::failure::{Failure, Remedy};
 use crate::drain::settle::{Writer, settle};
 use crate::drain::waiting::{Due, Trouble};
+use crate::model::memory::collect;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::session::xact::database_oid;
@@ -200,10 +201,10 @@ impl Writer for Mover<'_> {
             let records: Vec<Record<'_>> = rows.iter().map(|row| row.record(home)).collect();
             let must_wait = |_, key| self.held.contains(&key);
             let written = write_batch(&records, store, must_wait, &Cell::new(None))?;
-            for (record, failure) in &written.refused {
-                let place = queue.place(rows[*record].position);
-                dead_letters::insert(&records[*record], place, failure);
-            }
+            let letter = |(record, failure): &(usize, Failure)| {
+                (records[*record], queue.place(rows[*record].position), failure.clone())
+            };
+            dead_letters::insert_all(&collect(written.refused.iter().map(letter))?)?;
             let stay: HashSet<usize> =
                 written.held.iter().flat_map(|held| held.records.iter().copied()).collect();
             let settled = rows.len() - stay.len();
@@ -246,7 +247,7 @@ impl Writer for Mover<'_> {
             if waiting_events::delete(std::iter::once(row.id))? != 1 {
                 return Err(another_store());
             }
-            dead_letters::insert(&record, queue.place(row.position), reason);
+            dead_letters::insert_all(&[(record, queue.place(row.position), reason.clone())])?;
             waiting_events::oldest(queue)
         };
         let oldest = in_transaction(|| set_aside().unwrap_or_else(|error| error.raise(ITSELF)))?;

@@ -10,7 +10,7 @@ use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::queue::{Queue, Queues};
 use crate::pg::settings;
-use crate::pg::tables::relation::is_relation;
+use crate::pg::tables::names::is_relation;
 use crate::pg::tables::waiting_events::{QueueName, WaitingStream, adopt, oldest};
 use crate::pg::worker::background::in_transaction;
 use crate::pg::worker::batch::lock_store;

@@ -3,14 +3,16 @@
 use super::event_ids::IdWriter;
 use super::head_writer::{Advanced, HeadWriter};
 use super::log_writer::{LogWriter, PendingRuns, Target};
+use crate::model::memory::with_room;
 use crate::model::stream_append::StreamAppend;
 use crate::pg::error::Error;
 use crate::pg::positions::counter::Positions;
+use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::session::xact::{advance_command, check_writable};
 use crate::pg::shared::counting;
 use crate::pg::tables::heads::Head;
-use crate::pg::tables::leaf_writer::Executor;
 use crate::pg::tables::rights::check_writer;
+use crate::pg::tables::writing::Writing;
 
 /// What an append has written, or what it found written already.
 #[derive(Clone, Copy, Debug)]
@@ -29,44 +31,44 @@ pub struct Appended {
 pub fn append(appends: &[StreamAppend<'_>]) -> Result<Vec<Appended>, Error> {
     check_writable()?;
     check_writer()?;
-    let executor = Executor::new();
-    let advanced = lock_heads(appends, &executor)?;
-    let first_position = take_positions(appends, &advanced)?;
-    let appended = write_runs(appends, &advanced, first_position, &executor)?;
-    executor.free();
+    let writing = Writing::begin()?;
+    let advanced = lock_heads(appends, &writing)?;
+    let first_position = take_positions(appends, &advanced, &writing)?;
+    let appended = write_runs(appends, &advanced, first_position, &writing)?;
+    writing.finish();
     // The caller's later statements, and a further append in this one, see what was written.
     advance_command();
     Ok(appended)
 }
 
 /// Locks the streams, in their order, and moves their heads on.
-pub fn lock_heads(
-    appends: &[StreamAppend<'_>],
-    executor: &Executor,
-) -> Result<Vec<Advanced>, Error> {
-    let mut advanced = Vec::with_capacity(appends.len());
+pub fn lock_heads(appends: &[StreamAppend<'_>], writing: &Writing) -> Result<Vec<Advanced>, Error> {
+    let numbers = StreamNumbers::new(appends.len());
+    let mut advanced = with_room(appends.len())?;
     for partition in appends.chunk_by(same_partition) {
-        let mut heads = HeadWriter::open(partition[0].partition, executor)?;
+        let mut heads = HeadWriter::open(partition[0].partition, writing, &numbers)?;
         for append in partition {
             advanced.push(heads.advance(append)?);
         }
-        heads.close();
     }
     Ok(advanced)
 }
 
 /// Takes a position for each event that is to be written, and returns the first. All streams are
 /// locked, so positions are taken in the order of versions.
-pub fn take_positions(appends: &[StreamAppend<'_>], advanced: &[Advanced]) -> Result<i64, Error> {
+pub fn take_positions(
+    appends: &[StreamAppend<'_>],
+    advanced: &[Advanced],
+    writing: &Writing,
+) -> Result<i64, Error> {
     let events: usize = std::iter::zip(appends, advanced)
         .filter(|(_, advanced)| matches!(advanced, Advanced::Moved { .. }))
         .map(|(append, _)| append.events.len())
         .sum();
     let positions = Positions::open()?;
-    if events == 0 {
-        return Ok(0);
-    }
-    Ok(positions.take(events as u64)? as i64)
+    let first = if events == 0 { 0 } else { positions.take(events as u64)? };
+    writing.has_positions();
+    Ok(first as i64)
 }
 
 /// Writes the events of the streams that were moved on, from position `next_position` on.
@@ -74,13 +76,13 @@ pub fn write_runs(
     appends: &[StreamAppend<'_>],
     advanced: &[Advanced],
     mut next_position: i64,
-    executor: &Executor,
+    writing: &Writing,
 ) -> Result<Vec<Appended>, Error> {
-    let mut appended = Vec::with_capacity(appends.len());
+    let mut appended = with_room(appends.len())?;
     let mut pending = PendingRuns::default();
     let mut rest = advanced.iter();
     for partition in appends.chunk_by(same_partition) {
-        let mut leaves = Leaves::new(executor, pending);
+        let mut leaves = Leaves::new(writing, pending);
         for (append, advanced) in partition.iter().zip(rest.by_ref()) {
             appended.push(match *advanced {
                 Advanced::Retried(retry) => Appended {
@@ -105,7 +107,7 @@ pub fn write_runs(
                 }
             });
         }
-        let (written, emptied) = leaves.close();
+        let (written, emptied) = leaves.close()?;
         pending = emptied;
         if written > 0 {
             counting::appended(partition[0].partition, written);
@@ -119,17 +121,17 @@ fn same_partition(a: &StreamAppend<'_>, b: &StreamAppend<'_>) -> bool {
 }
 
 /// A partition's leaves of the log and of the event ids, opened when there is something to write.
-struct Leaves<'e> {
-    executor: &'e Executor,
+struct Leaves<'t> {
+    writing: &'t Writing,
     pending: Option<PendingRuns>,
-    log: Option<LogWriter>,
-    ids: Option<IdWriter>,
+    log: Option<LogWriter<'t>>,
+    ids: Option<IdWriter<'t>>,
     written: u64,
 }
 
-impl<'e> Leaves<'e> {
-    fn new(executor: &'e Executor, pending: PendingRuns) -> Self {
-        Self { executor, pending: Some(pending), log: None, ids: None, written: 0 }
+impl<'t> Leaves<'t> {
+    fn new(writing: &'t Writing, pending: PendingRuns) -> Self {
+        Self { writing, pending: Some(pending), log: None, ids: None, written: 0 }
     }
 
     fn write(&mut self, append: &StreamAppend<'_>, target: Target) -> Result<(), Error> {
@@ -137,16 +139,16 @@ impl<'e> Leaves<'e> {
             Some(log) => log,
             none => {
                 let pending = self.pending.take().unwrap_or_default();
-                none.insert(LogWriter::open(append.partition, self.executor, pending)?)
+                none.insert(LogWriter::open(append.partition, self.writing, pending)?)
             }
         };
-        log.push(target, append.events);
+        log.push(target, append.events)?;
         if append.events.iter().any(|event| event.event_id.is_some()) {
             let ids = match &mut self.ids {
                 Some(ids) => ids,
-                none => none.insert(IdWriter::open(append.partition, self.executor)?),
+                none => none.insert(IdWriter::open(append.partition, self.writing)?),
             };
-            ids.push(target.stream_no, target.first_version, append.events);
+            ids.push(target.stream_no, target.first_version, append.events)?;
         }
         self.written += append.events.len() as u64;
         Ok(())
@@ -154,12 +156,12 @@ impl<'e> Leaves<'e> {
 
     /// Writes what is left. Returns how many events were written, and the buffer for the next
     /// partition.
-    fn close(self) -> (u64, PendingRuns) {
+    fn close(self) -> Result<(u64, PendingRuns), Error> {
         if let Some(ids) = self.ids {
-            ids.close();
+            ids.close()?;
         }
-        let emptied = self.log.map(LogWriter::close).or(self.pending);
-        (self.written, emptied.unwrap_or_default())
+        let emptied = self.log.map(LogWriter::close).transpose()?.or(self.pending);
+        Ok((self.written, emptied.unwrap_or_default()))
     }
 }
 
@@ -171,11 +173,12 @@ pub fn create_stream<T>(
 ) -> Result<T, Error> {
     check_writable()?;
     check_writer()?;
-    let executor = Executor::new();
-    let mut heads = HeadWriter::open(stream.partition, &executor)?;
+    let writing = Writing::begin()?;
+    let numbers = StreamNumbers::new(1);
+    let mut heads = HeadWriter::open(stream.partition, &writing, &numbers)?;
     let result = heads.get_or_create(stream, use_head)?;
-    heads.close();
-    executor.free();
+    drop(heads);
+    writing.finish();
     advance_command();
     Ok(result)
 }

@@ -1,15 +1,18 @@
 //! Waiting until what was enqueued is durable.
 
 use crate::codec::record::Home;
+use crate::model::memory::with_room;
+use crate::model::partition::PARTITIONS;
 use crate::pg::error::Error;
-use crate::pg::positions::counter::holds_streams;
+use crate::pg::positions::transaction::holds_streams;
 use crate::pg::queue::waiters::{Awaited, Waited};
 use crate::pg::queue::{Phase, Queue, Queues};
 use crate::pg::session::xact::accept_invalidations;
 use crate::pg::settings;
 use crate::pg::tables::dead_letters::find;
-use crate::pg::tables::relation::{Sequence, sequence_oid};
+use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::rights::check_writer;
+use crate::pg::tables::schema::Sequence;
 use crate::pg::tables::waiting_events::{QueueName, is_any_waiting};
 use std::time::{Duration, Instant};
 
@@ -19,69 +22,78 @@ pub fn check_can_wait() -> Result<(), Error> {
     if holds_streams() { Err(Error::WaitAfterAppend) } else { Ok(()) }
 }
 
-/// What a call that waits has handed over: where its records end in each queue, and how many dead
-/// letters and discarded records there were before.
+/// What a call that waits has handed over: the number of the queue and the end of each record, and
+/// what had become of others' records before.
 pub struct HandedOver {
     queues: Queues,
     home: Home,
-    positions: Vec<Vec<u64>>,
-    before: Vec<Before>,
+    records: Vec<(usize, u64)>,
+    before: [Before; PARTITIONS],
 }
 
+/// Records of a queue that were not written, before the call.
+#[derive(Clone, Copy, Default)]
 struct Before {
     dead: u64,
     discarded: u64,
 }
 
 impl HandedOver {
-    /// Called before anything is handed over.
-    pub fn new(queues: Queues, home: Home) -> Self {
-        let before = |queue: Queue| Before { dead: queue.dead(), discarded: queue.discarded() };
-        let before: Vec<Before> = queues.iter().map(before).collect();
-        Self { queues, home, positions: vec![Vec::new(); before.len()], before }
+    /// Called before anything is handed over; `events` is how many there are.
+    pub fn new(queues: Queues, home: Home, events: usize) -> Result<Self, Error> {
+        let mut before = [Before::default(); PARTITIONS];
+        for queue in queues.iter() {
+            before[queue.index] = Before { dead: queue.dead(), discarded: queue.discarded() };
+        }
+        Ok(Self { queues, home, records: with_room(events)?, before })
     }
 
     /// Notes a record that ends at `position` of the queue of this number.
     pub fn add(&mut self, queue: usize, position: u64) {
-        self.positions[queue].push(position);
+        self.records.push((queue, position));
     }
 
-    /// Waits until all are in their streams. An error says which of `events` have become dead letters
-    /// instead, or that the extension was dropped before.
-    pub fn wait_until_settled(&self, events: usize) -> Result<(), Error> {
-        let mut failed = 0;
-        let mut first = None;
-        for ((queue, positions), before) in
-            self.queues.iter().zip(&self.positions).zip(&self.before)
-        {
-            let Some(last) = positions.last() else { continue };
+    /// Waits until all are in their streams. An error says how many have become dead letters instead,
+    /// or that the extension was dropped before.
+    pub fn wait_until_settled(mut self) -> Result<(), Error> {
+        self.records.sort_unstable();
+        let of_queues = || self.records.chunk_by(|a, b| a.0 == b.0);
+        let mut has_waited = false;
+        for records in of_queues() {
+            let Some((index, last)) = records.last() else { continue };
+            let queue = self.queues.queue(*index);
             wait_for_position(self.queues, queue, *last, None)?;
-            let has_waited = queue.may_wait(*last) && self.wait_until_moved(queue, positions)?;
+            has_waited |= queue.may_wait(*last) && self.wait_until_moved(queue, records)?;
+        }
+        let (mut failed, mut first) = (0, None);
+        for records in of_queues() {
+            let index = records[0].0;
+            let (queue, before) = (self.queues.queue(index), self.before[index]);
             if queue.discarded() != before.discarded {
                 self.check_home()?;
             }
             if queue.dead() == before.dead && !has_waited {
                 continue;
             }
-            if let Some((count, failure)) = find(self.queues.epoch(), queue.index, positions)? {
+            if let Some((count, failure)) = find(self.queues.epoch(), index, records)? {
                 failed += count;
                 first.get_or_insert(failure);
             }
         }
         match first {
             None => Ok(()),
-            Some(failure) => Err(Error::NotWritten { failed, events, failure }),
+            Some(failure) => Err(Error::NotWritten { failed, events: self.records.len(), failure }),
         }
     }
 
-    /// Waits as long as records that ended at `positions` stand among those that wait. Returns whether
-    /// any did.
-    fn wait_until_moved(&self, queue: Queue, positions: &[u64]) -> Result<bool, Error> {
+    /// Waits as long as one of the records of a queue stands among those that wait. Returns whether any
+    /// did.
+    fn wait_until_moved(&self, queue: Queue, records: &[(usize, u64)]) -> Result<bool, Error> {
         let name = QueueName { epoch: self.queues.epoch(), worker: queue.index };
         let mut has_waited = false;
         wait_for(self.queues, queue, Awaited::Moved, None, || {
             self.check_home()?;
-            let waits = is_any_waiting(name, positions)?;
+            let waits = is_any_waiting(name, records)?;
             has_waited |= waits;
             Ok(!waits)
         })?;

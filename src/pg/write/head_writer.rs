@@ -9,35 +9,25 @@ use crate::model::stream_append::StreamAppend;
 use crate::model::stream_no::stream_no;
 use crate::pg::call::datum::{body, display, text};
 use crate::pg::error::Error;
-use crate::pg::positions::counter::{next_stream_counter, note_stream_lock};
+use crate::pg::positions::stream_numbers::StreamNumbers;
+use crate::pg::positions::transaction::note_stream_lock;
 use crate::pg::session::xact::{
-    check_for_interrupts, now_us, process_of, uses_one_snapshot, with_snapshot_of_now,
+    advance_command, check_for_interrupts, is_serializable, now_us, process_of, uses_one_snapshot,
+    with_snapshot_of_now,
 };
 use crate::pg::settings;
-use crate::pg::tables::heads::{
-    COLUMNS, CURRENT_VERSION, Head, Heads, Made, UPDATED_AT, Update, WATERMARK, Wait,
-    look_for_maker,
-};
-use crate::pg::tables::leaf_writer::{Executor, LeafWriter};
-use crate::pg::tables::relation::{For, Leaf};
-use crate::pg::tables::scan::latest;
+use crate::pg::tables::heads::{Head, Heads, Made, look_for_maker};
+use crate::pg::tables::heap::{Update, Wait};
+use crate::pg::tables::leaf_writer::LeafWriter;
+use crate::pg::tables::relation::For;
+use crate::pg::tables::scan::{decision_snapshot, latest};
+use crate::pg::tables::schema::{Root, streams};
+use crate::pg::tables::writing::Writing;
 use pgrx::pg_sys;
 
 /// How often creating a stream may find its key taken and then not find the stream. Above it, the
 /// unique index itself says what is wrong.
 const CREATE_ATTEMPTS_MAX: usize = 10;
-
-/// The indexes of the leaf, opened when they are needed: most updates need none.
-struct WriterOf<'e> {
-    executor: &'e Executor,
-    writer: Option<LeafWriter>,
-}
-
-impl WriterOf<'_> {
-    fn get(&mut self, leaf: &Leaf) -> &mut LeafWriter {
-        self.writer.get_or_insert_with(|| LeafWriter::open_for_conflicts(leaf, self.executor))
-    }
-}
 
 /// What has become of a stream's head.
 #[derive(Clone, Copy, Debug)]
@@ -78,30 +68,31 @@ pub struct Found<'a> {
 }
 
 /// A partition's heads, open to be moved on.
-pub struct HeadWriter<'e> {
+pub struct HeadWriter<'t> {
+    writer: LeafWriter<'t>,
     heads: Heads,
-    writer: WriterOf<'e>,
+    numbers: &'t StreamNumbers,
 }
 
-impl<'e> HeadWriter<'e> {
-    /// Opens the heads of a partition.
-    pub fn open(partition: Partition, executor: &'e Executor) -> Result<Self, Error> {
+impl<'t> HeadWriter<'t> {
+    /// Opens the heads of a partition. Streams that are made get their numbers from `numbers`.
+    pub fn open(
+        partition: Partition,
+        writing: &'t Writing,
+        numbers: &'t StreamNumbers,
+    ) -> Result<Self, Error> {
         let heads = Heads::by_name(partition, For::Writing, latest())?;
-        Ok(Self { heads, writer: WriterOf { executor, writer: None } })
-    }
-
-    /// Closes them.
-    pub fn close(self) {
-        if let Some(writer) = self.writer.writer {
-            writer.close();
-        }
-        self.heads.close();
+        let writer = LeafWriter::of(heads.leaf().again(), Root::Streams, writing);
+        Ok(Self { writer, heads, numbers })
     }
 
     /// Checks what the writer believes and moves the stream's head on by the number of events;
     /// makes the stream when it is not there. From here on the stream is locked until the
     /// transaction ends.
     pub fn advance(&mut self, append: &StreamAppend<'_>) -> Result<Advanced, Error> {
+        if is_serializable() {
+            self.note_read(append)?;
+        }
         let mut attempts = 0;
         loop {
             check_for_interrupts();
@@ -159,8 +150,21 @@ impl<'e> HeadWriter<'e> {
         append: &StreamAppend<'_>,
         count: &mut impl FnMut(Option<Found<'_>>) -> Result<usize, Error>,
     ) -> Result<Option<Tried>, Error> {
+        // A trigger sees a row that is its own to change.
+        let mut must_lock = self.writer.is_guarded();
         let mut wait = Wait::Skip;
         loop {
+            if std::mem::take(&mut must_lock) {
+                match self.heads.lock_newest(Wait::Skip) {
+                    // With the lock there is nothing left to wait for.
+                    Update::Done => wait = Wait::Block,
+                    Update::Gone | Update::Changed => return Ok(None),
+                    Update::Held(transaction) => {
+                        return Ok(Some(Tried::Held(process_of(transaction))));
+                    }
+                    Update::Failed(result) => return Err(unexpected(append, result)),
+                }
+            }
             let head = self.heads.current();
             let found = Found {
                 stream_no: head.stream_no(),
@@ -173,11 +177,8 @@ impl<'e> HeadWriter<'e> {
                 return Ok(Some(Tried::Unchanged));
             }
             let (advanced, row) = moved_on(&head, events);
-            // SAFETY: the scan stands on the head.
-            let update = unsafe {
-                let writer = &mut self.writer;
-                self.heads.update(row, wait, |leaf, tuple| writer.get(leaf).index_moved(tuple))
-            };
+            // SAFETY: the scan stands on the head, whose columns these are.
+            let update = unsafe { self.writer.update(self.heads.place(), row, wait)? };
             match update {
                 Update::Done => {
                     note_stream_lock();
@@ -185,17 +186,8 @@ impl<'e> HeadWriter<'e> {
                 }
                 Update::Gone => return Ok(None),
                 Update::Failed(result) => return Err(unexpected(append, result)),
-                Update::Changed | Update::Held(_) => {}
-            }
-            // Whoever has the row may have a lock of it that is in nobody's way.
-            match self.heads.lock_newest(Wait::Skip) {
-                // With the lock there is nothing left to wait for.
-                Update::Done => wait = Wait::Block,
-                Update::Gone | Update::Changed => return Ok(None),
-                Update::Held(transaction) => {
-                    return Ok(Some(Tried::Held(process_of(transaction))));
-                }
-                Update::Failed(result) => return Err(unexpected(append, result)),
+                // Whoever has the row may have a lock of it that is in nobody's way.
+                Update::Changed | Update::Held(_) => must_lock = true,
             }
         }
     }
@@ -209,12 +201,27 @@ impl<'e> HeadWriter<'e> {
         let mut attempts = 0;
         loop {
             check_for_interrupts();
-            if let Some(head) = self.heads.find(append.stream_id, append.tenant_id) {
+            // What the statement's snapshot shows, where all of the transaction's statements have one.
+            let mut shown = Heads::by_name(append.partition, For::Writing, decision_snapshot())?;
+            if let Some(head) = shown.find(append.stream_id, append.tenant_id) {
                 check_entity(append, &head)?;
                 return Ok(use_head(head));
             }
-            self.create(append, append.events.len(), &mut attempts)?;
+            if uses_one_snapshot() && self.heads.find(append.stream_id, append.tenant_id).is_some()
+            {
+                return Err(Error::ConcurrentAppend { stream_id: display(append.stream_id) });
+            }
+            self.create(append, 0, &mut attempts)?;
+            advance_command();
         }
+    }
+
+    /// Reads the head with the transaction's snapshot, as a query would: what the decision depends on
+    /// is found by the checks for serializability.
+    fn note_read(&self, append: &StreamAppend<'_>) -> Result<(), Error> {
+        let mut heads = Heads::by_name(append.partition, For::Writing, decision_snapshot())?;
+        heads.find(append.stream_id, append.tenant_id);
+        Ok(())
     }
 
     /// Whether the stream is there after all. The scan looks at each version of a row at another
@@ -223,15 +230,22 @@ impl<'e> HeadWriter<'e> {
     fn is_there_now(&self, append: &StreamAppend<'_>) -> Result<bool, Error> {
         with_snapshot_of_now(|snapshot| {
             let mut heads = Heads::by_name(append.partition, For::Writing, snapshot)?;
-            let there = heads.find(append.stream_id, append.tenant_id).is_some();
-            heads.close();
-            Ok(there)
+            Ok(heads.find(append.stream_id, append.tenant_id).is_some())
         })
     }
 
     /// Moves the head that the scan stands on; `None` when the row is gone.
     fn advance_existing(&mut self, append: &StreamAppend<'_>) -> Result<Option<Advanced>, Error> {
+        // A trigger sees a row that is its own to change.
+        let mut must_lock = self.writer.is_guarded();
         loop {
+            if std::mem::take(&mut must_lock) {
+                match self.heads.lock_newest(Wait::Block) {
+                    Update::Done => note_stream_lock(),
+                    Update::Gone | Update::Changed | Update::Held(_) => return Ok(None),
+                    Update::Failed(result) => return Err(unexpected(append, result)),
+                }
+            }
             let head = self.heads.current();
             let previous = head.current_version();
             if let Some(retry) = find_retry(append, head.stream_no(), previous)? {
@@ -240,12 +254,8 @@ impl<'e> HeadWriter<'e> {
             check_expected(append, Some(previous))?;
             check_entity(append, &head)?;
             let (advanced, row) = moved_on(&head, append.events.len());
-            // SAFETY: the scan stands on the head.
-            let update = unsafe {
-                let writer = &mut self.writer;
-                let index_moved = |leaf: &Leaf, tuple| writer.get(leaf).index_moved(tuple);
-                self.heads.update(row, Wait::Block, index_moved)
-            };
+            // SAFETY: the scan stands on the head, whose columns these are.
+            let update = unsafe { self.writer.update(self.heads.place(), row, Wait::Block)? };
             match update {
                 Update::Done => {
                     note_stream_lock();
@@ -259,11 +269,7 @@ impl<'e> HeadWriter<'e> {
                 Update::Changed | Update::Held(_) => {}
             }
             // Somebody was faster. Queue up for the row: whoever waits gets it in turn.
-            match self.heads.lock_newest(Wait::Block) {
-                Update::Done => note_stream_lock(),
-                Update::Gone | Update::Changed | Update::Held(_) => return Ok(None),
-                Update::Failed(result) => return Err(unexpected(append, result)),
-            }
+            must_lock = true;
         }
     }
 
@@ -278,13 +284,12 @@ impl<'e> HeadWriter<'e> {
         *attempts += 1;
         let insist = *attempts > CREATE_ATTEMPTS_MAX && !self.is_there_now(append)?;
         let partition = append.partition;
-        let number = stream_no(partition, settings::node_id(), next_stream_counter()?)
+        let number = stream_no(partition, settings::node_id(), self.numbers.take()?)
             .ok_or(Error::StreamNumbers)?;
         let timestamp_us = now_us();
         let int8 = |value: i64| Some(pg_sys::Datum::from(value));
         let version = int8(events as i64);
-        let writer = self.writer.get(self.heads.leaf());
-        writer.fill(
+        self.writer.fill(
             0,
             [
                 int8(number),
@@ -299,8 +304,8 @@ impl<'e> HeadWriter<'e> {
             ],
         );
         if insist {
-            writer.insert(1);
-        } else if !writer.insert_unless_there() {
+            self.writer.insert(1)?;
+        } else if !self.writer.insert_unless_there()? {
             return Ok(None);
         }
         note_stream_lock();
@@ -309,14 +314,17 @@ impl<'e> HeadWriter<'e> {
 }
 
 /// A head that was moved on by `events` events, and its columns.
-fn moved_on(head: &Head<'_>, events: usize) -> (Advanced, [Option<pg_sys::Datum>; COLUMNS]) {
+fn moved_on(
+    head: &Head<'_>,
+    events: usize,
+) -> (Advanced, [Option<pg_sys::Datum>; streams::COLUMNS]) {
     let (stream_no, previous) = (head.stream_no(), head.current_version());
     // A stream's times never go back, even where the clock does.
     let timestamp_us = now_us().max(head.updated_at_us());
     let mut row = head.columns();
-    row[CURRENT_VERSION] = Some(pg_sys::Datum::from(previous + events as i64));
-    row[WATERMARK] = row[CURRENT_VERSION];
-    row[UPDATED_AT] = Some(pg_sys::Datum::from(timestamp_us));
+    row[streams::CURRENT_VERSION] = Some(pg_sys::Datum::from(previous + events as i64));
+    row[streams::WATERMARK] = row[streams::CURRENT_VERSION];
+    row[streams::UPDATED_AT] = Some(pg_sys::Datum::from(timestamp_us));
     (Advanced::Moved { stream_no, previous, timestamp_us }, row)
 }
 

@@ -4,12 +4,14 @@
 use crate::codec::checksum::RunKey;
 use crate::codec::run::{EncodedRun, encode_run};
 use crate::model::event::NewEvent;
+use crate::model::memory::push;
 use crate::model::partition::Partition;
 use crate::model::run::cut_runs;
 use crate::pg::error::Error;
 use crate::pg::session::xact::check_for_interrupts;
-use crate::pg::tables::leaf_writer::{Executor, LeafWriter};
-use crate::pg::tables::relation::{For, Leaf, Root};
+use crate::pg::tables::leaf_writer::LeafWriter;
+use crate::pg::tables::schema::Root;
+use crate::pg::tables::writing::Writing;
 use pgrx::pg_sys;
 
 /// Runs that are inserted together: enough to share pages and WAL records.
@@ -39,27 +41,25 @@ pub struct PendingRuns {
 }
 
 /// Writes the runs of a partition.
-pub struct LogWriter {
-    leaf: Leaf,
+pub struct LogWriter<'t> {
     partition: Partition,
-    writer: LeafWriter,
+    writer: LeafWriter<'t>,
     pending: PendingRuns,
 }
 
-impl LogWriter {
+impl<'t> LogWriter<'t> {
     /// Opens the log of a partition.
     pub fn open(
         partition: Partition,
-        executor: &Executor,
+        writing: &'t Writing,
         pending: PendingRuns,
     ) -> Result<Self, Error> {
-        let leaf = Leaf::open(Root::Log, partition, For::Writing)?;
-        let writer = LeafWriter::open(&leaf, executor);
-        Ok(Self { leaf, partition, writer, pending })
+        let writer = LeafWriter::open(Root::Log, partition, writing)?;
+        Ok(Self { partition, writer, pending })
     }
 
     /// Writes events of one stream.
-    pub fn push(&mut self, target: Target, events: &[NewEvent<'_>]) {
+    pub fn push(&mut self, target: Target, events: &[NewEvent<'_>]) -> Result<(), Error> {
         for run in cut_runs(events.iter().map(NewEvent::size_bytes)) {
             let key = RunKey {
                 stream_no: target.stream_no,
@@ -67,19 +67,20 @@ impl LogWriter {
                 position: target.first_position + run.start as i64,
                 timestamp_us: target.timestamp_us,
             };
-            let encoded = encode_run(&mut self.pending.encoded, key, events[run].iter());
-            self.pending.runs.push((key, encoded));
+            let encoded = encode_run(&mut self.pending.encoded, key, events[run].iter())?;
+            push(&mut self.pending.runs, (key, encoded))?;
             if self.pending.runs.len() == RUNS_PER_INSERT
                 || self.pending.encoded.len() >= BYTES_PER_INSERT
             {
-                self.flush();
+                self.flush()?;
             }
         }
+        Ok(())
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> Result<(), Error> {
         if self.pending.runs.is_empty() {
-            return;
+            return Ok(());
         }
         check_for_interrupts();
         let base = self.pending.encoded.as_ptr();
@@ -103,16 +104,15 @@ impl LogWriter {
                 ],
             );
         }
-        self.writer.insert(self.pending.runs.len());
+        self.writer.insert(self.pending.runs.len())?;
         self.pending.runs.clear();
         self.pending.encoded.clear();
+        Ok(())
     }
 
     /// Writes what is left and closes.
-    pub fn close(mut self) -> PendingRuns {
-        self.flush();
-        self.writer.close();
-        self.leaf.close();
-        self.pending
+    pub fn close(mut self) -> Result<PendingRuns, Error> {
+        self.flush()?;
+        Ok(self.pending)
     }
 }

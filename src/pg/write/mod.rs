@@ -1,6 +1,7 @@
 //! Writing: appending in the caller's transaction, and handing over to the workers.
 
 pub mod append;
+pub mod batch;
 pub mod dead_letter;
 pub mod enqueue;
 pub mod event_ids;

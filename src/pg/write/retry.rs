@@ -3,13 +3,15 @@
 use crate::drain::verdict::Known;
 use crate::model::error::StoreError;
 use crate::model::event::EventId;
+use crate::model::memory::{collect, in_table};
 use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
 use crate::pg::tables::log::LogReader;
-use crate::pg::tables::relation::{For, Leaf, LeafIndex, Root};
-use crate::pg::tables::scan::{Direction, Key, Scan, latest};
+use crate::pg::tables::relation::{For, Leaf};
+use crate::pg::tables::scan::{Direction, Key, Scan, decision_snapshot};
+use crate::pg::tables::schema::{LeafIndex, Root, ids};
 use std::collections::HashSet;
 
 /// Where the events of a retried append have been all along.
@@ -64,7 +66,7 @@ pub fn find_retry(
         return duplicate(0, "the events stand at another version");
     }
     let last_version = first_version + append.events.len() as i64 - 1;
-    let mut reader = LogReader::open(append.partition, latest())?;
+    let mut reader = LogReader::open(append.partition, decision_snapshot())?;
     let mut first_position = None;
     let mut index = 0;
     let mut different = None;
@@ -77,7 +79,6 @@ pub fn find_retry(
         index += 1;
         Ok(())
     })?;
-    reader.close();
     if let Some(index) = different {
         return duplicate(index, "its type or payload differs");
     }
@@ -104,7 +105,7 @@ pub fn find_known(append: &StreamAppend<'_>, stream_no: i64) -> Result<Vec<Known
         return Ok(known);
     }
     there.sort_unstable();
-    let mut reader = LogReader::open(append.partition, latest())?;
+    let mut reader = LogReader::open(append.partition, decision_snapshot())?;
     for near in there.chunk_by(|a, b| b.0 - a.0 <= VERSIONS_BETWEEN_MAX) {
         let mut rest = near.iter().peekable();
         let (first, last) = (near[0].0, near[near.len() - 1].0);
@@ -121,15 +122,16 @@ pub fn find_known(append: &StreamAppend<'_>, stream_no: i64) -> Result<Vec<Known
             return Err(Error::MissingEvents { stream_id: display(append.stream_id) });
         }
     }
-    reader.close();
     Ok(known)
 }
 
 fn check_distinct(append: &StreamAppend<'_>) -> Result<(), Error> {
-    let mut seen: HashSet<EventId> = HashSet::new();
-    if append.events.len() == 1 {
+    let len = append.events.len();
+    if len == 1 {
         return Ok(());
     }
+    let mut seen: HashSet<EventId> = HashSet::new();
+    in_table::<EventId>(seen.try_reserve(len), len)?;
     for (index, event) in append.events.iter().enumerate() {
         if event.event_id.is_some_and(|id| !seen.insert(id)) {
             return Err(duplicate(append, index, "the call gives it twice"));
@@ -150,14 +152,11 @@ fn duplicate(append: &StreamAppend<'_>, index: usize, reason: &'static str) -> E
 
 fn find_versions(append: &StreamAppend<'_>, stream_no: i64) -> Result<Vec<Option<i64>>, Error> {
     let leaf = Leaf::open(Root::Ids, append.partition, For::Reading)?;
-    let mut scan = Scan::open(&leaf, LeafIndex::ByStream, latest(), 2);
+    let mut scan = Scan::open(leaf, LeafIndex::ByStream, decision_snapshot(), 2);
     let versions = append.events.iter().map(|event| {
         let id = event.event_id.as_ref()?;
         scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Uuid(id))]);
-        scan.next(Direction::Forward).then(|| scan.row().0[1].value() as i64)
+        scan.next(Direction::Forward).then(|| scan.row().0[ids::VERSION].value() as i64)
     });
-    let versions = versions.collect();
-    scan.end();
-    leaf.close();
-    Ok(versions)
+    Ok(collect(versions)?)
 }

@@ -292,6 +292,19 @@ pub fn current_version(
     Ok(row.map(|row| row.get(0)))
 }
 
+/// Names of streams of one partition.
+///
+/// # Panics
+/// Where the server cannot be asked.
+pub fn names_in(client: &mut impl GenericClient, partition: i32, count: i64) -> Vec<String> {
+    let query = "SELECT name FROM generate_series(1, 100 * $2::int8) AS n, \
+                 LATERAL (SELECT format('p%s-%s', $1::int4, n)) AS x (name) \
+                 WHERE allsource.es_partition(name) = $1 LIMIT $2";
+    let rows = client.query(query, &[&partition, &count]).expect("es_partition");
+    assert_eq!(rows.len() as i64, count, "names found");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
 /// Everything in the view `events`, in position order, past every function of the extension.
 ///
 /// # Errors

@@ -220,6 +220,21 @@ impl Cluster {
         self.run(kill.args(["-s", signal, &pid.to_string()]), "kill");
     }
 
+    /// How much address space one process of this server may take beyond what it has; `None`: any.
+    pub fn limit_memory(&self, pid: i32, more_bytes: Option<u64>) {
+        let limit = more_bytes.map_or("unlimited".to_owned(), |more| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+            let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+            let size = size.and_then(|size| size.split_whitespace().next()).expect("its size");
+            (size.parse::<u64>().expect("a number") * 1024 + more).to_string()
+        });
+        let mut prlimit = self.owned_command("prlimit");
+        self.run(
+            prlimit.arg(format!("--as={limit}:unlimited")).args(["--pid", &pid.to_string()]),
+            "prlimit",
+        );
+    }
+
     fn owned_command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         self.as_owner(&mut command);
@@ -256,6 +271,8 @@ impl Cluster {
             .arg(&self.dir)
             .args(arguments)
             .env("ALLSOURCE_PG_WAIT_S", sizes::wait_max().as_secs().to_string())
+            // Whatever it is set to where the tests run: nobody may be shown a backtrace.
+            .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("the file twice"))
             .stderr(file)

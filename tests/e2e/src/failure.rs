@@ -16,6 +16,8 @@ pub const NOT_IN_STATE: &str = "55000";
 pub const TOO_LARGE: &str = "54000";
 /// The queue was full for too long.
 pub const QUEUE_FULL: &str = "53000";
+/// There was no memory for it.
+pub const OUT_OF_MEMORY: &str = "53200";
 /// Cancelled, or not done in time.
 pub const CANCELLED: &str = "57014";
 /// There is no such thing.

@@ -221,6 +221,58 @@ fn who_waits_is_told_why() {
     assert_verified(&mut client);
 }
 
+/// Who may not see the dead letters, by rights or by row security, is told of their own.
+#[test]
+fn who_waits_is_told_whatever_they_may_see() {
+    let (cluster, mut client) = store("dead-unseen");
+    client
+        .batch_execute(
+            "CREATE ROLE writer LOGIN IN ROLE allsource_writer;
+             ALTER TABLE allsource.dead_letters ENABLE ROW LEVEL SECURITY;",
+        )
+        .expect("a role");
+    let mut writer = cluster.store();
+    writer.batch_execute("SET ROLE writer").expect("SET ROLE");
+    let answer = enqueue_poisoned(&mut writer, &event(json!(1)), true);
+    assert_eq!(refusal(answer), BAD_ARGUMENT);
+    client
+        .batch_execute("REVOKE SELECT ON allsource.dead_letters FROM allsource_reader")
+        .expect("REVOKE");
+    let answer = enqueue_poisoned(&mut writer, &event(json!(2)), true);
+    assert_eq!(refusal(answer), BAD_ARGUMENT);
+}
+
+/// However many letters there are: those of a call are found by an index.
+#[test]
+fn letters_are_found_by_their_place() {
+    let (_cluster, mut client) = store("dead-index");
+    for number in 0..20 {
+        enqueue_poisoned(&mut client, &event(json!(number)), false).expect("es_enqueue");
+    }
+    flush(&mut client).expect("es_flush");
+    client
+        .batch_execute(
+            "INSERT INTO allsource.dead_letters (enqueued_at, queue_epoch, queue_worker,
+                         queue_position, sqlstate, reason, tenant_id, stream_id, event_type, payload)
+             SELECT now(), 1, 0, i, '22023', 'r', 't', 's', 't', jsonb '1'
+               FROM generate_series(1, 20000) AS i;
+             ANALYZE allsource.dead_letters;",
+        )
+        .expect("letters");
+    let scans = |client: &mut Client| -> (i64, i64) {
+        let sql = "SELECT pg_stat_force_next_flush(), seq_scan, idx_scan FROM pg_stat_user_tables
+                    WHERE relid = 'allsource.dead_letters'::regclass";
+        client.execute("SELECT pg_stat_force_next_flush()", &[]).expect("statistics");
+        let row = client.query_one(sql, &[]).expect("statistics");
+        (row.get(1), row.get(2))
+    };
+    let before = scans(&mut client);
+    assert_eq!(refusal(enqueue_poisoned(&mut client, &event(json!(1)), true)), BAD_ARGUMENT);
+    let after = scans(&mut client);
+    assert_eq!(after.0, before.0, "the whole table was read");
+    assert!(after.1 > before.1);
+}
+
 /// A caller that is slow to look, while more events than the server remembers become dead letters.
 #[test]
 fn who_waits_is_told_however_many_others_fail() {

@@ -4,7 +4,7 @@
 use allsource_e2e::calls::{all_events, assert_verified, safe_position};
 use allsource_e2e::cluster::{STORE, Stop};
 use allsource_e2e::event::NewEvent;
-use allsource_e2e::failure::refusal;
+use allsource_e2e::failure::{describe, is_disconnect, refusal};
 use allsource_e2e::{Append, Cluster, Tail};
 use postgres::Client;
 use serde_json::json;
@@ -79,6 +79,28 @@ fn an_extension_whose_creation_is_rolled_back_is_not_there() {
     client.batch_execute("ROLLBACK").expect("ROLLBACK");
     assert_eq!(append(&mut client, "s", 1), 5);
     assert!(last_position(&mut client) > before);
+    assert_sound(&mut client);
+}
+
+/// What is made in a schema of somebody else is his to change: he could exchange the store's tables.
+#[test]
+fn a_schema_of_another_role_is_refused() {
+    let cluster = Cluster::start("drop-schema", &[]);
+    cluster.create_database(STORE);
+    let mut client = cluster.store();
+    client
+        .batch_execute("CREATE ROLE mallory; CREATE SCHEMA allsource AUTHORIZATION mallory")
+        .expect("a schema");
+    let error = client.batch_execute("CREATE EXTENSION allsource").expect_err("a foreign schema");
+    let told = describe(&error);
+    assert!(told.contains("allsource") && !is_disconnect(&error), "{told}");
+    let query = "SELECT count(*) FROM pg_extension WHERE extname = 'allsource'";
+    assert_eq!(client.query_one(query, &[]).expect(query).get::<_, i64>(0), 0);
+    // One's own will do: pg_dump makes it first.
+    client
+        .batch_execute("ALTER SCHEMA allsource OWNER TO postgres; CREATE EXTENSION allsource")
+        .expect("CREATE EXTENSION");
+    assert_eq!(append(&mut client, "s", 3), 3);
     assert_sound(&mut client);
 }
 

@@ -1,14 +1,13 @@
 //! `pg_dump` and restore: the copy is identical, and appends to it continue the versions and
 //! positions without collision, in the same server and in one that has never stored an event.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use allsource_e2e::calls::{all_events, assert_verified, current_version, safe_position};
 use allsource_e2e::cluster::{STORE, Stop};
 use allsource_e2e::event::NewEvent;
 use allsource_e2e::writer::shared_streams;
-use allsource_e2e::{Append, Cluster, Event, Ledger, Seed, Seen, Tail, Writer, failure};
+use allsource_e2e::{Append, Cluster, Dump, Event, Ledger, Seed, Seen, Tail, Writer, failure};
 use postgres::Client;
 use serde_json::json;
 use uuid::Uuid;
@@ -17,45 +16,13 @@ const STEPS: u64 = 120;
 const RESTORED: &str = "restored";
 const PAGE: i64 = 500;
 
-/// A file that is deleted at the end, in a folder of this process.
-struct Dump(PathBuf);
-
-impl Dump {
-    fn of(cluster: &Cluster, name: &str, format: &str) -> Self {
-        let name = format!("allsource-e2e-{}-{name}", std::process::id());
-        let dump = Self(std::env::temp_dir().join(name));
-        let mut command = cluster.tool("pg_dump");
-        command.arg(format!("--format={format}")).arg("--file").arg(&dump.0).arg(STORE);
-        cluster.run(&mut command, "pg_dump");
-        dump
-    }
-
-    fn restore_with_pg_restore(&self, cluster: &Cluster, options: &[&str]) {
-        let mut command = cluster.tool("pg_restore");
-        command.args(["--exit-on-error", "--dbname", RESTORED]).args(options).arg(&self.0);
-        cluster.run(&mut command, "pg_restore");
-    }
-
-    fn restore_with_psql(&self, cluster: &Cluster) {
-        let mut command = cluster.tool("psql");
-        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", RESTORED, "-f"]).arg(&self.0);
-        cluster.run(&mut command, "psql");
-    }
-}
-
-impl Drop for Dump {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 #[test]
 fn a_custom_dump_restored_beside_the_original_goes_on() {
     let cluster = Cluster::with_store("dump-custom");
     fill(&cluster);
-    let dump = Dump::of(&cluster, "custom", "custom");
+    let dump = Dump::of(&cluster, STORE, &["--format=custom"]);
     cluster.create_database(RESTORED);
-    dump.restore_with_pg_restore(&cluster, &["--jobs=2"]);
+    dump.restore_with_pg_restore(&cluster, RESTORED, &["--jobs=2"]);
     assert_same_and_goes_on(&cluster, &cluster);
 }
 
@@ -63,9 +30,9 @@ fn a_custom_dump_restored_beside_the_original_goes_on() {
 fn a_plain_dump_restored_beside_the_original_goes_on() {
     let cluster = Cluster::with_store("dump-plain");
     fill(&cluster);
-    let dump = Dump::of(&cluster, "plain", "plain");
+    let dump = Dump::of(&cluster, STORE, &["--format=plain"]);
     cluster.create_database(RESTORED);
-    dump.restore_with_psql(&cluster);
+    dump.restore_with_psql(&cluster, RESTORED);
     assert_same_and_goes_on(&cluster, &cluster);
 }
 
@@ -74,9 +41,9 @@ fn a_plain_dump_restored_beside_the_original_goes_on() {
 fn a_dump_restored_in_a_new_server_goes_on() {
     let (cluster, other) = (Cluster::with_store("dump-from"), Cluster::start("dump-to", &[]));
     fill(&cluster);
-    let dump = Dump::of(&cluster, "new", "custom");
+    let dump = Dump::of(&cluster, STORE, &["--format=custom"]);
     other.create_database(RESTORED);
-    dump.restore_with_pg_restore(&other, &[]);
+    dump.restore_with_pg_restore(&other, RESTORED, &[]);
     assert_same_and_goes_on(&cluster, &other);
 }
 
@@ -89,9 +56,9 @@ fn a_dump_restored_in_a_server_that_appends_goes_on() {
     fill(&cluster);
     let event = [NewEvent::new("t", json!(1))];
     Append::to("s", &event).one(&mut other.store()).expect("an append");
-    let dump = Dump::of(&cluster, "busy", "custom");
+    let dump = Dump::of(&cluster, STORE, &["--format=custom"]);
     other.create_database(RESTORED);
-    dump.restore_with_pg_restore(&other, &[]);
+    dump.restore_with_pg_restore(&other, RESTORED, &[]);
     assert_same_and_goes_on(&cluster, &other);
     Append::to("s", &event).one(&mut other.store()).expect("an append");
     assert_verified(&mut other.store());
@@ -104,9 +71,9 @@ fn a_dump_restored_without_preload_goes_on_with_it() {
     let cluster = Cluster::with_store("dump-preloaded");
     let other = Cluster::start("dump-unloaded", &["shared_preload_libraries="]);
     fill(&cluster);
-    let dump = Dump::of(&cluster, "unloaded", "custom");
+    let dump = Dump::of(&cluster, STORE, &["--format=custom"]);
     other.create_database(RESTORED);
-    dump.restore_with_pg_restore(&other, &[]);
+    dump.restore_with_pg_restore(&other, RESTORED, &[]);
     other.stop(Stop::Fast);
     other.start_again(&[]);
     assert_same_and_goes_on(&cluster, &other);

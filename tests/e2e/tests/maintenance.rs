@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use allsource_e2e::calls::{all_events, assert_verified, verify};
 use allsource_e2e::event::NewEvent;
-use allsource_e2e::failure::describe;
+use allsource_e2e::failure::{describe, sqlstate};
 use allsource_e2e::writer::shared_streams;
-use allsource_e2e::{Append, Cluster, Ledger, STORE, Seed, Seen, Tail, Writer, sizes};
+use allsource_e2e::{Append, Cluster, Ledger, ReadAll, STORE, Seed, Seen, Tail, Writer, sizes};
 use postgres::Client;
 use serde_json::json;
 
@@ -252,4 +252,45 @@ fn verify_finds_what_is_wrong() {
     }
     assert_verified(&mut client);
     cluster.execute(STORE, "VACUUM");
+}
+
+/// A run whose stream is gone, as a careless DELETE leaves it. Who reads the store is told which run it
+/// is, so that its owner can go on: past it, or without it.
+#[test]
+fn an_orphan_does_not_stop_readers_for_good() {
+    let cluster = Cluster::with_store("maintenance-orphan");
+    let mut client = cluster.store();
+    for stream in ["a", "orphan", "b"] {
+        let events = [1, 2].map(|n| NewEvent::new("t", json!(n)));
+        Append::to(stream, &events).many(&mut client).expect("an append");
+    }
+    let deleted = client
+        .execute("DELETE FROM allsource.event_streams WHERE stream_id = 'orphan'", &[])
+        .expect("DELETE");
+    assert_eq!(deleted, 1);
+    let query = "SELECT l.\"position\", l.stream_no, l.partition_id, cardinality(l.event_types) \
+                 FROM allsource.event_log l WHERE NOT EXISTS \
+                 (SELECT FROM allsource.event_streams s WHERE s.stream_no = l.stream_no)";
+    let row = client.query_one(query, &[]).expect("the orphan");
+    let (position, stream_no, partition) =
+        (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i32>(2));
+
+    let error = ReadAll::after(0, PAGE).read(&mut client).expect_err("an orphan");
+    let told = describe(&error);
+    assert_eq!(sqlstate(&error), "XX001", "{told}");
+    for fact in [stream_no, position, i64::from(partition)] {
+        let mut words = told.split(|c: char| !c.is_ascii_digit());
+        assert!(words.any(|word| word.parse() == Ok(fact)), "{told} does not say {fact}");
+    }
+    // What comes before it is read, and what comes after it.
+    let before = ReadAll::after(0, 2).read(&mut client).expect("es_read_all");
+    assert_eq!(before.iter().map(|event| &event.stream_id).collect::<Vec<_>>(), ["a", "a"]);
+    let last = position + i64::from(row.get::<_, i32>(3)) - 1;
+    let after = ReadAll::after(last, PAGE).read(&mut client).expect("es_read_all");
+    assert_eq!(after.iter().map(|event| &event.stream_id).collect::<Vec<_>>(), ["b", "b"]);
+    // Its owner removes it by what the error said.
+    let delete = "DELETE FROM allsource.event_log WHERE partition_id = $1 AND \"position\" = $2";
+    assert_eq!(client.execute(delete, &[&partition, &position]).expect("DELETE"), 1);
+    assert_eq!(ReadAll::after(0, PAGE).read(&mut client).expect("es_read_all").len(), 4);
+    assert_verified(&mut client);
 }

@@ -113,7 +113,11 @@ fn the_numbers_agree_with_what_was_done() {
     let safe = safe_position(&mut client).expect("es_safe_position");
     assert_eq!(metric(&mut client, "allsource_safe_position", &json!({})), safe as f64);
     assert_eq!(metric(&mut client, "allsource_next_position", &json!({})), safe as f64 + 1.0);
-    for (family, number) in [("append", 4.0), ("enqueue", 6.0), ("read", 2.0)] {
+    let letters =
+        metric(&mut client, "allsource_queue_dead_letters_total", &json!({"worker": "0"}));
+    assert_eq!(letters, 1.0);
+    // Failed calls take their time as well.
+    for (family, number) in [("append", 9.0), ("enqueue", 9.0), ("read", 2.0)] {
         let name = format!("allsource_{family}_duration_seconds");
         let count = metric(&mut client, &format!("{name}_count"), &json!({}));
         assert_eq!(count, number, "{name}");

@@ -238,6 +238,29 @@ impl Stuck {
     }
 }
 
+/// The worker would wait for the transaction, and the transaction for the worker.
+#[test]
+fn who_holds_a_stream_does_not_wait_for_itself() {
+    let stuck = Stuck::new("full-holder");
+    let mut client = stuck.cluster.store();
+    let mut producer = stuck.producer(0);
+    stuck.fill(&mut client, &mut producer);
+    let waits_before = worker(&mut client).full_waits;
+    // Longer than a statement of a test may take.
+    client.batch_execute("SET allsource.enqueue_timeout = '10min'").expect("SET");
+    let mut transaction = client.transaction().expect("BEGIN");
+    transaction.execute("SELECT allsource.es_append('held', 't', '1')", &[]).expect("es_append");
+    let event = NewEvent::new("t", json!("x".repeat(LARGE_BYTES)));
+    let error = Enqueue::to("held", &event).send(&mut transaction).expect_err("a refusal");
+    let told = describe(&error);
+    assert_eq!(sqlstate(&error), QUEUE_FULL, "{told}");
+    assert!(told.contains("This transaction has changed a stream"), "{told}");
+    assert!(told.contains("hint: Enqueue before the first append"), "{told}");
+    transaction.rollback().expect("ROLLBACK");
+    assert_eq!(worker(&mut client).full_waits, waits_before);
+    stuck.assert_all_arrives([producer.accepted]);
+}
+
 /// How many events of a refused call were taken, as the refusal's DETAIL says.
 fn accepted_of(error: &Error, events: usize) -> usize {
     let told = describe(error);

@@ -110,3 +110,18 @@ fn a_reader_sees_one_moment() {
     transaction.commit().expect("COMMIT");
     assert_eq!(ReadAll::after(0, 10).read(&mut reader).expect("es_read_all").len(), 3);
 }
+
+/// The head that `es_create_stream` finds is read as well as one that `es_stream` finds.
+#[test]
+fn write_skew_over_streams_that_need_not_be_created_is_refused() {
+    let cluster = Cluster::with_store("serializable-created");
+    for stream in ["a", "b"] {
+        append(&mut cluster.store(), stream).expect("an append");
+    }
+    let create = |t: &mut Transaction<'_>, stream: &str| {
+        let query = "SELECT current_version FROM allsource.es_create_stream($1)";
+        let version: i64 = t.query_one(query, &[&stream]).expect("es_create_stream").get(0);
+        usize::try_from(version).expect("a version")
+    };
+    assert_write_skew_is_refused(&cluster, ["a", "b"], create);
+}

@@ -1,0 +1,266 @@
+//! The sequence of positions is the truth, and shared memory its cache: a dump restored into the
+//! database that the workers serve, while they and the monitoring look at it, and a sequence that an
+//! administrator has set. No position comes twice, and none is lost to the readers, also after a
+//! crash.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use allsource_e2e::bulk::{Enqueue, flush, workers_up};
+use allsource_e2e::calls::{all_events, assert_verified, safe_position};
+use allsource_e2e::cluster::{SERVED, STORE, Stop};
+use allsource_e2e::failure::{describe, sqlstate};
+use allsource_e2e::{Append, Cluster, Dump, Event, NewEvent, ReadAll, Tail};
+use postgres::Client;
+use serde_json::json;
+
+const ORIGINAL: &str = "original";
+const STREAMS: i64 = 40;
+const PAGE: i64 = 500;
+const NEW_STREAMS: i64 = 40;
+/// More than is reserved ahead, so that the sequence is asked again.
+const RESERVATION: i64 = 65_536;
+const EVENTS_MAX: i64 = 10_000;
+const MONITORING: [&str; 4] = [
+    "SELECT count(*) FROM allsource.es_health()",
+    "SELECT count(*) FROM allsource.es_metrics()",
+    "SELECT count(*) FROM allsource.es_metrics_prometheus()",
+    "SELECT allsource.es_safe_position()",
+];
+
+#[test]
+fn a_dump_restored_piece_by_piece_into_the_served_database_is_complete() {
+    let cluster = server("restore-slow");
+    let dump = Dump::of(&cluster, ORIGINAL, &["--inserts"]);
+    cluster.create_database(STORE);
+    let (mut client, mut onlooker) = (cluster.store(), cluster.store());
+    for part in dump.parts() {
+        client.batch_execute(&part).unwrap_or_else(|error| panic!("{part}: {}", describe(&error)));
+        look(&mut onlooker);
+    }
+    client.batch_execute("RESET ALL").expect("settings");
+    assert_complete_and_goes_on(&cluster);
+}
+
+#[test]
+fn a_plain_dump_restored_into_the_served_database_is_complete() {
+    let cluster = server("restore-plain");
+    let dump = Dump::of(&cluster, ORIGINAL, &[]);
+    cluster.create_database(STORE);
+    watched(&cluster, || dump.restore_with_psql(&cluster, STORE));
+    assert_complete_and_goes_on(&cluster);
+}
+
+#[test]
+fn a_dump_restored_by_two_jobs_into_the_served_database_is_complete() {
+    let cluster = server("restore-jobs");
+    let dump = Dump::of(&cluster, ORIGINAL, &["--format=custom"]);
+    cluster.create_database(STORE);
+    watched(&cluster, || dump.restore_with_pg_restore(&cluster, STORE, &["--jobs=2"]));
+    assert_complete_and_goes_on(&cluster);
+}
+
+/// The extension is there, and its workers and everybody else have looked at it, when the data come.
+#[test]
+fn data_restored_into_an_extension_that_is_there_are_complete() {
+    let cluster = server("restore-data");
+    let dump = Dump::of(&cluster, ORIGINAL, &["--format=custom", "--data-only"]);
+    cluster.create_store(STORE);
+    look(&mut cluster.store());
+    watched(&cluster, || dump.restore_with_pg_restore(&cluster, STORE, &[]));
+    assert_complete_and_goes_on(&cluster);
+}
+
+#[test]
+fn a_sequence_set_higher_before_the_first_append_is_noticed() {
+    let cluster = Cluster::with_queue("restore-setval", &[]);
+    let mut client = cluster.store();
+    look(&mut client);
+    set_sequence(&mut client, 1_000_000);
+    append(&mut client, "s", 1);
+    assert!(last_position(&mut client) > 1_000_000);
+    assert_all_is_read(&mut client);
+}
+
+/// In the middle of what is reserved, and again after a crash.
+#[test]
+fn a_sequence_set_higher_is_never_lowered() {
+    let cluster = Cluster::with_queue("restore-setval-up", &[]);
+    let mut client = cluster.store();
+    append(&mut client, "s", 10);
+    set_sequence(&mut client, 3_000_000);
+    look(&mut client);
+    exhaust_reservation(&mut client);
+    assert!(sequence(&mut client) >= 3_000_000, "the sequence was lowered");
+    assert!(last_position(&mut client) > 3_000_000, "{}", last_position(&mut client));
+    assert_all_is_read(&mut client);
+
+    set_sequence(&mut client, 5_000_000);
+    cluster.stop(Stop::Kill);
+    cluster.resume();
+    let mut client = cluster.connect_when_ready(STORE);
+    append(&mut client, "s", 10);
+    assert!(last_position(&mut client) > 5_000_000, "{}", last_position(&mut client));
+    assert_all_is_read(&mut client);
+}
+
+#[test]
+fn a_sequence_set_lower_repeats_no_position() {
+    let cluster = Cluster::with_queue("restore-setval-down", &[]);
+    let mut client = cluster.store();
+    append(&mut client, "s", 1_000);
+    set_sequence(&mut client, 5);
+    look(&mut client);
+    append(&mut client, "t", 1_000);
+    assert_all_is_read(&mut client);
+    exhaust_reservation(&mut client);
+    assert_all_is_read(&mut client);
+    let highest = last_position(&mut client);
+    assert!(sequence(&mut client) >= highest, "the sequence is below {highest}");
+    cluster.stop(Stop::Kill);
+    cluster.resume();
+    let mut client = cluster.connect_when_ready(STORE);
+    append(&mut client, "t", 10);
+    assert!(last_position(&mut client) > highest);
+    assert_all_is_read(&mut client);
+}
+
+/// Nobody is left who remembers what was given out, but what is stored says it.
+#[test]
+fn a_sequence_set_lower_before_a_crash_repeats_no_position() {
+    let cluster = Cluster::with_queue("restore-setval-crash", &[]);
+    let mut client = cluster.store();
+    append(&mut client, "s", 1_000);
+    let highest = last_position(&mut client);
+    set_sequence(&mut client, 5);
+    cluster.stop(Stop::Kill);
+    cluster.resume();
+    let mut client = cluster.connect_when_ready(STORE);
+    look(&mut client);
+    append(&mut client, "t", 10);
+    let next = last_position(&mut client);
+    assert!(next > highest, "position {next} after {highest}");
+    assert_all_is_read(&mut client);
+}
+
+/// A server whose workers serve [`STORE`], which is not there yet, and that has events in another
+/// database.
+fn server(name: &str) -> Cluster {
+    let cluster = Cluster::start(name, &[SERVED, "allsource.workers=2"]);
+    cluster.create_store(ORIGINAL);
+    let mut client = cluster.connect(ORIGINAL);
+    for number in 0..STREAMS {
+        append(&mut client, &format!("s{number}"), number % 7 + 1);
+        append(&mut client, &format!("s{}", number / 2), 3);
+    }
+    cluster
+}
+
+/// What the monitoring asks, over and over. As long as the extension is not there, that is all it
+/// is told.
+fn look(client: &mut Client) {
+    for query in MONITORING {
+        if let Err(error) = client.query(query, &[]) {
+            let told = describe(&error);
+            assert!(["3F000", "42883"].contains(&sqlstate(&error)), "{query}: {told}");
+        }
+    }
+}
+
+/// Runs `restore` under the eyes of the monitoring.
+fn watched(cluster: &Cluster, restore: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    let mut client = cluster.store();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                look(&mut client);
+            }
+        });
+        // Also where `restore` panics: the onlooker would go on for ever.
+        let end = EndOfLooking(&done);
+        restore();
+        drop(end);
+    });
+}
+
+struct EndOfLooking<'a>(&'a AtomicBool);
+
+impl Drop for EndOfLooking<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+fn append(client: &mut Client, stream: &str, count: i64) {
+    let events: Vec<NewEvent> = (0..count).map(|n| NewEvent::new("t", json!(n))).collect();
+    Append::to(stream, &events).many(client).unwrap_or_else(|e| panic!("{}", describe(&e)));
+}
+
+/// Appends until more positions are given out than are reserved ahead.
+fn exhaust_reservation(client: &mut Client) {
+    let end = last_position(client) + RESERVATION;
+    while last_position(client) <= end {
+        append(client, "bulk", EVENTS_MAX);
+    }
+}
+
+fn set_sequence(client: &mut Client, value: i64) {
+    let query = "SELECT setval('allsource.position_seq', $1)";
+    client.query_one(query, &[&value]).expect("setval");
+}
+
+fn sequence(client: &mut Client) -> i64 {
+    let query = "SELECT last_value FROM allsource.position_seq";
+    client.query_one(query, &[]).expect("the sequence").get(0)
+}
+
+fn last_position(client: &mut Client) -> i64 {
+    let query = "SELECT max(\"position\" + cardinality(event_types) - 1) FROM allsource.event_log";
+    client.query_one(query, &[]).expect("the last position").get(0)
+}
+
+/// Whoever follows the store, and whoever reads it at once, sees all of it, and nothing is wrong.
+fn assert_all_is_read(client: &mut Client) -> Vec<Event> {
+    let content = all_events(client).expect("the content");
+    let highest = content.last().expect("an event").position;
+    let safe = safe_position(client).expect("es_safe_position");
+    assert!(safe >= highest, "safe position {safe}, and an event at {highest}");
+    let mut tail = Tail::after(0);
+    tail.take(ReadAll::after(0, i64::MAX).read(client).expect("es_read_all"));
+    tail.assert_saw_exactly(&content);
+    assert_verified(client);
+    content
+}
+
+fn assert_complete_and_goes_on(cluster: &Cluster) {
+    let content = all_events(&mut cluster.connect(ORIGINAL)).expect("the original");
+    let highest = content.last().expect("an event").position;
+    assert_eq!(assert_all_is_read(&mut cluster.store()), content);
+    for round in 0..2 {
+        let mut client = cluster.connect_when_ready(STORE);
+        workers_up(&mut client);
+        let before = all_events(&mut client).expect("the content");
+        for number in 0..NEW_STREAMS {
+            append(&mut client, &format!("s{number}"), 1);
+            append(&mut client, &format!("new-{round}-{number}"), 2);
+        }
+        let event = NewEvent::new("t", json!("enqueued"));
+        for stream in ["s0", "s1", "enqueued"] {
+            Enqueue::to(stream, &event).send(&mut client).expect("es_enqueue");
+        }
+        flush(&mut client).expect("es_flush");
+        let after = assert_all_is_read(&mut client);
+        assert_eq!(after[..before.len()], before, "new positions are above the restored ones");
+        assert_eq!(after.len(), before.len() + 3 * NEW_STREAMS as usize + 3);
+        let last = after.last().expect("an event").position;
+        let sequence = sequence(&mut client);
+        assert!(sequence >= last && last > highest, "{sequence} >= {last} > {highest}");
+        cluster.stop(if round == 0 { Stop::Kill } else { Stop::Fast });
+        cluster.resume();
+    }
+    let mut tail = Tail::after(0);
+    let mut client = cluster.connect_when_ready(STORE);
+    while tail.poll(&mut client, PAGE).expect("es_read_all") > 0 {}
+    tail.assert_saw_exactly(&all_events(&mut client).expect("the content"));
+}

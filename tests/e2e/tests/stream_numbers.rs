@@ -1,0 +1,146 @@
+//! Numbers of streams: no session's own sequences are disturbed by them, and none is given twice, by
+//! whatever session, before or after a crash, a restore, or a drop.
+
+use std::thread;
+
+use allsource_e2e::calls::assert_verified;
+use allsource_e2e::cluster::{STORE, Stop};
+use allsource_e2e::failure::{NOT_IN_STATE, describe, refusal};
+use allsource_e2e::{Append, Cluster, Dump, NewEvent};
+use postgres::Client;
+use serde_json::json;
+
+const SESSIONS: usize = 6;
+const STREAMS_OF_SESSION: usize = 30;
+const OTHER: &str = "other";
+
+fn append(client: &mut Client, stream: &str) {
+    let event = [NewEvent::new("t", json!(1))];
+    Append::to(stream, &event).one(client).unwrap_or_else(|e| panic!("{}", describe(&e)));
+}
+
+fn create(client: &mut Client, stream: &str) {
+    let query = "SELECT stream_no FROM allsource.es_create_stream($1)";
+    client.query_one(query, &[&stream]).expect("es_create_stream");
+}
+
+fn number(client: &mut Client, query: &str) -> i64 {
+    client.query_one(query, &[]).unwrap_or_else(|e| panic!("{query}: {}", describe(&e))).get(0)
+}
+
+/// Each stream has a number of its own, and the next session will not give out one of them.
+fn assert_unique(client: &mut Client, streams: i64) {
+    let row = client
+        .query_one(
+            "SELECT count(*), count(DISTINCT stream_no), max(stream_no & ((1::int8 << 46) - 1)), \
+             (SELECT last_value FROM allsource.stream_no_seq) FROM allsource.event_streams",
+            &[],
+        )
+        .expect("the streams");
+    let [count, distinct, highest, sequence] = [0, 1, 2, 3].map(|column| row.get::<_, i64>(column));
+    assert_eq!(count, streams);
+    assert_eq!(distinct, count, "numbers given twice");
+    assert!(sequence >= highest, "the sequence is at {sequence}, and a stream has {highest}");
+    assert_verified(client);
+}
+
+#[test]
+fn a_session_keeps_its_last_value() {
+    let cluster = Cluster::with_store("numbers-lastval");
+    cluster.execute(
+        STORE,
+        "CREATE SEQUENCE mine START 77; CREATE ROLE app LOGIN; GRANT allsource_writer TO app; \
+         GRANT ALL ON SEQUENCE mine TO app",
+    );
+    for role in ["postgres", "app"] {
+        let mut client = cluster.store();
+        client.batch_execute(&format!("SET ROLE {role}")).expect("SET ROLE");
+        // Nothing was taken from any sequence yet.
+        append(&mut client, &format!("{role}-1"));
+        create(&mut client, &format!("{role}-2"));
+        assert_eq!(refusal(client.query_one("SELECT lastval()", &[])), NOT_IN_STATE, "{role}");
+        let taken = number(&mut client, "SELECT nextval('mine')");
+        append(&mut client, &format!("{role}-3"));
+        create(&mut client, &format!("{role}-4"));
+        assert_eq!(number(&mut client, "SELECT lastval()"), taken, "{role}");
+        assert_eq!(number(&mut client, "SELECT currval('mine')"), taken, "{role}");
+    }
+    let mut client = cluster.store();
+    append(&mut client, "more");
+    let current = client.query_one("SELECT currval('allsource.stream_no_seq')", &[]);
+    assert_eq!(refusal(current), NOT_IN_STATE, "what the store takes is not the session's");
+    assert_unique(&mut client, 9);
+}
+
+/// Streams made by several sessions at once, whose savepoints and transactions roll back, who end
+/// with what they have reserved, and a server that crashes.
+#[test]
+fn numbers_are_unique_across_sessions_and_crashes() {
+    let cluster = Cluster::with_store("numbers-crash");
+    let mut streams = 0;
+    for (round, stop) in [Stop::Kill, Stop::Fast, Stop::Immediate].into_iter().enumerate() {
+        thread::scope(|scope| {
+            for session in 0..SESSIONS {
+                let mut client = cluster.store();
+                scope.spawn(move || {
+                    for stream in 0..STREAMS_OF_SESSION {
+                        let name = format!("s-{round}-{session}-{stream}");
+                        if stream % 7 == 0 {
+                            client.batch_execute("BEGIN").expect("BEGIN");
+                            append(&mut client, &name);
+                            client.batch_execute("ROLLBACK").expect("ROLLBACK");
+                        }
+                        append(&mut client, &name);
+                    }
+                });
+            }
+        });
+        streams += (SESSIONS * STREAMS_OF_SESSION) as i64;
+        assert_unique(&mut cluster.store(), streams);
+        cluster.stop(stop);
+        cluster.resume();
+        cluster.connect_when_ready(STORE);
+    }
+    append(&mut cluster.store(), "last");
+    assert_unique(&mut cluster.store(), streams + 1);
+}
+
+/// A dump is restored where a session has made streams before, which are gone by then. Its next
+/// numbers are above those that the dump brings, whatever it has reserved.
+#[test]
+fn numbers_are_unique_after_a_restore() {
+    let cluster = Cluster::with_queue("numbers-restore", &[]);
+    cluster.create_store(OTHER);
+    let mut other = cluster.connect(OTHER);
+    for stream in 0..300 {
+        append(&mut other, &format!("other-{stream}"));
+    }
+    let dump = Dump::of(&cluster, OTHER, &["--format=custom", "--data-only"]);
+    let mut sessions = [cluster.store(), cluster.store()];
+    for client in &mut sessions {
+        create(client, "before");
+        client.batch_execute("TRUNCATE allsource.event_streams").expect("TRUNCATE");
+    }
+    dump.restore_with_pg_restore(&cluster, STORE, &[]);
+    for stream in 0..300 {
+        create(&mut sessions[stream % 2], &format!("new-{stream}"));
+    }
+    assert_unique(&mut sessions[0], 600);
+}
+
+/// What was reserved of a sequence says nothing about the sequence of a later incarnation.
+#[test]
+fn numbers_are_unique_in_a_new_incarnation() {
+    let cluster = Cluster::with_store("numbers-incarnation");
+    let mut sessions: Vec<Client> = (0..3).map(|_| cluster.store()).collect();
+    for round in 0..3 {
+        for (session, client) in sessions.iter_mut().enumerate() {
+            for stream in 0..40 {
+                append(client, &format!("s-{session}-{stream}"));
+            }
+        }
+        assert_unique(&mut cluster.store(), 120);
+        let change = "DROP EXTENSION allsource; CREATE EXTENSION allsource";
+        sessions[round].batch_execute(change).expect("a new incarnation");
+    }
+}
