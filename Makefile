@@ -20,7 +20,7 @@ endif
 export PG_CONFIG DESTDIR CARGO_TARGET_DIR TESTS
 
 # pgrx takes PostgreSQL from here, so no 'cargo pgrx init' is needed. It must be the same for every
-# call of cargo: pgrx is compiled anew when it changes.
+# call of cargo: pgrx is recompiled when it changes.
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 
 .DEFAULT_GOAL := help
@@ -49,13 +49,13 @@ demo: ## load this machine's package history into a private server, and look at 
 	@$(MAKE) install
 	@scripts/demo.sh
 
-psql: ## talk to the demo's server
+psql: ## connect to the demo's server
 	@scripts/demo.sh psql
 
 stop: ## stop the demo's server
 	@scripts/demo.sh stop
 
-test: ## run every test there is, or some kinds of it: KINDS="unit regress"
+test: ## run all tests, or some kinds: KINDS="unit regress"
 	@scripts/deps.sh test
 	@scripts/test.sh $(KINDS)
 
@@ -64,7 +64,7 @@ bench: ## measure, some minutes; results in target/bench/results.json; BENCH="--
 	@$(MAKE) install
 	@benches/run.sh $(BENCH)
 
-bench-peers: ## the same beside UmaDB, which takes minutes to compile
+bench-peers: ## the same with UmaDB, which takes minutes to compile
 	@scripts/deps.sh bench-peers
 	@$(MAKE) install
 	@benches/run.sh --peers $(BENCH)
@@ -73,7 +73,7 @@ fmt: ## format the code
 	cargo fmt --all
 	for package in tests/e2e benches/*/; do cargo fmt --manifest-path $$package/Cargo.toml || exit; done
 
-lint: ## what the formatter, clippy and shellcheck say
+lint: ## check with the formatter, clippy and shellcheck
 	@scripts/deps.sh test
 	@scripts/lint.sh
 

@@ -10,8 +10,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
 
 MESSAGE_DB_VERSION=1.3.1
-MESSAGE_DB_DATABASE=bench_messagedb # as in load/src/messagedb.rs
-STORE_DATABASE=bench_store          # as in load/src/store.rs
+MESSAGE_DB_DATABASE=bench_messagedb # as in load/src/data/mod.rs
+STORE_DATABASE=bench_store          # as in load/src/data/mod.rs
 SETTINGS=(shared_buffers=2GB max_wal_size=8GB checkpoint_timeout=15min max_connections=200)
 # The baselines alone can be measured where the extension is not installed.
 PRELOAD=(shared_preload_libraries=allsource "allsource.database=$STORE_DATABASE")

@@ -135,7 +135,7 @@ alive() {
     return 1
 }
 
-# How many processes have the segment attached with which PostgreSQL tells a living cluster.
+# How many processes have the segment attached by which PostgreSQL recognizes a running cluster.
 attached() { awk -v id="$1" '$2 == id { n = $7 } END { print n + 0 }' /proc/sysvipc/shm; }
 
 # What is left of a killed server: living processes, or such as still hold its shared memory.

@@ -35,8 +35,8 @@ missing_packages() {
     done
 }
 
-# Debian makes and starts a cluster as soon as the server is installed. Nobody here needs it, so it
-# is told not to, for the time of this installation.
+# Debian makes and starts a cluster as soon as the server is installed. It is not needed here, so
+# that is switched off for the time of this installation.
 NO_CLUSTER=/etc/postgresql-common/createcluster.d/allsource.conf
 without_main_cluster() {
     as_root mkdir -p "$(dirname $NO_CLUSTER)"

@@ -50,7 +50,7 @@ extension_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml" | 
 # The SQL script that CREATE EXTENSION runs: the files of sql/ in the order of their numbers.
 extension_sql() { LC_ALL=C bash -c 'cat "$0"/sql/[0-9]*.sql' "$ROOT"; }
 
-# For whoever calls cargo. It must be the same everywhere: pgrx is compiled anew when it changes.
+# For all calls of cargo. It must be the same everywhere: pgrx is recompiled when it changes.
 export_cargo_environment() {
     PG_CONFIG=$(find_pg_config)
     export PG_CONFIG PGRX_PG_CONFIG_PATH=$PG_CONFIG

@@ -13,7 +13,7 @@ TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 USAGE="usage: queue.sh loom|shuttle|processes|all [--full]"
 
 # run_test NAME: with the dependencies that a cfg of RUSTFLAGS brings, a target folder of its own
-# keeps them from being compiled anew each time.
+# keeps them from being recompiled each time.
 run_test() { cargo test --locked --release --no-default-features --test "$1"; }
 
 check_loom() {

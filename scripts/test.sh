@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test there is, or the kinds that are named: test.sh [unit|queue|pgrx|install|regress|isolation|e2e|pgspot ...]
+# Runs all tests, or the kinds that are named: test.sh [unit|queue|pgrx|install|regress|isolation|e2e|pgspot ...]
 # TESTS="name ..." runs only these of regress or isolation.
 # A kind that fails does not keep the next ones from running. A kind that ran no test has failed.
 # The last line is "N passed, N failed".

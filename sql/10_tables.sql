@@ -1,5 +1,5 @@
 -- The physical store: three tables with one leaf for each of the 32 partitions, and two sequences.
--- Columns of fixed width come first, so that a row has no padding and is quick to take apart. The
+-- Columns of fixed width come first, so that a row has no padding and is quick to decode. The
 -- access method is named: the store works below SQL, whatever default_table_access_method says.
 
 CREATE TABLE allsource.event_streams (
@@ -15,9 +15,9 @@ CREATE TABLE allsource.event_streams (
 ) PARTITION BY LIST (partition_id);
 
 COMMENT ON TABLE allsource.event_streams IS 'one row per stream: its name, its number and its head';
-COMMENT ON COLUMN allsource.event_streams.stream_no IS 'surrogate key: 5 bits partition, 12 bits node, 46 bits counter';
-COMMENT ON COLUMN allsource.event_streams.current_version IS 'version of the newest event; 0 where the stream has none';
-COMMENT ON COLUMN allsource.event_streams.watermark IS 'highest version up to which all events are settled and without gap';
+COMMENT ON COLUMN allsource.event_streams.stream_no IS 'surrogate key: the partition, the node and a counter';
+COMMENT ON COLUMN allsource.event_streams.current_version IS 'version of the newest event; 0 if the stream has none';
+COMMENT ON COLUMN allsource.event_streams.watermark IS 'highest version up to which all events are settled, without a gap';
 
 CREATE TABLE allsource.event_log (
     stream_no     int8 NOT NULL,
@@ -41,7 +41,7 @@ ALTER TABLE allsource.event_log
 
 COMMENT ON TABLE allsource.event_log IS 'one row per run: consecutive events of one stream that were written together';
 COMMENT ON COLUMN allsource.event_log.first_version IS 'version of the first event of the run';
-COMMENT ON COLUMN allsource.event_log."position" IS 'position of the first event of the run; the others follow without gap';
+COMMENT ON COLUMN allsource.event_log."position" IS 'position of the first event of the run; the others follow without a gap';
 COMMENT ON COLUMN allsource.event_log.checksum IS 'CRC-32C over the run, checked by es_verify';
 
 CREATE TABLE allsource.event_ids (
@@ -51,9 +51,9 @@ CREATE TABLE allsource.event_ids (
     event_id     uuid NOT NULL
 ) PARTITION BY LIST (partition_id);
 
-COMMENT ON TABLE allsource.event_ids IS 'event ids given by callers, to find a retried append by; events without an id are not in it';
+COMMENT ON TABLE allsource.event_ids IS 'event ids given by callers, by which a retried append is recognized; events without an id are not in it';
 
--- The leaves and their indexes. Unique indexes stand on the leaves and not on the parents, where
+-- The leaves and their indexes. Unique indexes are on the leaves and not on the parents, where
 -- they would have to contain partition_id. The store finds them by these names. The fill factor
 -- leaves room for a second version of every stream's row, so that a batch that touches each of
 -- them still updates in place.

@@ -17,7 +17,7 @@ CREATE FUNCTION allsource.es_create_stream(
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000 ROWS 1
 AS 'MODULE_PATHNAME', 'es_create_stream';
 
-COMMENT ON FUNCTION allsource.es_create_stream IS 'the row of a stream, which is created when it is not there';
+COMMENT ON FUNCTION allsource.es_create_stream IS 'the row of a stream, which is created if it does not exist';
 
 CREATE FUNCTION allsource.es_streams(
     partition_id    int4,
@@ -28,7 +28,7 @@ LANGUAGE c STABLE PARALLEL SAFE COST 100 ROWS 1000
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'es_streams';
 
-COMMENT ON FUNCTION allsource.es_streams IS 'the streams of a partition by name, byte by byte; all tenants of a name count as one place, so that no page splits them';
+COMMENT ON FUNCTION allsource.es_streams IS 'the streams of a partition by name, byte by byte; streams of one name and several tenants are never split between pages';
 
 CREATE FUNCTION allsource.es_stream_watermark(
     stream_id text,
@@ -37,7 +37,7 @@ CREATE FUNCTION allsource.es_stream_watermark(
 LANGUAGE c STABLE PARALLEL SAFE COST 10
 AS 'MODULE_PATHNAME', 'es_stream_watermark';
 
-COMMENT ON FUNCTION allsource.es_stream_watermark IS 'highest version up to which all events of a stream are settled and without gap; NULL where there is no such stream';
+COMMENT ON FUNCTION allsource.es_stream_watermark IS 'highest version up to which all events of a stream are settled, without a gap; NULL if there is no such stream';
 
 CREATE FUNCTION allsource.es_partition(stream_id text) RETURNS int4
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE

@@ -7,7 +7,7 @@ CREATE FUNCTION allsource.es_verify_gapless(
 LANGUAGE c STABLE PARALLEL SAFE COST 100
 AS 'MODULE_PATHNAME', 'es_verify_gapless';
 
-COMMENT ON FUNCTION allsource.es_verify_gapless IS 'whether versions 1 to the watermark are there, each once; NULL where there is no such stream';
+COMMENT ON FUNCTION allsource.es_verify_gapless IS 'whether versions 1 to the watermark are there, each once; NULL if there is no such stream';
 
 CREATE FUNCTION allsource.es_run_checksum(run allsource.event_log) RETURNS int4
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
@@ -30,4 +30,4 @@ LANGUAGE c STABLE PARALLEL SAFE COST 100000 ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'es_verify';
 
-COMMENT ON FUNCTION allsource.es_verify IS 'a row for every fault found in the store, a partition or a stream: gap, overlap, position out of order, position taken twice, checksum, orphan, head differs from log, misplaced, event id; no row when all is well';
+COMMENT ON FUNCTION allsource.es_verify IS 'a row for each fault found in the store, a partition or a stream: gap, overlap, position out of order, position taken twice, checksum, orphan, head differs from log, misplaced, event id; no row if there is none';

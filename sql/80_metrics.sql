@@ -1,4 +1,4 @@
--- What the server has to tell to those who watch over it.
+-- Metrics and health.
 
 CREATE FUNCTION allsource.es_metrics() RETURNS TABLE (
     name   text,
@@ -8,17 +8,17 @@ CREATE FUNCTION allsource.es_metrics() RETURNS TABLE (
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000 ROWS 250
 AS 'MODULE_PATHNAME', 'es_metrics';
 
-COMMENT ON FUNCTION allsource.es_metrics IS 'every number that is counted or measured, with its labels; NaN where there is none yet';
+COMMENT ON FUNCTION allsource.es_metrics IS 'a row for each number that is counted or measured, with its labels; NaN if there is none yet';
 
 CREATE VIEW allsource.metrics WITH (security_invoker = true) AS SELECT * FROM allsource.es_metrics();
 
-COMMENT ON VIEW allsource.metrics IS 'every number that is counted or measured, with its labels; NaN where there is none yet';
+COMMENT ON VIEW allsource.metrics IS 'a row for each number that is counted or measured, with its labels; NaN if there is none yet';
 
 CREATE FUNCTION allsource.es_metrics_prometheus() RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
 AS 'MODULE_PATHNAME', 'es_metrics_prometheus';
 
-COMMENT ON FUNCTION allsource.es_metrics_prometheus IS 'the metrics as text that Prometheus reads';
+COMMENT ON FUNCTION allsource.es_metrics_prometheus IS 'the metrics in the text format of Prometheus';
 
 CREATE FUNCTION allsource.es_health() RETURNS TABLE (
     name   text,
@@ -28,4 +28,4 @@ CREATE FUNCTION allsource.es_health() RETURNS TABLE (
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000 ROWS 6
 AS 'MODULE_PATHNAME', 'es_health';
 
-COMMENT ON FUNCTION allsource.es_health IS 'a row for each check: what was checked, whether it is well, and the facts';
+COMMENT ON FUNCTION allsource.es_health IS 'a row for each check: what was checked, whether it is ok, and the facts';

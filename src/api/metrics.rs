@@ -1,4 +1,4 @@
-//! What the server has to tell: `es_metrics`, `es_metrics_prometheus`, `es_health`.
+//! Metrics and health: `es_metrics`, `es_metrics_prometheus`, `es_health`.
 
 use crate::metrics::text::render;
 use crate::pg::call::datum::{jsonb, text};
@@ -8,7 +8,7 @@ use crate::pg::watch::samples::all;
 use crate::sql_function;
 
 sql_function! {
-    /// `es_metrics()`: a row for each number: name, labels, value. NaN where there is none yet.
+    /// `es_metrics()`: a row for each number: name, labels, value. NaN if there is none yet.
     ///
     /// Errors: 55000 not preloaded. Volatile, parallel unsafe.
     fn es_metrics, pg_finfo_es_metrics(call) {
@@ -22,7 +22,7 @@ sql_function! {
 }
 
 sql_function! {
-    /// `es_metrics_prometheus()`: the same as text that Prometheus reads.
+    /// `es_metrics_prometheus()`: the same in the text format of Prometheus.
     ///
     /// Errors: 55000 not preloaded. Volatile, parallel unsafe.
     fn es_metrics_prometheus, pg_finfo_es_metrics_prometheus(_call) {
@@ -31,7 +31,7 @@ sql_function! {
 }
 
 sql_function! {
-    /// `es_health()`: a row for each check: name, whether it is well, the facts.
+    /// `es_health()`: a row for each check: name, whether it is ok, the facts.
     ///
     /// Volatile, parallel unsafe.
     fn es_health, pg_finfo_es_health(call) {

@@ -2,11 +2,11 @@
 //! counters (<https://prometheus.io/docs/practices/naming/>). They are an interface: dashboards and
 //! alerts name them.
 //!
-//! Durations are told twice. As histograms, because only buckets can be added up over servers and
-//! looked at over any span of time with `histogram_quantile(rate(...))`; a summary's quantiles can
-//! be neither, and would be those since the server's start. Their bounds are the powers of two from
-//! 1.024 us to 137 s, 28 of them, exact counts all. And as percentiles, from the sixteen times finer
-//! buckets in shared memory: for somebody who looks at the view and has no Prometheus.
+//! Durations are reported in two ways. As histograms, because only buckets can be added up over
+//! servers and evaluated over any span of time with `histogram_quantile(rate(...))`; the quantiles of
+//! a summary can be neither, and would be those since the server's start. Their bounds are the 28
+//! powers of two from 1.024 us to 137 s, and all counts are exact. And as percentiles, computed from
+//! the sixteen times finer buckets in shared memory, for reading the view without Prometheus.
 
 /// What kind of number a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +185,7 @@ const fn histogram(names: HistogramNames, help: &'static str) -> Metric {
     }
 }
 
-/// All metrics, in the order in which they are told.
+/// All metrics, in the order in which they are reported.
 pub const METRICS: &[Metric] = &[
     counter(
         EVENTS_APPENDED,
@@ -225,7 +225,7 @@ pub const METRICS: &[Metric] = &[
         LATENCY_PERCENTILE,
         Unit::Seconds,
         &["operation", "percentile"],
-        "Percentile of the durations since the server's start, within 10 percent.",
+        "Percentile of the durations since the server's start, within 3.2 percent.",
     ),
     gauge(WORKER_UP, Unit::Boolean, &["worker"], "1 where the worker runs, else 0."),
     gauge(QUEUE_DEPTH_EVENTS, Unit::Events, &["worker"], "Events in the worker's queue."),

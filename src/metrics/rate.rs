@@ -23,7 +23,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The windows over which rates are told, in seconds.
+/// The windows over which rates are reported, in seconds.
 pub const WINDOWS_S: [u64; 3] = [1, 10, 60];
 
 const RING_BITS: u32 = 6;

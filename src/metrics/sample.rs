@@ -11,7 +11,7 @@ use super::registry::Registry;
 use crate::model::partition::Partition;
 use std::time::Duration;
 
-/// Percentiles that are told, as label and as share.
+/// The reported percentiles, as label and as share.
 const PERCENTILES: [(&str, f64); 3] = [("50", 0.5), ("99", 0.99), ("99.9", 0.999)];
 
 /// One number.
@@ -240,13 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_is_told_with_its_labels_and_in_order() {
+    fn every_metric_has_its_labels_and_its_place() {
         let samples = some_samples();
-        let told: Vec<usize> = samples.iter().map(|sample| family(sample.name).unwrap()).collect();
-        assert!(told.is_sorted());
-        assert_eq!(told.iter().collect::<HashSet<_>>().len(), METRICS.len());
+        let families: Vec<usize> =
+            samples.iter().map(|sample| family(sample.name).unwrap()).collect();
+        assert!(families.is_sorted());
+        assert_eq!(families.iter().collect::<HashSet<_>>().len(), METRICS.len());
         let mut seen = HashSet::new();
-        for (sample, family) in samples.iter().zip(&told) {
+        for (sample, family) in samples.iter().zip(&families) {
             let metric = METRICS[*family];
             let names: Vec<&str> = sample.labels.iter().map(|(name, _)| *name).collect();
             let is_bucket = sample.name.ends_with("_bucket");

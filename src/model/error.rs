@@ -1,5 +1,4 @@
-//! What can be wrong with a call, with the facts of the case. The boundary maps each variant to
-//! its SQLSTATE in one place.
+//! The errors of the store, each with its facts. The boundary maps them to SQLSTATEs in one place.
 
 use super::version::ExpectedVersion;
 
@@ -73,7 +72,7 @@ pub enum StoreError {
         argument: &'static str,
         /// the value
         value: i64,
-        /// what is allowed, in words
+        /// the allowed values, in words
         range: &'static str,
     },
     /// An event above `allsource.max_event_size`.
@@ -94,7 +93,7 @@ pub enum StoreError {
         /// the limit
         limit_events: usize,
     },
-    /// The stream is not where the writer expected it.
+    /// The stream is not at the expected version.
     #[error("wrong expected version")]
     WrongExpectedVersion {
         /// the stream
@@ -103,7 +102,7 @@ pub enum StoreError {
         tenant_id: String,
         /// what was expected
         expected: ExpectedVersion,
-        /// what is: `None` where the stream does not exist
+        /// its version; `None` if the stream does not exist
         current: Option<i64>,
     },
     /// An event id is in the stream already, and the call is not a retry of the same append.
@@ -121,7 +120,7 @@ pub enum StoreError {
     EntityMismatch {
         /// the stream
         stream_id: String,
-        /// its entity; `None` where the stream was made without one
+        /// its entity; `None` if the stream was created without one
         entity_id: Option<String>,
         /// the one that was given
         given: String,

@@ -5,7 +5,7 @@ use super::error::StoreError;
 /// The 16 bytes of a UUID.
 pub type EventId = [u8; 16];
 
-/// An event as the caller gave it; borrowed from wherever the arguments are.
+/// An event as the caller gave it, borrowed from the arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewEvent<'a> {
     /// The type's name.

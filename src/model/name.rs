@@ -5,7 +5,7 @@ use super::error::StoreError;
 /// The longest name, in characters.
 pub const NAME_CHARS_MAX: usize = 255;
 
-/// What a name names; for messages.
+/// The kind of a name, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameKind {
     /// `stream_id`
@@ -34,7 +34,7 @@ impl NameKind {
 }
 
 /// Checks a name: not empty, and at most [`NAME_CHARS_MAX`] characters. Names are compared byte by
-/// byte and are never normalised, so every character is allowed. `count_chars` counts characters
+/// byte and are never normalized, so every character is allowed. `count_chars` counts characters
 /// in the database's encoding and is asked only for names that have more bytes than that.
 pub fn check_name(
     kind: NameKind,

@@ -1,5 +1,5 @@
 //! Which partition a stream belongs to. The answer is part of the format on disk: it must never
-//! change, so the algorithm is named and golden vectors hold it in place.
+//! change, so the algorithm is named, and golden vectors test it.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -12,12 +12,12 @@ pub struct Partition(u8);
 
 impl Partition {
     /// The partition of a stream: XXH3-64 (seed 0, Yann Collet's xxHash) of the bytes of its name,
-    /// modulo 32. The tenant plays no part, so a stream's name alone tells where it is.
+    /// modulo 32. The tenant plays no part, so the name alone determines it.
     pub fn of(stream_id: &[u8]) -> Self {
         Self((xxh3_64(stream_id) % PARTITIONS as u64) as u8)
     }
 
-    /// The partition of this number, if there is one.
+    /// The partition with this number, if there is one.
     pub fn new(number: i32) -> Option<Self> {
         u8::try_from(number).ok().filter(|n| usize::from(*n) < PARTITIONS).map(Self)
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// A run ends before it would pass this many bytes, so that its row, uncompressed, fits a page of
+/// A run ends before it would exceed this many bytes, so that its row, uncompressed, fits a page of
 /// 8 kB with room for headers. A single event above it is a run of its own.
 pub const RUN_BYTES_MAX: usize = 7_600;
 
@@ -56,7 +56,7 @@ mod tests {
                 prop_assert!(run.end > run.start && run.len() <= RUN_EVENTS_MAX);
                 let bytes: usize = sizes[run.clone()].iter().map(|s| s + EVENT_OVERHEAD_BYTES).sum();
                 prop_assert!(run.len() == 1 || bytes <= RUN_BYTES_MAX);
-                // A run ends only where the next event would have passed a limit.
+                // A run ends only if the next event would have exceeded a limit.
                 if let Some(following) = sizes.get(run.end) {
                     prop_assert!(
                         run.len() == RUN_EVENTS_MAX

@@ -1,4 +1,4 @@
-//! What a writer asks for.
+//! An append to one stream, as it is requested.
 
 use super::event::NewEvent;
 use super::partition::Partition;
@@ -13,9 +13,9 @@ pub struct StreamAppend<'a> {
     pub stream_id: &'a [u8],
     /// its tenant
     pub tenant_id: &'a [u8],
-    /// the entity it belongs to, where one was given
+    /// its entity, if one was given
     pub entity_id: Option<&'a [u8]>,
-    /// what the writer believes
+    /// the expected version
     pub expected: ExpectedVersion,
     /// the events in their order
     pub events: &'a [NewEvent<'a>],

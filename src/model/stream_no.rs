@@ -5,7 +5,7 @@
 //!     0    partition   node       counter of the node's database
 //! ```
 //!
-//! Streams of a partition are neighbours, and no two nodes can give out the same number.
+//! Streams of a partition are neighbours, and no two nodes can assign the same number.
 
 use super::partition::Partition;
 
@@ -15,7 +15,7 @@ const NODE_BITS: u32 = 12;
 /// The highest `allsource.node_id`.
 pub const NODE_ID_MAX: i32 = (1 << NODE_BITS) - 1;
 
-/// The number for the `counter`-th stream that a node has made; `None` when a part is out of its
+/// The number for the `counter`-th stream that a node has created; `None` if a part is out of its
 /// range.
 pub fn stream_no(partition: Partition, node_id: i32, counter: i64) -> Option<i64> {
     if !(0..=NODE_ID_MAX).contains(&node_id) || !(0..1 << COUNTER_BITS).contains(&counter) {

@@ -11,6 +11,8 @@
 //! modify what they have read; loading the counter is the Acquire. Clearing is a Release of the
 //! transaction's end, and loading the slot is the Acquire. Loom checks this (`scripts/queue.sh`).
 
+pub mod written;
+
 use crate::sync::{AtomicU64, Ordering};
 
 const NO_BOUND: u64 = 0;

@@ -3,7 +3,7 @@
 /// An error of the harness.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The socket failed, or a file could not be read or written.
+    /// A file could not be read or written, or the event loop not be started.
     #[error("{what}: {source}")]
     Io {
         /// What was being done.
@@ -11,17 +11,12 @@ pub enum Error {
         /// The operating system's answer.
         source: std::io::Error,
     },
-    /// The server refused a statement.
-    #[error("the server answered {sqlstate}: {message}")]
-    Server {
-        /// Five characters.
-        sqlstate: String,
-        /// The primary message, with the detail where there is one.
-        message: String,
-    },
-    /// The server sent something that this client does not speak.
-    #[error("unexpected answer of the server: {0}")]
-    Protocol(String),
+    /// The server refused a statement, or its connection failed.
+    #[error(transparent)]
+    Postgres(#[from] tokio_postgres::Error),
+    /// A client's task ended without a result.
+    #[error("a client died: {0}")]
+    Died(#[from] tokio::task::JoinError),
     /// A workload got another result than it must get, so that its figure would mean nothing.
     #[error("{workload}: expected {expected}, got {found}")]
     WrongResult {
@@ -32,9 +27,12 @@ pub enum Error {
         /// What it was.
         found: String,
     },
-    /// A flag or a file given on the command line cannot be used.
+    /// Another store refused a request.
     #[error("{0}")]
-    Usage(String),
+    Peer(String),
+    /// A flag cannot be used.
+    #[error("{0}; see --help")]
+    Usage(#[from] lexopt::Error),
 }
 
 /// The result type of the harness.
@@ -44,5 +42,21 @@ impl Error {
     /// Turns an I/O error into ours, naming what was being done.
     pub fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { what: what.into(), source }
+    }
+
+    /// `found` where it is what `workload` must get.
+    pub fn unless_equal<T: PartialEq + std::fmt::Display>(
+        workload: &'static str,
+        expected: T,
+        found: T,
+    ) -> Result<()> {
+        if expected == found {
+            return Ok(());
+        }
+        Err(Self::WrongResult {
+            workload,
+            expected: expected.to_string(),
+            found: found.to_string(),
+        })
     }
 }

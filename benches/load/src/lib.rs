@@ -1,75 +1,66 @@
 //! The load harness of allsource: measures the extension beside what it must be compared with, on
 //! one server, interleaved, and says which of the project's bars are met.
 //!
-//! All clients run in one thread and one event loop, because client and server share the cores.
+//! All clients are tasks of one thread, because client and server share the cores.
 //! `benches/README.md` says what is measured and how to read it.
 
-mod append;
-mod append_batch;
-pub mod bars;
-mod baseline_copy;
-mod baseline_insert;
 mod bench;
-mod bind;
+mod data;
 pub mod error;
-mod history;
-mod import;
-mod load;
 pub mod machine;
 pub mod measure;
-mod messagedb;
 pub mod options;
 pub mod payload;
 mod plan;
-mod prepared;
-mod read_all;
-mod read_stream;
-mod relational;
 pub mod report;
-pub mod results;
-pub mod ring;
-pub mod rng;
-mod rounds;
-mod scattered;
 mod server;
-mod store;
-mod under_load;
-mod wire;
+mod streams;
 pub mod workload;
 
 use std::path::Path;
-use std::rc::Rc;
 
 use serde::de::DeserializeOwned;
+use tokio::runtime::Builder;
+use tokio::task::LocalSet;
 
 use crate::bench::Bench;
 use crate::error::{Error, Result};
 use crate::machine::Machine;
+use crate::measure::rounds;
 use crate::options::Options;
-use crate::results::{Figures, Results};
-use crate::ring::RingResults;
+use crate::report::figures::{Figures, Results, add_ratios};
+use crate::report::ring::RingResults;
+use crate::server::BASELINE_DATABASE;
+
+/// Runs `task`, and the local tasks that it spawns, in this thread.
+pub fn block_on<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime =
+        Builder::new_current_thread().enable_all().build().map_err(Error::io("event loop"))?;
+    LocalSet::new().block_on(&runtime, task)
+}
 
 /// Measures what `options` ask for, prints the report and writes the results. Must be called within
 /// a `LocalSet`.
 pub async fn run(options: Options) -> Result<()> {
     let peers: Option<Vec<Figures>> = options.peers.as_deref().map(measured_before).transpose()?;
     let ring: Option<RingResults> = options.ring.as_deref().map(measured_before).transpose()?;
-    let bench = Rc::new(Bench::new(options));
+    let bench = Bench::leak(options);
     let mut machine = Machine::watch().await;
     if let Some(warning) = machine.warning() {
         println!("{warning}");
     }
+    bench.server.fresh_database(BASELINE_DATABASE).await?;
     let mut figures = Vec::new();
-    for group in plan::groups(&bench).await? {
-        figures.extend(group.run(&bench).await?);
+    for group in plan::groups(bench).await? {
+        figures.extend(rounds::run(bench, &group).await?);
     }
-    results::add_ratios(&mut figures, &plan::BASELINES);
+    add_ratios(&mut figures, &plan::BASELINES);
     figures.extend(peers.unwrap_or_default());
     machine.watch_again().await;
     let results = Results {
         machine,
         settings: bench.server.settings().await?,
-        bars: bars::judge(&figures, ring.as_ref()),
+        bars: report::bars::judge(&figures, ring.as_ref()),
         figures,
         ring,
     };
@@ -81,7 +72,7 @@ pub async fn run(options: Options) -> Result<()> {
 
 /// What another program has measured and written to `path`.
 fn measured_before<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let what = || format!("cannot read {}", path.display());
-    let text = std::fs::read(path).map_err(Error::io(what()))?;
-    serde_json::from_slice(&text).map_err(|error| Error::Usage(format!("{}: {error}", what())))
+    let text = std::fs::read(path);
+    text.and_then(|text| Ok(serde_json::from_slice(&text)?))
+        .map_err(Error::io(format!("cannot read {}", path.display())))
 }

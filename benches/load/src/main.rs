@@ -2,13 +2,11 @@
 
 use std::process::ExitCode;
 
-use allsource_bench::error::{Error, Result};
+use allsource_bench::error::Result;
 use allsource_bench::options::{HELP, Options};
-use tokio::runtime::Builder;
-use tokio::task::LocalSet;
 
 fn main() -> ExitCode {
-    match Options::parse(std::env::args().skip(1)).and_then(start) {
+    match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("allsource-bench: {error}");
@@ -17,12 +15,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(options: Option<Options>) -> Result<()> {
-    let Some(options) = options else {
+fn start() -> Result<()> {
+    let Some(options) = Options::parse()? else {
         print!("{HELP}");
         return Ok(());
     };
-    let runtime =
-        Builder::new_current_thread().enable_all().build().map_err(Error::io("event loop"))?;
-    LocalSet::new().block_on(&runtime, allsource_bench::run(options))
+    allsource_bench::block_on(allsource_bench::run(options))
 }

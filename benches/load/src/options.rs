@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
-use crate::import::PASS_EVENTS;
-use crate::wire::Address;
+use lexopt::{Arg, Parser, ValueExt as _};
+
+use crate::data::rows::IMPORT_PASS_EVENTS;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -35,8 +35,6 @@ measure UmaDB, and --set NAME=VALUE, a setting of its server, as often as needed
 
 /// All that can be chosen.
 pub struct Options {
-    /// The server.
-    pub address: Address,
     /// Length of a round.
     pub round: Duration,
     /// Uncounted time before each round.
@@ -61,47 +59,9 @@ pub struct Options {
     pub out: PathBuf,
 }
 
-impl Options {
-    /// Reads flags and environment; None when help was asked for.
-    pub fn parse(mut flags: impl Iterator<Item = String>) -> Result<Option<Self>> {
-        let mut options = Self::defaults()?;
-        while let Some(flag) = flags.next() {
-            let mut value = || {
-                flags
-                    .next()
-                    .ok_or_else(|| Error::Usage(format!("{flag} needs a value; see --help")))
-            };
-            match flag.as_str() {
-                "--seconds" => options.round = seconds(&flag, &value()?)?,
-                "--warm-up" => options.warm_up = seconds(&flag, &value()?)?,
-                "--rounds" => options.rounds = count(&flag, &value()?)?,
-                "--streams" => options.streams = count(&flag, &value()?)?,
-                "--read-streams" => options.read_streams = count(&flag, &value()?)?,
-                "--import-events" => options.import_events = count(&flag, &value()?)?,
-                "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
-                "--peers" => options.peers = Some(value()?.into()),
-                "--ring" => options.ring = Some(value()?.into()),
-                "--out" => options.out = value()?.into(),
-                "--baselines" => options.baselines = true,
-                "--quick" => options.be_quick(),
-                "--help" | "-h" => return Ok(None),
-                _ => return Err(Error::Usage(format!("unknown flag {flag}; see --help"))),
-            }
-        }
-        options.check()?;
-        Ok(Some(options))
-    }
-
-    fn defaults() -> Result<Self> {
-        let variable = |name: &str, default: &str| {
-            std::env::var(name).ok().filter(|v| !v.is_empty()).unwrap_or_else(|| default.to_owned())
-        };
-        Ok(Self {
-            address: Address {
-                host: variable("PGHOST", "/var/run/postgresql"),
-                port: number("PGPORT", &variable("PGPORT", "5432"))?,
-                user: variable("PGUSER", "postgres"),
-            },
+impl Default for Options {
+    fn default() -> Self {
+        Self {
             round: Duration::from_secs(2),
             warm_up: Duration::from_millis(200),
             rounds: 5,
@@ -113,7 +73,41 @@ impl Options {
             peers: None,
             ring: None,
             out: "target/bench/results.json".into(),
-        })
+        }
+    }
+}
+
+impl Options {
+    /// Reads the flags; None when help was asked for.
+    pub fn parse() -> Result<Option<Self>, lexopt::Error> {
+        let mut options = Self::default();
+        let mut flags = Parser::from_env();
+        while let Some(flag) = flags.next()? {
+            match flag {
+                Arg::Long("seconds") => options.round = seconds(&mut flags)?,
+                Arg::Long("warm-up") => options.warm_up = seconds(&mut flags)?,
+                Arg::Long("rounds") => options.rounds = count(&mut flags, 1)?,
+                Arg::Long("streams") => options.streams = count(&mut flags, 1_000)?,
+                Arg::Long("read-streams") => options.read_streams = count(&mut flags, 1)?,
+                Arg::Long("import-events") => {
+                    options.import_events = count(&mut flags, IMPORT_PASS_EVENTS)?;
+                }
+                Arg::Long("only") => {
+                    options.only = flags.value()?.string()?.split(',').map(str::to_owned).collect();
+                }
+                Arg::Long("peers") => options.peers = Some(flags.value()?.into()),
+                Arg::Long("ring") => options.ring = Some(flags.value()?.into()),
+                Arg::Long("out") => options.out = flags.value()?.into(),
+                Arg::Long("baselines") => options.baselines = true,
+                Arg::Long("quick") => options.be_quick(),
+                Arg::Long("help") | Arg::Short('h') => return Ok(None),
+                _ => return Err(flag.unexpected()),
+            }
+        }
+        if !options.import_events.is_multiple_of(IMPORT_PASS_EVENTS) {
+            return Err("--import-events must be a multiple of 100000".into());
+        }
+        Ok(Some(options))
     }
 
     const fn be_quick(&mut self) {
@@ -122,30 +116,20 @@ impl Options {
         self.read_streams = 500;
         self.import_events = 200_000;
     }
-
-    fn check(&self) -> Result<()> {
-        if self.streams < 1_000 {
-            return Err(Error::Usage("--streams must be at least 1000".into()));
-        }
-        if !self.import_events.is_multiple_of(PASS_EVENTS) {
-            return Err(Error::Usage("--import-events must be a multiple of 100000".into()));
-        }
-        Ok(())
-    }
 }
 
-fn count(flag: &str, text: &str) -> Result<usize> {
-    match number(flag, text)? {
-        0 => Err(Error::Usage(format!("{flag} must be above 0"))),
-        count => Ok(count),
-    }
+/// A flag's value, in seconds.
+pub fn seconds(flags: &mut Parser) -> Result<Duration, lexopt::Error> {
+    flags.value()?.parse_with(|text| {
+        let number = text.parse::<f64>().map_err(|error| error.to_string())?;
+        Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
+    })
 }
 
-fn seconds(flag: &str, text: &str) -> Result<Duration> {
-    Duration::try_from_secs_f64(number(flag, text)?)
-        .map_err(|_| Error::Usage(format!("{flag}: {text} is no number of seconds")))
-}
-
-fn number<T: std::str::FromStr>(flag: &str, text: &str) -> Result<T> {
-    text.parse().map_err(|_| Error::Usage(format!("{flag}: {text} is no number")))
+/// A flag's value, a number of at least `least`.
+pub fn count(flags: &mut Parser, least: usize) -> Result<usize, lexopt::Error> {
+    flags.value()?.parse_with(|text| match text.parse() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(format!("not a number from {least} on")),
+    })
 }

@@ -1,29 +1,22 @@
 //! The events that all workloads write: JSON texts of a fixed size, every one distinct.
 //!
-//! A pool of texts is made beforehand; writing one copies it and overwrites its serial number, so
-//! that the load generator spends next to nothing on an event. About half of a text is random (ids,
-//! a token, amounts), the rest is what real events repeat: keys, names, a city.
+//! A pool of texts is made beforehand; the next one is a copy with another serial number, so that
+//! the load generator spends next to nothing on an event. About half of a text is random (ids, a
+//! token, amounts), the rest is what real events repeat: keys, names, a city.
 
-use std::rc::Rc;
+use std::error::Error;
+use std::io::Write as _;
+use std::sync::OnceLock;
 
-use bytes::BytesMut;
-
-use crate::rng::{Rng, mix};
+use bytes::{BufMut as _, BytesMut};
+use fastrand::Rng;
+use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
 
 /// Bytes of an event's JSON text.
 pub const PAYLOAD_BYTES: usize = 256;
 
 /// Bytes of the text of a small event.
 pub const SMALL_PAYLOAD_BYTES: usize = 60;
-
-/// How large the events are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Size {
-    /// [`PAYLOAD_BYTES`].
-    Full,
-    /// [`SMALL_PAYLOAD_BYTES`].
-    Small,
-}
 
 /// The event types, taken in turn.
 pub const EVENT_TYPES: [&str; 8] = [
@@ -40,6 +33,7 @@ pub const EVENT_TYPES: [&str; 8] = [
 const POOL_TEXTS: usize = 16_384;
 const SERIAL_AT: usize = 7; // behind {"id":"
 const SERIAL_DIGITS: usize = 16;
+const JSONB_VERSION: u8 = 1;
 
 const FIRST_NAMES: [&str; 12] = [
     "Ada", "Bruno", "Chiara", "Dmitri", "Elif", "Farid", "Grace", "Hiro", "Ines", "Jonas", "Kofi",
@@ -52,132 +46,136 @@ const LAST_NAMES: [&str; 12] = [
 const CITIES: [&str; 8] =
     ["Lisbon", "Gdansk", "Utrecht", "Nairobi", "Osaka", "Valparaiso", "Leeds", "Bergen"];
 
-/// A supply of distinct JSON texts; every client has its own.
+/// The type of the event `number`.
+pub const fn event_type(number: usize) -> &'static str {
+    EVENT_TYPES[number % EVENT_TYPES.len()]
+}
+
+/// How large the events are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Size {
+    /// [`PAYLOAD_BYTES`].
+    Full,
+    /// [`SMALL_PAYLOAD_BYTES`].
+    Small,
+}
+
+impl Size {
+    /// Bytes of a text.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Full => PAYLOAD_BYTES,
+            Self::Small => SMALL_PAYLOAD_BYTES,
+        }
+    }
+
+    fn pool(self) -> &'static [Vec<u8>] {
+        static POOLS: [OnceLock<Vec<Vec<u8>>>; 2] = [OnceLock::new(), OnceLock::new()];
+        POOLS[self as usize].get_or_init(|| {
+            let mut rng = Rng::with_seed(42);
+            (0..POOL_TEXTS).map(|_| text(self, &mut rng)).collect()
+        })
+    }
+}
+
+/// The JSON text of an event.
+#[derive(Debug)]
+pub struct Payload(pub Vec<u8>);
+
+/// An endless supply of distinct texts; every client has its own.
 pub struct Payloads {
-    pool: Rc<Pool>,
+    pool: &'static [Vec<u8>],
     next: usize,
     serial: u64,
 }
 
-struct Pool {
-    texts: Vec<u8>,
-    text_bytes: usize,
-}
-
 impl Payloads {
-    /// Texts of [`PAYLOAD_BYTES`].
-    pub fn full() -> Self {
-        Self::with(PAYLOAD_BYTES, full_text)
+    /// A supply whose texts differ from those of every other `seed`.
+    pub fn new(size: Size, seed: u64) -> Self {
+        let next = Rng::with_seed(seed).usize(..POOL_TEXTS);
+        Self { pool: size.pool(), next, serial: seed << 36 }
     }
 
-    /// Texts of [`SMALL_PAYLOAD_BYTES`].
-    pub fn small() -> Self {
-        Self::with(SMALL_PAYLOAD_BYTES, small_text)
-    }
-
-    fn with(text_bytes: usize, text: fn(&mut Rng) -> String) -> Self {
-        let mut rng = Rng::new(42);
-        let mut texts = Vec::with_capacity(POOL_TEXTS * text_bytes);
-        for _ in 0..POOL_TEXTS {
-            let text = text(&mut rng);
-            debug_assert_eq!(text.len(), text_bytes);
-            texts.extend_from_slice(text.as_bytes());
-        }
-        Self { pool: Rc::new(Pool { texts, text_bytes }), next: 0, serial: 0 }
-    }
-
-    /// A supply over the same pool whose texts differ from those of every other `seed`.
-    pub fn fork(&self, seed: u64) -> Self {
-        Self {
-            pool: Rc::clone(&self.pool),
-            next: Rng::new(seed).below(POOL_TEXTS),
-            serial: seed << 36,
-        }
-    }
-
-    /// Appends the next text to `out`.
-    pub fn write(&mut self, out: &mut BytesMut) {
-        let bytes = self.pool.text_bytes;
-        let from = self.next * bytes;
-        let to = out.len();
-        out.extend_from_slice(&self.pool.texts[from..from + bytes]);
+    /// The next text.
+    pub fn one(&mut self) -> Payload {
+        const ODD: u64 = 0x9E37_79B9_7F4A_7C15; // multiplying by it keeps distinct numbers distinct
+        let mut text = self.pool[self.next].clone();
         self.next = (self.next + 1) % POOL_TEXTS;
         self.serial += 1;
-        let mut rest = mix(self.serial);
-        for digit in &mut out[to + SERIAL_AT..to + SERIAL_AT + SERIAL_DIGITS] {
-            *digit = b"0123456789abcdef"[(rest & 15) as usize];
-            rest >>= 4;
-        }
+        let mut digits = &mut text[SERIAL_AT..SERIAL_AT + SERIAL_DIGITS];
+        // The digits fit.
+        let _ = write!(digits, "{:016x}", self.serial.wrapping_mul(ODD));
+        Payload(text)
+    }
+
+    /// The next `count` texts.
+    pub fn take(&mut self, count: usize) -> Vec<Payload> {
+        (0..count).map(|_| self.one()).collect()
     }
 }
 
-fn full_text(rng: &mut Rng) -> String {
-    let mut text = format!(
+impl ToSql for Payload {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.put_u8(JSONB_VERSION);
+        out.put_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    accepts!(JSONB);
+    to_sql_checked!();
+}
+
+fn text(size: Size, rng: &mut Rng) -> Vec<u8> {
+    let mut text = match size {
+        Size::Full => full_start(rng),
+        Size::Small => {
+            format!("{{\"id\":\"{:016x}\",\"quantity\":{},\"token\":\"", 0, rng.u8(1..10))
+        }
+    };
+    while text.len() < size.bytes() - 2 {
+        text.push(rng.digit(16));
+    }
+    text.push_str("\"}");
+    text.into_bytes()
+}
+
+fn full_start(rng: &mut Rng) -> String {
+    format!(
         "{{\"id\":\"{:016x}\",\"customer\":\"{} {}\",\"city\":\"{}\",\"sku\":\"{}-{:05}\",\"quantity\":{},\
          \"price\":{}.{:02},\"paid\":{},\"address\":{{\"street\":{},\"zip\":\"{:05}\"}},\"token\":\"",
         0,
-        FIRST_NAMES[rng.below(FIRST_NAMES.len())],
-        LAST_NAMES[rng.below(LAST_NAMES.len())],
-        CITIES[rng.below(CITIES.len())],
-        ["AX", "BD", "KT", "QM"][rng.below(4)],
-        rng.below(100_000),
-        1 + rng.below(9),
-        5 + rng.below(900),
-        rng.below(100),
-        rng.below(2) == 0,
-        1 + rng.below(250),
-        rng.below(100_000),
-    );
-    fill(&mut text, rng, PAYLOAD_BYTES);
-    text
-}
-
-fn small_text(rng: &mut Rng) -> String {
-    let mut text =
-        format!("{{\"id\":\"{:016x}\",\"quantity\":{},\"token\":\"", 0, 1 + rng.below(9));
-    fill(&mut text, rng, SMALL_PAYLOAD_BYTES);
-    text
-}
-
-/// Random hexadecimal digits until the closed text has `bytes`.
-fn fill(text: &mut String, rng: &mut Rng, bytes: usize) {
-    while text.len() < bytes - 2 {
-        text.push(char::from(b"0123456789abcdef"[rng.below(16)]));
-    }
-    text.push_str("\"}");
+        FIRST_NAMES[rng.usize(..FIRST_NAMES.len())],
+        LAST_NAMES[rng.usize(..LAST_NAMES.len())],
+        CITIES[rng.usize(..CITIES.len())],
+        ["AX", "BD", "KT", "QM"][rng.usize(..4)],
+        rng.u32(..100_000),
+        rng.u8(1..10),
+        rng.u32(5..905),
+        rng.u8(..100),
+        rng.bool(),
+        rng.u8(1..=250),
+        rng.u32(..100_000),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn texts(mut payloads: Payloads, count: usize) -> Vec<String> {
-        (0..count)
-            .map(|_| {
-                let mut out = BytesMut::new();
-                payloads.write(&mut out);
-                String::from_utf8(out.to_vec()).expect("utf-8")
-            })
-            .collect()
-    }
-
     #[test]
     fn every_text_is_json_of_the_size() {
-        let texts =
-            [(texts(Payloads::full(), POOL_TEXTS), 256), (texts(Payloads::small(), 50), 60)];
-        for (texts, bytes) in texts {
-            for text in texts {
-                assert_eq!(text.len(), bytes);
-                serde_json::from_str::<serde_json::Value>(&text).expect("valid json");
+        for size in [Size::Full, Size::Small] {
+            for Payload(text) in Payloads::new(size, 1).take(POOL_TEXTS) {
+                assert_eq!(text.len(), size.bytes());
+                serde_json::from_slice::<serde_json::Value>(&text).expect("valid json");
             }
         }
     }
 
     #[test]
     fn texts_are_distinct_across_clients_and_pool_rounds() {
-        let parent = Payloads::full();
-        let mut all = texts(parent.fork(1), POOL_TEXTS + 10);
-        all.extend(texts(parent.fork(2), POOL_TEXTS + 10));
+        let texts = |seed| Payloads::new(Size::Full, seed).take(POOL_TEXTS + 10);
+        let mut all: Vec<_> = texts(1).into_iter().chain(texts(2)).map(|text| text.0).collect();
         let count = all.len();
         all.sort();
         all.dedup();

@@ -3,92 +3,98 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use tokio::task::spawn_local;
+
+use tokio_postgres::{Client as Session, Config, NoTls};
+
 use crate::error::Result;
-use crate::wire::{Address, Connection};
+
+/// The database of the baselines that are plain tables.
+pub const BASELINE_DATABASE: &str = "bench_baseline";
 
 /// WAL after which a checkpoint is taken between rounds: well before the server would start one by
 /// itself (half of max_wal_size) in the middle of somebody's round.
 const WAL_BETWEEN_CHECKPOINTS_BYTES: f64 = 2.5e9;
 
-const SETTINGS: [&str; 10] = [
-    "server_version",
-    "shared_preload_libraries",
-    "synchronous_commit",
-    "fsync",
-    "full_page_writes",
-    "shared_buffers",
-    "max_wal_size",
-    "checkpoint_timeout",
-    "max_connections",
-    "wal_level",
-];
+const SETTINGS: &str = "
+    SELECT name, current_setting(name) FROM pg_settings
+    WHERE name LIKE 'allsource.%' OR name IN (
+        'server_version', 'shared_preload_libraries', 'synchronous_commit', 'fsync',
+        'full_page_writes', 'shared_buffers', 'max_wal_size', 'checkpoint_timeout',
+        'max_connections', 'wal_level')";
 
 /// The server under test.
 pub struct Server {
-    address: Address,
+    config: Config,
     checkpoint_at: Cell<f64>,
 }
 
 impl Server {
-    /// The server at `address`.
-    pub const fn new(address: Address) -> Self {
-        Self { address, checkpoint_at: Cell::new(0.0) }
+    /// The server that PGHOST, PGPORT and PGUSER name.
+    pub fn new() -> Self {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let mut config = Config::new();
+        config
+            .host(variable("PGHOST").as_deref().unwrap_or("/var/run/postgresql"))
+            .port(variable("PGPORT").and_then(|port| port.parse().ok()).unwrap_or(5432))
+            .user(variable("PGUSER").as_deref().unwrap_or("postgres"))
+            .application_name("allsource-bench")
+            .options("-c client_min_messages=warning");
+        Self { config, checkpoint_at: Cell::new(0.0) }
     }
 
-    /// A new connection to `database`.
-    pub async fn connect(&self, database: &str) -> Result<Connection> {
-        Connection::open(&self.address, database).await
+    /// A new connection to `database`. Must be called within a `LocalSet`.
+    pub async fn connect(&self, database: &str) -> Result<Session> {
+        let (session, connection) = self.config.clone().dbname(database).connect(NoTls).await?;
+        // Whoever uses the session is told of its failure.
+        spawn_local(connection);
+        Ok(session)
     }
 
     /// Drops `database` if it is there, and makes it.
-    pub async fn fresh_database(&self, database: &str) -> Result<Connection> {
-        let mut admin = self.connect("postgres").await?;
-        admin.query(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await?;
-        admin.query(&format!("CREATE DATABASE {database}")).await?;
+    pub async fn fresh_database(&self, database: &str) -> Result<Session> {
+        let admin = self.connect("postgres").await?;
+        admin.batch_execute(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await?;
+        admin.batch_execute(&format!("CREATE DATABASE {database}")).await?;
         self.connect(database).await
     }
 
     /// Whether there is a database of that name.
     pub async fn has_database(&self, database: &str) -> Result<bool> {
-        let mut admin = self.connect("postgres").await?;
-        let sql = format!("SELECT 1 FROM pg_database WHERE datname = '{database}'");
-        Ok(!admin.query(&sql).await?.is_empty())
+        let sql = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
+
+        Ok(self.connect("postgres").await?.query_one_scalar(sql, &[&database]).await?)
     }
 
     /// Takes a checkpoint now, so that no round pays for what earlier ones have written.
     pub async fn checkpoint(&self) -> Result<()> {
-        let mut admin = self.connect("postgres").await?;
-        admin.query("CHECKPOINT").await?;
-        self.checkpoint_at.set(wal_bytes(&mut admin).await?);
+        let admin = self.connect("postgres").await?;
+        admin.batch_execute("CHECKPOINT").await?;
+        self.checkpoint_at.set(wal_bytes(&admin).await?);
         Ok(())
     }
 
     /// Takes a checkpoint where one would soon come by itself.
     pub async fn checkpoint_if_due(&self) -> Result<()> {
-        let mut admin = self.connect("postgres").await?;
-        let written = wal_bytes(&mut admin).await? - self.checkpoint_at.get();
+        let admin = self.connect("postgres").await?;
+        let written = wal_bytes(&admin).await? - self.checkpoint_at.get();
         if written > WAL_BETWEEN_CHECKPOINTS_BYTES { self.checkpoint().await } else { Ok(()) }
     }
 
     /// The settings that a reader of the figures needs to know; all of the extension's.
     pub async fn settings(&self) -> Result<BTreeMap<String, String>> {
-        let mut admin = self.connect("postgres").await?;
-        let sql = format!(
-            "SELECT name, current_setting(name) FROM pg_settings \
-             WHERE name IN ('{}') OR name LIKE 'allsource.%'",
-            SETTINGS.join("', '")
-        );
-        let rows = admin.query(&sql).await?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|row| {
-                let mut values = row.into_iter().flatten();
-                Some((values.next()?, values.next()?))
-            })
-            .collect())
+        let rows = self.connect("postgres").await?.query(SETTINGS, &[]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 }
 
-async fn wal_bytes(admin: &mut Connection) -> Result<f64> {
-    admin.number("SELECT pg_current_wal_insert_lsn() - '0/0'").await
+/// The single number that `sql` returns.
+pub async fn number(session: &Session, sql: &str) -> Result<f64> {
+    let sql = format!("SELECT ({sql})::double precision");
+    Ok(session.query_one_scalar(&sql, &[]).await?)
+}
+
+/// WAL that the server has written, by whomever.
+pub async fn wal_bytes(session: &Session) -> Result<f64> {
+    number(session, "pg_current_wal_insert_lsn() - '0/0'").await
 }

@@ -10,15 +10,15 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use allsource_bench::bars::{UMADB, UMADB_READ};
+use allsource_bench::block_on;
 use allsource_bench::error::{Error, Result};
-use allsource_bench::measure::run_clients;
-use allsource_bench::payload::Payloads;
-use allsource_bench::results::Figures;
-use allsource_bench::rng::Rng;
+use allsource_bench::measure::clients::run_clients;
+use allsource_bench::options::{count, seconds};
+use allsource_bench::payload::{Payloads, Size};
+use allsource_bench::report::bars::{UMADB, UMADB_READ};
+use allsource_bench::report::figures::Figures;
 use allsource_bench::workload::Client;
-use tokio::runtime::Builder;
-use tokio::task::LocalSet;
+use lexopt::{Arg, Parser};
 use umadb_dcb::DcbEventStoreAsync as _;
 
 use crate::server::{SERVE, Server};
@@ -61,11 +61,7 @@ fn main() -> ExitCode {
                 .map_err(|error| failed(error.to_string())),
         );
     }
-    exit(Options::parse(arguments.skip(1)).and_then(|options| {
-        let runtime =
-            Builder::new_current_thread().enable_all().build().map_err(Error::io("event loop"))?;
-        LocalSet::new().block_on(&runtime, run(options))
-    }))
+    exit(Options::parse().map_err(Error::from).and_then(|options| block_on(run(options))))
 }
 
 fn exit(result: Result<()>) -> ExitCode {
@@ -79,23 +75,19 @@ fn exit(result: Result<()>) -> ExitCode {
 }
 
 impl Options {
-    fn parse(mut flags: impl Iterator<Item = String>) -> Result<Self> {
+    fn parse() -> std::result::Result<Self, lexopt::Error> {
         let mut options = Self {
             round: Duration::from_secs(2),
             rounds: 3,
             out: "target/bench/peers.json".into(),
         };
-        while let Some(flag) = flags.next() {
-            let value = flags.next().unwrap_or_default();
-            let wrong = || Error::Usage(format!("{flag}: not '{value}'"));
-            match flag.as_str() {
-                "--seconds" => {
-                    let seconds = value.parse().map_err(|_| wrong())?;
-                    options.round = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
-                }
-                "--rounds" => options.rounds = value.parse().map_err(|_| wrong())?,
-                "--out" => options.out = value.into(),
-                _ => return Err(Error::Usage(format!("unknown flag {flag}"))),
+        let mut flags = Parser::from_env();
+        while let Some(flag) = flags.next()? {
+            match flag {
+                Arg::Long("seconds") => options.round = seconds(&mut flags)?,
+                Arg::Long("rounds") => options.rounds = count(&mut flags, 1)?,
+                Arg::Long("out") => options.out = flags.value()?.into(),
+                _ => return Err(flag.unexpected()),
             }
         }
         Ok(options)
@@ -103,11 +95,10 @@ impl Options {
 }
 
 async fn run(options: Options) -> Result<()> {
-    let payloads = Payloads::full();
     let written: Rc<[String]> = (0..STREAMS).map(|n| format!("order-{n:07}")).collect();
     let read: Rc<[String]> = (0..READ_STREAMS).map(|n| format!("history-{n:07}")).collect();
     let server = Server::start()?;
-    load(&server, &read, &payloads).await?;
+    load(&server, &read).await?;
     let mut figures = Vec::new();
     let mut seed = 0;
     for (name, shape) in SHAPES {
@@ -119,11 +110,11 @@ async fn run(options: Options) -> Result<()> {
                 for _ in 0..clients {
                     seed += 1;
                     let client = server.connect().await?;
-                    let rng = Rng::new(seed);
+                    let rng = fastrand::Rng::with_seed(seed);
                     connected.push(match shape {
                         Shape::Append { streams, events_per_stream } => Box::new(Append {
                             client,
-                            payloads: payloads.fork(seed),
+                            payloads: Payloads::new(Size::Full, seed),
                             names: Rc::clone(&written),
                             rng,
                             streams,
@@ -146,15 +137,16 @@ async fn run(options: Options) -> Result<()> {
             figures.push(Figures::of(GROUP, name, clients, samples));
         }
     }
-    let json = serde_json::to_vec_pretty(&figures).map_err(|e| Error::Usage(e.to_string()))?;
-    std::fs::write(&options.out, json)
+    let json = serde_json::to_vec_pretty(&figures);
+    json.map_err(Into::into)
+        .and_then(|json| std::fs::write(&options.out, json))
         .map_err(Error::io(format!("cannot write {}", options.out.display())))
 }
 
 /// Writes the streams that are read later: every stream's first event, then every one's second, …
-async fn load(server: &Server, names: &[String], payloads: &Payloads) -> Result<()> {
+async fn load(server: &Server, names: &[String]) -> Result<()> {
     let client = server.connect().await?;
-    let mut payloads = payloads.fork(0);
+    let mut payloads = Payloads::new(Size::Full, 0);
     for version in 0..STREAM_EVENTS {
         let events = names.iter().map(|name| event(name, version, &mut payloads)).collect();
         client.append(events, None, None).await.map_err(failed)?;

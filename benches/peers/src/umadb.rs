@@ -4,10 +4,10 @@
 use std::rc::Rc;
 
 use allsource_bench::error::{Error, Result};
-use allsource_bench::payload::{EVENT_TYPES, Payloads};
-use allsource_bench::rng::Rng;
-use allsource_bench::workload::{Client, LocalFuture};
-use bytes::BytesMut;
+use allsource_bench::payload::{Payloads, event_type};
+use allsource_bench::workload::Client;
+use async_trait::async_trait;
+use fastrand::Rng;
 use umadb_client::AsyncUmaDbClient;
 use umadb_dcb::{DcbEvent, DcbEventStoreAsync as _, DcbQuery, DcbQueryItem};
 
@@ -40,10 +40,10 @@ pub struct Read {
     pub rng: Rng,
 }
 
-impl Append {
-    /// Appends one request with the given events.
-    async fn append(&mut self) -> Result<u64> {
-        let first = self.rng.below(self.names.len());
+#[async_trait(?Send)]
+impl Client for Append {
+    async fn step(&mut self) -> Result<u64> {
+        let first = self.rng.usize(..self.names.len());
         let count = self.streams * self.events_per_stream;
         let events: Vec<DcbEvent> = (0..count)
             .map(|n| {
@@ -56,46 +56,24 @@ impl Append {
     }
 }
 
-impl Read {
-    async fn read(&mut self) -> Result<u64> {
-        let name = self.names[self.rng.below(self.names.len())].clone();
+#[async_trait(?Send)]
+impl Client for Read {
+    async fn step(&mut self) -> Result<u64> {
+        let name = self.names[self.rng.usize(..self.names.len())].clone();
         let query = DcbQuery::new().item(DcbQueryItem::new().tags([name]));
         let (events, _) =
             self.client.read_with_head(Some(query), None, false, None).await.map_err(failed)?;
-        if events.len() != STREAM_EVENTS {
-            return Err(Error::WrongResult {
-                workload: "UmaDB read",
-                expected: format!("{STREAM_EVENTS} events"),
-                found: events.len().to_string(),
-            });
-        }
+        Error::unless_equal("UmaDB read", STREAM_EVENTS, events.len())?;
         Ok(STREAM_EVENTS as u64)
-    }
-}
-
-impl Client for Append {
-    fn step(&mut self) -> LocalFuture<'_, u64> {
-        Box::pin(self.append())
-    }
-}
-
-impl Client for Read {
-    fn step(&mut self) -> LocalFuture<'_, u64> {
-        Box::pin(self.read())
     }
 }
 
 /// An event of the stream `name`.
 pub fn event(name: &str, number: usize, payloads: &mut Payloads) -> DcbEvent {
-    let mut data = BytesMut::new();
-    payloads.write(&mut data);
-    DcbEvent::default()
-        .event_type(EVENT_TYPES[number % EVENT_TYPES.len()])
-        .tags([name])
-        .data(Vec::from(data))
+    DcbEvent::default().event_type(event_type(number)).tags([name]).data(payloads.one().0)
 }
 
 /// UmaDB's errors as ours.
 pub fn failed(error: impl std::fmt::Display) -> Error {
-    Error::Protocol(format!("UmaDB: {error}"))
+    Error::Peer(format!("UmaDB: {error}"))
 }

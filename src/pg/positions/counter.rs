@@ -26,9 +26,9 @@ use crate::pg::error::{Error, Obstacle};
 use crate::pg::session::xact::{in_recovery, now_us, transaction_start_us};
 use crate::pg::shared::memory::{Lock, with_lock};
 use crate::pg::tables::log::last_position;
-use crate::pg::tables::names::lock_by_name;
 use crate::pg::tables::relation::lock_sequence;
 use crate::pg::tables::schema::Sequence;
+use crate::positions::written::Written;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::sync::atomic::{Ordering, fence};
@@ -64,7 +64,8 @@ impl Positions {
     /// has locked a leaf of the store, so the sequence that has the name now is that store's.
     pub fn open() -> Result<Self, Error> {
         let registry = registry()?;
-        let sequence = lock_sequence(Sequence::Position)?;
+        let lock = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+        let sequence = lock_sequence(Sequence::Position, lock)?;
         let counter = match find(registry, sequence) {
             Some(counter) => counter,
             None => set_up(registry, sequence)?,
@@ -107,6 +108,11 @@ impl Positions {
         }
     }
 
+    /// How far the partitions have been written: to be marked before the transaction ends.
+    pub fn written(&self) -> &'static Written {
+        &self.registry.counters[self.counter].written
+    }
+
     /// Makes sure that positions up to `needed` are reserved durably. Returns what others have set the
     /// sequence to since it was last looked at, or 0.
     fn reserve(&self, needed: u64) -> u64 {
@@ -121,6 +127,8 @@ impl Positions {
                     reserved = needed.max(reserved) + RESERVE_AHEAD;
                     sequence::set(self.sequence, reserved);
                     pg_sys::XLogFlush(pg_sys::XactLastRecEnd);
+                    let lsn = sequence::read(self.sequence).lsn;
+                    counter.sequence_lsn.store(lsn, Ordering::Release);
                     // Release: pairs with the Acquire in `take`.
                     counter.reserved.store(reserved, Ordering::Release);
                 }
@@ -136,6 +144,10 @@ unsafe fn absorb(counter: &DatabaseCounter, sequence: pg_sys::Oid) -> (SequenceV
     // SAFETY: by the caller's promise, the sequence is locked.
     unsafe {
         let held = sequence::read(sequence);
+        if counter.sequence_lsn.swap(held.lsn, Ordering::AcqRel) != held.lsn {
+            // Events may have been restored.
+            counter.written.forget_up_to(held.value.max(counter.positions.next() - 1));
+        }
         if held.value <= counter.reserved.load(Ordering::Relaxed) {
             return (held, 0);
         }
@@ -162,9 +174,18 @@ fn set_up(registry: &Registry, sequence: pg_sys::Oid) -> Result<usize, Error> {
             return Ok(counter);
         }
         // SAFETY: the caller has locked the sequence.
-        let reserved = unsafe { sequence::read(sequence).value };
-        registry.set_up(sequence, reserved, reserved.max(stored) + 1)
+        let held = unsafe { sequence::read(sequence) };
+        registry.set_up(sequence, held, held.value.max(stored) + 1)
     })
+}
+
+/// How far the partitions of the store that this backend has observed last have been written; `None`
+/// where that is not known, on a standby or as long as nobody has taken a position. The caller still
+/// has the sequence locked.
+pub fn observed_written() -> Option<&'static Written> {
+    let (counter, sequence) = MY_COUNTER.get()?;
+    let counter = &registry().ok()?.counters[counter];
+    (!in_recovery() && counter.is_for(sequence)).then_some(&counter.written)
 }
 
 /// What there is to see of positions at one moment.
@@ -188,7 +209,7 @@ pub fn observe() -> Result<Observed, Error> {
         return Err(Error::CannotExecute(Obstacle::NotRecorded));
     }
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    let sequence = lock_by_name(Sequence::Position.name(), lock)?;
+    let sequence = lock_sequence(Sequence::Position, lock)?;
     // SAFETY: locked.
     Ok(unsafe { Observed::of(registry, sequence) })
 }
@@ -218,7 +239,10 @@ impl Observed {
         let counter = &registry.counters[index];
         // SAFETY: the sequence is locked.
         unsafe {
-            if sequence::read(sequence).value > counter.reserved.load(Ordering::Acquire) {
+            let held = sequence::read(sequence);
+            if held.value > counter.reserved.load(Ordering::Acquire)
+                || held.lsn != counter.sequence_lsn.load(Ordering::Acquire)
+            {
                 with_lock(Lock::Positions, || absorb(counter, sequence));
             }
         }

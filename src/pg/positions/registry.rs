@@ -2,10 +2,12 @@
 //! each backend that has taken some and not yet ended its transaction.
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
+use super::sequence::SequenceValue;
 use crate::pg::error::Error;
 use crate::pg::session::xact::database_oid;
 use crate::pg::shared::memory::Area;
 use crate::pg::tables::names::is_database;
+use crate::positions::written::Written;
 use crate::positions::{Counter, Slot};
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -23,6 +25,11 @@ pub struct DatabaseCounter {
     pub positions: Counter,
     /// What the sequence held, durably, when it was last looked at under the lock.
     pub reserved: AtomicU64,
+    /// The end of the WAL record that the sequence was in then: another one means that somebody has
+    /// set it, be it to the same value, and may have written to the tables before.
+    pub sequence_lsn: AtomicU64,
+    /// how far each partition has been written
+    pub written: Written,
 }
 
 /// What a backend has taken. A line of its own, so that writers do not disturb each other.
@@ -108,7 +115,12 @@ impl Registry {
     }
 
     /// Sets a counter up for a store of this database, which has none. The lock must be held.
-    pub fn set_up(&self, sequence: pg_sys::Oid, reserved: u64, next: u64) -> Result<usize, Error> {
+    pub fn set_up(
+        &self,
+        sequence: pg_sys::Oid,
+        held: SequenceValue,
+        next: u64,
+    ) -> Result<usize, Error> {
         let place = |wanted: u32| {
             self.counters.iter().position(|c| c.database.load(Ordering::Relaxed) == wanted)
         };
@@ -119,8 +131,10 @@ impl Registry {
             .or_else(|| self.counters.iter().position(is_free))
             .ok_or(Error::TooManyDatabases { databases_max: DATABASES_MAX })?;
         let counter = &self.counters[index];
-        counter.reserved.store(reserved, Ordering::Relaxed);
+        counter.reserved.store(held.value, Ordering::Relaxed);
+        counter.sequence_lsn.store(held.lsn, Ordering::Relaxed);
         counter.positions.restart(next);
+        counter.written.restart(next - 1);
         counter.database.store(database, Ordering::Relaxed);
         // Release: whoever sees the sequence sees the rest.
         counter.sequence.store(sequence.to_u32(), Ordering::Release);

@@ -1,6 +1,6 @@
 //! Merging the logs of partitions by position.
 
-use crate::model::partition::{PARTITIONS, Partition};
+use crate::model::partition::Partition;
 use crate::model::run::RUN_EVENTS_MAX;
 use crate::pg::error::Error;
 use crate::pg::tables::relation::{For, Leaf};
@@ -9,6 +9,7 @@ use crate::pg::tables::schema::{LeafIndex, Root, log};
 use pgrx::pg_sys;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 /// Merges the logs of partitions by position.
 pub struct Merge {
@@ -19,19 +20,21 @@ pub struct Merge {
 
 impl Merge {
     /// Opens the logs of these partitions at the runs that hold positions above `after`, up to `safe`.
+    /// `between_runs` says that no run holds both `after` and the position behind it.
     pub fn open(
-        partitions: [bool; PARTITIONS],
+        partitions: impl Iterator<Item = Partition>,
         after: i64,
+        between_runs: bool,
         safe: i64,
         snapshot: pg_sys::Snapshot,
     ) -> Result<Self, Error> {
         let mut merge = Self { scans: Vec::new(), heads: BinaryHeap::new() };
-        for partition in Partition::all().filter(|partition| partitions[partition.index()]) {
+        for partition in partitions {
             let leaf = Leaf::open(Root::Log, partition, For::Reading)?;
             let mut scan = Scan::open(leaf, LeafIndex::ByNumber, snapshot, 2);
             // The run that the next position is in may begin at or below `after`.
             let mut above = after;
-            if after > 0 {
+            if after > 0 && !between_runs {
                 let lowest = after - RUN_EVENTS_MAX as i64;
                 scan.find(&[(1, Key::Int8AtMost(after)), (1, Key::Int8Above(lowest))]);
                 if scan.next(Direction::Backward) {
@@ -39,17 +42,12 @@ impl Merge {
                 }
             }
             scan.find(&[(1, Key::Int8Above(above)), (1, Key::Int8AtMost(safe))]);
-            merge.scans.push((scan, partition));
-            merge.move_on(merge.scans.len() - 1);
+            if let Some(position) = next_position(&mut scan) {
+                merge.heads.push(Reverse((position, merge.scans.len())));
+                merge.scans.push((scan, partition));
+            }
         }
         Ok(merge)
-    }
-
-    fn move_on(&mut self, index: usize) {
-        let scan = &mut self.scans[index].0;
-        if scan.next(Direction::Forward) {
-            self.heads.push(Reverse((scan.row().0[log::POSITION].value() as i64, index)));
-        }
     }
 
     /// The scan that stands on the run with the lowest position.
@@ -61,8 +59,20 @@ impl Merge {
 
     /// Moves that scan on.
     pub fn advance(&mut self) {
-        if let Some(Reverse((_, index))) = self.heads.pop() {
-            self.move_on(index);
+        let Some(mut head) = self.heads.peek_mut() else { return };
+        let index = head.0.1;
+        match next_position(&mut self.scans[index].0) {
+            Some(position) => *head = Reverse((position, index)),
+            None => drop(PeekMut::pop(head)),
         }
     }
+}
+
+/// The position of the next run, on which the scan then stands.
+fn next_position(scan: &mut Scan) -> Option<i64> {
+    if !scan.next(Direction::Forward) {
+        return None;
+    }
+    scan.prefetch_next();
+    Some(scan.row().0[log::POSITION].value() as i64)
 }

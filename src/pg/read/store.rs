@@ -4,12 +4,12 @@
 use super::merge::Merge;
 use super::row::put_event;
 use super::streams::Streams;
-use crate::model::partition::PARTITIONS;
+use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::call::Call;
 use crate::pg::call::datum::body;
 use crate::pg::call::rows::Rows;
 use crate::pg::error::{Error, Obstacle};
-use crate::pg::positions::counter::observe;
+use crate::pg::positions::counter::{observe, observed_written};
 use crate::pg::positions::recorded::recorded;
 use crate::pg::session::scratch::Scratch;
 use crate::pg::session::xact::{
@@ -17,10 +17,12 @@ use crate::pg::session::xact::{
 };
 use crate::pg::shared::counting;
 use crate::pg::tables::log::{StoredRun, pass_events};
+use crate::pg::tables::names::generation;
 use crate::pg::tables::rights::check_reader;
 use crate::pg::tables::scan::Scan;
 use crate::pg::tables::schema::log;
 use pgrx::pg_sys;
+use std::cell::Cell;
 
 /// Which events of the store to read.
 pub struct StoreRange<'a> {
@@ -36,6 +38,12 @@ pub struct StoreRange<'a> {
     pub tenant_id: Option<&'a [u8]>,
 }
 
+thread_local! {
+    /// A position that was the last of its run, and the generation that this was found in. Whoever
+    /// reads on comes back with it, and the run that it is in need not be searched for.
+    static RUN_ENDED_AT: Cell<Option<(u64, i64)>> = const { Cell::new(None) };
+}
+
 /// The safe position of this database.
 pub fn safe_position() -> Result<i64, Error> {
     check_reader()?;
@@ -49,7 +57,8 @@ pub fn safe_position() -> Result<i64, Error> {
 /// Reads the store in the order of positions, up to the safe position, into the result of `call`.
 ///
 /// The safe position is taken first and the snapshot afterwards, so everything at or below it that
-/// will ever be there is visible. Under REPEATABLE READ the transaction's snapshot is older; there
+/// will ever be there is visible. How far the partitions have been written is looked at after that:
+/// those with nothing above `after_position` are passed over. Under REPEATABLE READ the transaction's snapshot is older; there
 /// reading ends at the first event that the snapshot does not show.
 pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
     let safe = safe_position()?;
@@ -58,7 +67,14 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
         return Ok(());
     }
     with_snapshot_of_now(|snapshot| {
-        let mut merge = Merge::open(range.partitions, range.after_position, safe, snapshot)?;
+        let after = range.after_position;
+        let written = observed_written();
+        let partitions = Partition::all().filter(|partition| {
+            range.partitions[partition.index()]
+                && !written.is_some_and(|written| written.nothing_above(*partition, after as u64))
+        });
+        let between_runs = RUN_ENDED_AT.get() == Some((generation(), after));
+        let mut merge = Merge::open(partitions, after, between_runs, safe, snapshot)?;
         let mut streams = Streams::new(snapshot);
         let max_count = range.max_count.unwrap_or(u64::MAX);
         let mut left = max_count;
@@ -91,7 +107,12 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
                         put_event(&mut rows, &columns, &event)?;
                     }
                     Ok(())
-                })
+                })?;
+                if end == run.len {
+                    let last = run.key.position + end as i64 - 1;
+                    RUN_ENDED_AT.set(Some((generation(), last)));
+                }
+                Ok::<_, Error>(())
             })?;
             merge.advance();
         }

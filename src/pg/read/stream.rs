@@ -12,7 +12,7 @@ use crate::pg::tables::log::{LogReader, ReadEvent};
 use crate::pg::tables::relation::For;
 use crate::pg::tables::rights::check_reader;
 
-/// Gives a stream's row, as the statement's snapshot has it, to `use_head`; `None` where there is no
+/// Passes a stream's row, as the statement's snapshot shows it, to `use_head`; `None` if there is no
 /// such stream.
 pub fn with_head<T>(
     stream_id: &[u8],
@@ -36,7 +36,7 @@ pub struct StreamRange {
     pub backward: bool,
 }
 
-/// Reads a stream, as the statement's snapshot has it, into the result of `call`.
+/// Reads a stream, as the statement's snapshot shows it, into the result of `call`.
 pub fn read_stream(
     call: &Call,
     stream_id: &[u8],

@@ -10,7 +10,7 @@ use crate::pg::tables::relation::For;
 use crate::pg::tables::rights::check_reader;
 use pgrx::pg_sys;
 
-/// Whether versions 1 to the watermark of a stream are there, each once; `None` where there is no
+/// Whether versions 1 to the watermark of a stream are there, each once; `None` if there is no
 /// such stream.
 pub fn is_gapless(stream_id: &[u8], tenant_id: &[u8]) -> Result<Option<bool>, Error> {
     check_reader()?;
@@ -31,7 +31,7 @@ pub fn is_gapless(stream_id: &[u8], tenant_id: &[u8]) -> Result<Option<bool>, Er
     Ok(gapless)
 }
 
-/// The checksum that a run should have, given its row; `None` where its columns are damaged.
+/// The checksum that a run should have, given its row; `None` if its columns are damaged.
 ///
 /// # Safety
 ///

@@ -1,12 +1,12 @@
-//! Latches: how a process sleeps, and how another one wakes it.
+//! Latches: how a process sleeps, and how another process wakes it.
 #![expect(unsafe_code, reason = "drives PostgreSQL's latches")]
 
 use pgrx::pg_sys;
 use std::ffi::c_int;
 use std::time::Duration;
 
-/// Sleeps until this process's latch is set or the time is up. Sees to no signals but the end of the
-/// postmaster, with which the process ends.
+/// Sleeps until this process's latch is set or the time is up. Handles no signals; if the
+/// postmaster ends, the process ends.
 pub fn wait(longest: Duration) {
     // SAFETY: waits on this process's own latch.
     unsafe {
@@ -21,8 +21,8 @@ pub fn wait(longest: Duration) {
     }
 }
 
-/// Sets the latch of the process of this number; of another one, if the number was given out anew,
-/// which does no harm.
+/// Sets the latch of the process with this number. If the number was assigned to another process in
+/// the meantime, that one is woken, which does no harm.
 pub fn wake(number: usize) {
     // SAFETY: process numbers are indexes of the array of all processes.
     unsafe {

@@ -1,6 +1,6 @@
-//! Shared memory: the areas that the extension asks for at server start.
+//! Shared memory: the areas that the extension requests at server start.
 //!
-//! Memory is asked for while the postmaster loads libraries, and set up after each creation of
+//! Memory is requested while the postmaster loads libraries, and set up after each creation of
 //! shared memory: at the start of the server, and again after a crash of one of its processes.
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
@@ -23,11 +23,11 @@ static mut PREVIOUS_STARTUP_HOOK: pg_sys::shmem_startup_hook_type = None;
 pub struct Area {
     /// its name in `pg_shmem_allocations`
     pub name: &'static CStr,
-    /// how many bytes; asked when all settings are known
+    /// how many bytes; called when all settings are known
     pub bytes: fn() -> usize,
-    /// Sets up zeroed memory; called before there is any backend.
+    /// Initializes zeroed memory; called before there is any backend.
     pub set_up: unsafe fn(*mut u8),
-    /// where it is; null where the library was not loaded at server start
+    /// its address; null if the library was not loaded at server start
     pub start: AtomicPtr<u8>,
 }
 
@@ -69,7 +69,7 @@ pub fn with_lock<T>(lock: Lock, f: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Asks for shared memory where the library is loaded at server start.
+/// Requests shared memory if the library is loaded at server start.
 pub fn init(areas: [&'static Area; AREAS]) {
     if !preloading() {
         return;

@@ -32,7 +32,9 @@ impl OpenRelation {
     pub unsafe fn open_to_read(index: pg_sys::Oid) -> Self {
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         // SAFETY: by the caller's promise.
-        Self { gives_back: lock, ..unsafe { Self::open(index, lock) } }
+        let mut open = unsafe { Self::open(index, lock) };
+        open.gives_back = lock;
+        open
     }
 
     /// Takes over a relation that is open.

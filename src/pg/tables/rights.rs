@@ -1,4 +1,4 @@
-//! The caller's rights. The functions reach the tables below SQL, where nobody else checks them.
+//! The caller's rights. The functions reach the tables below SQL, where PostgreSQL does not check them.
 #![expect(unsafe_code, reason = "asks PostgreSQL about rights")]
 
 use crate::pg::error::Error;
@@ -34,8 +34,7 @@ fn check_row_security(root: Root) -> Result<(), Error> {
 }
 
 /// Refuses a caller who is not a member of `allsource_writer`, or to whom row security applies.
-/// Nobody but the owner has rights to write the tables themselves, so the role is what there is to
-/// check.
+/// Only the owner has rights to write the tables themselves, so the role is checked instead.
 pub fn check_writer() -> Result<(), Error> {
     check_member(WRITER, "the event store")?;
     check_row_security(Root::Streams)?;

@@ -1,8 +1,8 @@
-//! The launcher: a process without a database that starts the workers and starts them anew.
+//! The launcher: a process without a database that starts the workers, and restarts them.
 //!
-//! Workers are connected to the database that they serve, which must not keep anybody from dropping
-//! or copying it. So they end when it is wanted, and the launcher, which can see from outside
-//! whether there is such a database and whether it is wanted, waits until they can come back.
+//! Workers are connected to the database that they serve, which must not prevent that it is
+//! dropped or copied. So they end when it is wanted, and the launcher, which is not connected to it,
+//! checks whether it exists and is wanted, and waits until they can be started again.
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
 use crate::drain::backoff::Backoff;
@@ -17,7 +17,7 @@ use pgrx::pg_sys;
 use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
-/// How often the launcher looks after the workers when nobody tells it of a change.
+/// How often the launcher checks the workers when it is not notified of a change.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A worker that has lived this long did not fail at its start.
@@ -25,7 +25,7 @@ const LIVED: Duration = Duration::from_secs(1);
 
 /// Registers the launcher where the library is loaded at server start.
 pub fn init() {
-    // While pg_upgrade runs, nothing may write that it does not know of.
+    // While pg_upgrade runs, only pg_upgrade may write.
     // SAFETY: a plain variable of the postmaster.
     let upgrading = unsafe { pg_sys::IsBinaryUpgrade };
     if !preloading() || upgrading || settings::workers() == 0 {
@@ -139,15 +139,15 @@ impl Started {
     }
 }
 
-/// Whether the workers' database is there, takes connections, and nobody wants it for themselves.
+/// Whether the workers' database exists, accepts connections and is not wanted.
 fn database_is_free() -> bool {
     let name = settings::database();
     let database = in_transaction(|| find_database(&name));
     database.is_ok_and(|database| database.is_some_and(|oid| !database_is_wanted(oid)))
 }
 
-/// Looks a database up without an index: a process without a database cannot open one as long as no
-/// other process has left a file of what it needs to know for that.
+/// Finds a database without an index: a process without a database cannot open one before another
+/// process has written the file that describes it (pg_internal.init).
 fn find_database(name: &CStr) -> Option<pg_sys::Oid> {
     let mut found = None;
     // SAFETY: opened and closed in pairs; rows of pg_database have this structure.

@@ -13,6 +13,7 @@ use crate::pg::shared::counting;
 use crate::pg::tables::heads::Head;
 use crate::pg::tables::rights::check_writer;
 use crate::pg::tables::writing::Writing;
+use crate::positions::written::Written;
 
 /// What an append has written, or what it found written already.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +34,8 @@ pub fn append(appends: &[StreamAppend<'_>]) -> Result<Vec<Appended>, Error> {
     check_writer()?;
     let writing = Writing::begin()?;
     let advanced = lock_heads(appends, &writing)?;
-    let first_position = take_positions(appends, &advanced, &writing)?;
-    let appended = write_runs(appends, &advanced, first_position, &writing)?;
+    let taken = take_positions(appends, &advanced, &writing)?;
+    let appended = write_runs(appends, &advanced, &taken, &writing)?;
     writing.finish();
     // The caller's later statements, and a further append in this one, see what was written.
     advance_command();
@@ -54,13 +55,19 @@ pub fn lock_heads(appends: &[StreamAppend<'_>], writing: &Writing) -> Result<Vec
     Ok(advanced)
 }
 
-/// Takes a position for each event that is to be written, and returns the first. All streams are
-/// locked, so positions are taken in the order of versions.
+/// Positions for the events of an append.
+pub struct Taken {
+    first: i64,
+    written: &'static Written,
+}
+
+/// Takes a position for each event that is to be written. All streams are locked, so positions are
+/// taken in the order of versions.
 pub fn take_positions(
     appends: &[StreamAppend<'_>],
     advanced: &[Advanced],
     writing: &Writing,
-) -> Result<i64, Error> {
+) -> Result<Taken, Error> {
     let events: usize = std::iter::zip(appends, advanced)
         .filter(|(_, advanced)| matches!(advanced, Advanced::Moved { .. }))
         .map(|(append, _)| append.events.len())
@@ -68,16 +75,17 @@ pub fn take_positions(
     let positions = Positions::open()?;
     let first = if events == 0 { 0 } else { positions.take(events as u64)? };
     writing.has_positions();
-    Ok(first as i64)
+    Ok(Taken { first: first as i64, written: positions.written() })
 }
 
-/// Writes the events of the streams that were moved on, from position `next_position` on.
+/// Writes the events of the streams that were moved on, with the positions that were taken for them.
 pub fn write_runs(
     appends: &[StreamAppend<'_>],
     advanced: &[Advanced],
-    mut next_position: i64,
+    taken: &Taken,
     writing: &Writing,
 ) -> Result<Vec<Appended>, Error> {
+    let mut next_position = taken.first;
     let mut appended = with_room(appends.len())?;
     let mut pending = PendingRuns::default();
     let mut rest = advanced.iter();
@@ -110,6 +118,7 @@ pub fn write_runs(
         let (written, emptied) = leaves.close()?;
         pending = emptied;
         if written > 0 {
+            taken.written.mark(partition[0].partition, next_position as u64 - 1);
             counting::appended(partition[0].partition, written);
         }
     }

@@ -5,9 +5,12 @@ use std::rc::Rc;
 
 use tokio::task::{JoinHandle, spawn_local};
 
+use crate::bench::Bench;
 use crate::error::Result;
-use crate::measure::died;
-use crate::workload::Client;
+use crate::streams::Seat;
+use crate::workload::Workload;
+
+const SESSIONS: usize = 2;
 
 /// Clients that are not measured, each in its own task.
 pub struct Load {
@@ -16,32 +19,27 @@ pub struct Load {
 }
 
 impl Load {
-    /// Lets each of `clients` step without pause. Must be called within a `LocalSet`.
-    pub fn start(clients: Vec<Box<dyn Client>>) -> Self {
-        let stop = Rc::new(Cell::new(false));
-        let run = |mut client: Box<dyn Client>| {
-            let stop = Rc::clone(&stop);
-            spawn_local(async move {
+    /// Lets the clients of `workload` step without pause. Must be called within a `LocalSet`.
+    pub async fn start(bench: &'static Bench, workload: &Workload) -> Result<Self> {
+        let mut load = Self { stop: Rc::default(), runs: Vec::new() };
+        for index in 0..SESSIONS {
+            let mut client = workload.connect(bench, Seat { index, clients: SESSIONS }).await?;
+            let stop = Rc::clone(&load.stop);
+            load.runs.push(spawn_local(async move {
                 while !stop.get() {
                     client.step().await?;
                 }
                 Ok(())
-            })
-        };
-        let runs = clients.into_iter().map(run).collect();
-        Self { stop, runs }
-    }
-
-    /// Whether there is none.
-    pub const fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+            }));
+        }
+        Ok(load)
     }
 
     /// Lets each client finish its step, and no other.
     pub async fn stop(self) -> Result<()> {
         self.stop.set(true);
         for run in self.runs {
-            run.await.map_err(died)??;
+            run.await??;
         }
         Ok(())
     }

@@ -1,11 +1,15 @@
 //! The report on the terminal, and `results.json`.
 
+pub mod bars;
+pub mod figures;
+pub mod ring;
+
 use std::path::Path;
 
-use crate::bars::thousands;
 use crate::error::{Error, Result};
-use crate::results::{Figures, Results};
-use crate::ring::RingResults;
+use crate::report::bars::thousands;
+use crate::report::figures::{Figures, Results};
+use crate::report::ring::RingResults;
 
 /// Prints the figures as a table, group by group, and then the bars.
 pub fn print(results: &Results) {

@@ -2,23 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::append::{ES_APPEND, ES_APPEND_MANY, ES_ENQUEUE, ES_ENQUEUE_DURABLE};
-use crate::append_batch::{ES_APPEND_BATCH, ES_ENQUEUE_BATCH};
-use crate::baseline_copy::COPY_TEXT;
-use crate::baseline_insert::BARE_INSERT;
-use crate::import::{IMPORT_GROUPED, IMPORT_MIXED};
-use crate::messagedb::MESSAGE_DB;
-use crate::payload::{PAYLOAD_BYTES, SMALL_PAYLOAD_BYTES, Size};
+use crate::payload::Size;
 use crate::plan::{
     BULK, ENQUEUE_64, ENQUEUE_BATCH, ENQUEUE_CLIENTS, ENQUEUE_SCATTER, SINGLE, UNDER_LOAD,
 };
-use crate::prepared::{ENQUEUE_PREPARED, ENQUEUE_SCATTERED};
-use crate::read_all::{ES_READ_ALL_RUNS, ES_READ_ALL_SINGLES};
-use crate::read_stream::{ES_READ_RUNS, ES_READ_SINGLES, MESSAGE_DB_READ, PLAIN_READ};
-use crate::results::Figures;
-use crate::ring::RingResults;
-use crate::scattered::INSERT_SELECT;
-use crate::under_load::APPEND_UNDER_LOAD;
+use crate::report::figures::Figures;
+use crate::report::ring::RingResults;
+use crate::workload::*;
 
 const READ_P99_BAR_US: f64 = 500.0;
 const READ_CLIENTS: usize = 8;
@@ -182,10 +172,7 @@ impl Judge<'_> {
 
 /// The name with the size of the payloads.
 fn sized(name: &str, size: Size) -> String {
-    match size {
-        Size::Full => format!("{name}, {PAYLOAD_BYTES} B"),
-        Size::Small => format!("{name}, {SMALL_PAYLOAD_BYTES} B"),
-    }
+    format!("{name}, {} B", size.bytes())
 }
 
 fn ratio(what: &str, ours: Option<f64>, base_name: &str, base: Option<f64>, least: f64) -> Verdict {

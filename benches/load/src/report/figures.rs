@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bars::Verdict;
 use crate::machine::Machine;
-use crate::measure::Sample;
-use crate::ring::RingResults;
+use crate::measure::clients::Sample;
+use crate::report::bars::Verdict;
+use crate::report::ring::RingResults;
 
 /// All of a run.
 #[derive(Serialize, Deserialize)]
@@ -65,44 +65,41 @@ pub struct Figures {
 impl Figures {
     /// Summarises the rounds of a workload.
     pub fn of(group: &str, workload: &str, clients: usize, rounds: Vec<Sample>) -> Self {
-        let rate = |sample: &Sample| sample.events_per_s;
         let events: f64 = rounds.iter().map(|sample| sample.events as f64).sum();
         let disk: Option<f64> = rounds.iter().map(|sample| sample.disk_bytes).sum();
-        let has_wal = rounds.iter().all(|sample| sample.wal_bytes.is_some());
-        let wal = |sample: &Sample| sample.wal_bytes.unwrap_or(0.0) / sample.events as f64;
-        let has_cpu = rounds.iter().all(|sample| sample.server_cpu_s.is_some());
-        let cpu = |sample: &Sample| sample.server_cpu_s.unwrap_or(0.0) * 1e6 / sample.events as f64;
-        let has_load = rounds.iter().all(|sample| sample.load_events_per_s.is_some());
-        let load = |sample: &Sample| sample.load_events_per_s.unwrap_or(0.0);
+        let per_event = |value: Option<f64>, sample: &Sample| Some(value? / sample.events as f64);
+        let rates = || rounds.iter().map(|sample| sample.events_per_s);
+        let always = |value: fn(&Sample) -> f64| {
+            median(&rounds, |sample| Some(value(sample))).unwrap_or(f64::NAN)
+        };
         Self {
             group: group.to_owned(),
             workload: workload.to_owned(),
             clients,
-            events_per_s: median(&rounds, rate),
-            events_per_s_min: rounds.iter().map(rate).fold(f64::INFINITY, f64::min),
-            events_per_s_max: rounds.iter().map(rate).fold(0.0, f64::max),
-            p50_us: median(&rounds, |sample| sample.p50_us),
-            p99_us: median(&rounds, |sample| sample.p99_us),
-            wal_bytes_per_event: has_wal.then(|| median(&rounds, wal)),
+            events_per_s: always(|sample| sample.events_per_s),
+            events_per_s_min: rates().fold(f64::INFINITY, f64::min),
+            events_per_s_max: rates().fold(0.0, f64::max),
+            p50_us: always(|sample| sample.p50_us),
+            p99_us: always(|sample| sample.p99_us),
+            wal_bytes_per_event: median(&rounds, |sample| per_event(sample.wal_bytes, sample)),
             disk_bytes_per_event: disk.map(|bytes| bytes / events),
-            server_us_per_event: has_cpu.then(|| median(&rounds, cpu)),
-            client_cores: median(&rounds, |sample| sample.client_cores),
-            load_events_per_s: has_load.then(|| median(&rounds, load)),
+            server_us_per_event: median(&rounds, |sample| {
+                per_event(sample.server_cpu_s.map(|cpu_s| cpu_s * 1e6), sample)
+            }),
+            client_cores: always(|sample| sample.client_cores),
+            load_events_per_s: median(&rounds, |sample| sample.load_events_per_s),
             ratios: BTreeMap::new(),
             rounds,
         }
     }
 }
 
-/// The median of `value` over the rounds.
-fn median(rounds: &[Sample], value: impl Fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<f64> = rounds.iter().map(value).collect();
+/// The median of `value` over the rounds; None where a round has none.
+fn median(rounds: &[Sample], value: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
+    let mut values = rounds.iter().map(value).collect::<Option<Vec<f64>>>()?;
     values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        count if count.is_multiple_of(2) => (values[count / 2 - 1] + values[count / 2]) / 2.0,
-        count => values[count / 2],
-    }
+    let (lower, upper) = (values.len().saturating_sub(1) / 2, values.len() / 2);
+    Some((values.get(lower)? + values.get(upper)?) / 2.0)
 }
 
 /// Adds to every figure its ratio to those of `baselines` in the same group with as many clients,
@@ -130,18 +127,7 @@ mod tests {
     use super::*;
 
     fn sample(events_per_s: f64) -> Sample {
-        Sample {
-            events: 10,
-            calls: 10,
-            events_per_s,
-            p50_us: 1.0,
-            p99_us: 2.0,
-            wal_bytes: Some(1000.0),
-            disk_bytes: None,
-            server_cpu_s: None,
-            client_cores: 0.1,
-            load_events_per_s: None,
-        }
+        Sample { events: 10, events_per_s, wal_bytes: Some(1000.0), ..Sample::default() }
     }
 
     #[test]

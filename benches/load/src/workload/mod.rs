@@ -1,0 +1,98 @@
+//! What is measured: what has to be there, and what one client does in one step.
+
+mod append;
+mod arrays;
+mod calls;
+mod copy;
+mod insert;
+mod read_all;
+mod read_stream;
+mod relational;
+
+pub use append::*;
+pub use arrays::*;
+pub use copy::*;
+pub use insert::*;
+pub use read_all::*;
+pub use read_stream::*;
+pub use relational::*;
+
+use std::rc::Rc;
+
+use async_trait::async_trait;
+
+use crate::bench::Bench;
+use crate::data::Data;
+use crate::error::Result;
+use crate::streams::Seat;
+
+/// One client with its own connection.
+#[async_trait(?Send)]
+pub trait Client {
+    /// One call as an application would make it (a transaction of its own); returned is how many
+    /// events it wrote or read. Its duration is the latency reported.
+    async fn step(&mut self) -> Result<u64>;
+}
+
+/// How the clients of a workload come to be.
+#[async_trait(?Send)]
+pub(crate) trait Connect {
+    /// Connects the client at `seat`, ready for its first step.
+    async fn connect(
+        &self,
+        bench: &'static Bench,
+        about: About,
+        seat: Seat,
+    ) -> Result<Box<dyn Client>>;
+}
+
+/// What the measurement and the report know of a workload.
+#[derive(Clone, Copy)]
+pub(crate) struct About {
+    /// Its name in the report; together with the number of clients it is unique in its group.
+    pub name: &'static str,
+    /// The database its clients connect to.
+    pub database: &'static str,
+    /// For a workload that writes: the tables whose growth counts as bytes on disk, as an SQL
+    /// condition on `pg_class c JOIN pg_namespace n`. None for one that reads.
+    pub tables: Option<&'static str>,
+    /// Whether its events go through the queue. Then the clock of a round stops when they are
+    /// durable, and it is an error if not all of them were drained.
+    pub queued: bool,
+}
+
+/// Something to measure.
+pub(crate) struct Workload {
+    /// What there is to know of it.
+    pub about: About,
+    /// What must have been made before, in this order.
+    pub data: Vec<Data>,
+    /// Its clients.
+    pub clients: Box<dyn Connect>,
+    /// What fills the queue as long as this is measured, without being measured itself.
+    pub load: Option<Rc<Self>>,
+}
+
+impl About {
+    /// A workload that reads.
+    pub const fn reads(name: &'static str, database: &'static str) -> Self {
+        Self { name, database, tables: None, queued: false }
+    }
+
+    /// A workload that writes to `tables`.
+    pub const fn writes(name: &'static str, database: &'static str, tables: &'static str) -> Self {
+        Self { name, database, tables: Some(tables), queued: false }
+    }
+}
+
+impl Workload {
+    /// A workload that needs `data`, without a load beside it.
+    pub fn new(about: About, data: &[Data], clients: impl Connect + 'static) -> Self {
+        Self { about, data: data.into(), clients: Box::new(clients), load: None }
+    }
+
+    /// Connects the client at `seat`.
+    pub async fn connect(&self, bench: &'static Bench, seat: Seat) -> Result<Box<dyn Client>> {
+        self.clients.connect(bench, self.about, seat).await
+    }
+}
