@@ -23,6 +23,31 @@ CREATE INDEX dead_letters_queue ON allsource.dead_letters (queue_epoch, queue_wo
 COMMENT ON TABLE allsource.dead_letters IS 'enqueued events that could not be written to their streams, with the reason';
 COMMENT ON COLUMN allsource.dead_letters.queue_epoch IS 'with queue_worker and queue_position the record''s place in its queue, by which durable => true finds it';
 
+CREATE TABLE allsource.waiting_events (
+    id             int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    waiting_since  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    enqueued_at    timestamptz NOT NULL,
+    queue_epoch    int8 NOT NULL,
+    queue_worker   int4 NOT NULL,
+    queue_position int8 NOT NULL,
+    partition_id   int4 NOT NULL,
+    stream_key     int8 NOT NULL,
+    tenant_id      text COLLATE "C" NOT NULL,
+    stream_id      text COLLATE "C" NOT NULL,
+    entity_id      text COLLATE "C",
+    event_type     text COLLATE "C" NOT NULL,
+    payload        jsonb NOT NULL,
+    metadata       jsonb,
+    event_id       uuid
+) USING heap;
+
+CREATE INDEX waiting_events_stream ON allsource.waiting_events (stream_key, id);
+CREATE INDEX waiting_events_place ON allsource.waiting_events (queue_epoch, queue_worker, queue_position);
+
+COMMENT ON TABLE allsource.waiting_events IS 'enqueued events whose streams or partitions could not be written when their turn came; the workers move them to their streams in the order of id';
+COMMENT ON COLUMN allsource.waiting_events.queue_epoch IS 'with queue_worker and queue_position the record''s place in its queue, by which durable => true finds it';
+COMMENT ON COLUMN allsource.waiting_events.stream_key IS 'hash of stream_id and tenant_id';
+
 CREATE TABLE allsource.safe_position (
     only_row      bool NOT NULL DEFAULT true PRIMARY KEY CHECK (only_row),
     "position"    int8 NOT NULL DEFAULT 0,
@@ -33,9 +58,11 @@ INSERT INTO allsource.safe_position DEFAULT VALUES;
 
 COMMENT ON TABLE allsource.safe_position IS 'one row: the safe position as a worker has recorded it about once a second, which is how far readers on a standby go';
 
--- The row of safe_position is made by CREATE EXTENSION, so only the dead letters are dumped.
+-- The row of safe_position is made by CREATE EXTENSION, so only events are dumped.
 SELECT pg_extension_config_dump('allsource.dead_letters', '');
 SELECT pg_extension_config_dump('allsource.dead_letters_id_seq', '');
+SELECT pg_extension_config_dump('allsource.waiting_events', '');
+SELECT pg_extension_config_dump('allsource.waiting_events_id_seq', '');
 
 CREATE FUNCTION allsource.es_enqueue(
     stream_id  text,
@@ -90,7 +117,11 @@ CREATE FUNCTION allsource.es_queue_stats() RETURNS TABLE (
     dead_letters   int8,
     discarded      int8,
     last_error     text,
-    lag            interval
+    lag            interval,
+    waiting_events  int8,
+    waiting_streams int8,
+    waiting_for     interval,
+    held_up_by      text
 )
 LANGUAGE c VOLATILE PARALLEL SAFE COST 100 ROWS 2
 AS 'MODULE_PATHNAME', 'es_queue_stats';
@@ -102,6 +133,9 @@ CREATE VIEW allsource.queue_stats WITH (security_invoker = true) AS SELECT * FRO
 COMMENT ON VIEW allsource.queue_stats IS 'a row for each worker and its queue, counted since the server was started';
 COMMENT ON COLUMN allsource.queue_stats.state IS 'stopped, idle, draining, backing off (after a failure), paused';
 COMMENT ON COLUMN allsource.queue_stats.lag IS 'how long the oldest event that is not durable has waited';
+COMMENT ON COLUMN allsource.queue_stats.waiting_events IS 'events in the table waiting_events, whose streams or partitions could not be written';
+COMMENT ON COLUMN allsource.queue_stats.waiting_for IS 'how long ago the oldest of them was enqueued';
+COMMENT ON COLUMN allsource.queue_stats.held_up_by IS 'what the last of them was found to wait for';
 COMMENT ON COLUMN allsource.queue_stats.discarded IS 'events whose extension was dropped before they were written';
 
 CREATE FUNCTION allsource.es_worker_pause() RETURNS void

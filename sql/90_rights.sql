@@ -5,7 +5,7 @@ GRANT USAGE ON SCHEMA allsource TO allsource_reader;
 
 GRANT SELECT ON allsource.event_streams, allsource.event_log, allsource.event_ids,
                 allsource.events, allsource.partition_stats,
-                allsource.dead_letters, allsource.safe_position,
+                allsource.dead_letters, allsource.waiting_events, allsource.safe_position,
                 allsource.queue_stats, allsource.metrics
    TO allsource_reader;
 

@@ -96,6 +96,10 @@ sql_function! {
                 int8(report.discarded as i64),
                 report.last_error.map(|error| text(error.as_bytes())),
                 interval(report.lag),
+                int8(report.waiting_events as i64),
+                int8(report.waiting_streams as i64),
+                interval(report.waiting_for),
+                report.held_up_by.map(|reason| text(reason.as_bytes())),
             ])?;
         }
         Ok(None)

@@ -14,7 +14,12 @@ pub struct Backoff {
 impl Backoff {
     /// Counts a failure and returns how long to wait now.
     pub fn failed(&mut self) -> Duration {
-        let wait = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        self.failed_up_to(LONGEST)
+    }
+
+    /// The same, with another limit.
+    pub fn failed_up_to(&mut self, longest: Duration) -> Duration {
+        let wait = FIRST.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures = self.failures.saturating_add(1);
         wait
     }
@@ -24,7 +29,7 @@ impl Backoff {
         self.failures
     }
 
-    /// Begins anew, after a success.
+    /// Begins again, after a success.
     pub fn succeeded(&mut self) {
         self.failures = 0;
     }
@@ -43,5 +48,7 @@ mod tests {
         assert_eq!(waits[39], LONGEST);
         backoff.succeeded();
         assert_eq!(backoff.failed(), FIRST);
+        let limit = Duration::from_millis(50);
+        assert!((0..10).all(|_| backoff.failed_up_to(limit) <= limit));
     }
 }

@@ -1,6 +1,6 @@
 //! What an error means for the records that met it.
 
-/// Why a batch could not be written.
+/// Why records could not be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// its SQLSTATE
@@ -12,14 +12,15 @@ pub struct Failure {
 /// What is to be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// The records are at fault, or one of them: find it, and set it aside.
+    /// A record is at fault: find it, and set it aside.
     SetAside,
-    /// An event is there already: append one by one, which recognises a retry.
-    OneByOne,
-    /// The server is at fault, or somebody is in the way: the same will work later.
+    /// The tables are at fault, or somebody has them: the records wait until they can be written.
+    Wait,
+    /// Unknown. The records wait, and one that cannot be written while others of its partition can
+    /// is at fault.
+    WaitOrSetAside,
+    /// The server is at fault: nothing can be written now.
     TryLater,
-    /// Unknown: try again, and when it stays, treat the records as at fault.
-    SetAsideIfItStays,
 }
 
 impl Failure {
@@ -31,16 +32,21 @@ impl Failure {
     /// What is to be done, by the class of the SQLSTATE (Appendix A of PostgreSQL's manual).
     pub fn remedy(&self) -> Remedy {
         match (self.sqlstate(), &self.sqlstate()[..2]) {
-            ("23505", _) => Remedy::OneByOne,
-            // A dropped table or role of the extension: the records are not at fault.
-            ("42P01" | "42704" | "42501" | "3F000", _) => Remedy::TryLater,
+            // A sequence has come to its end, which is no record's fault.
+            ("2200H", _) => Remedy::TryLater,
             // Data exceptions, constraints, limits.
             (_, "22" | "23" | "44" | "54") => Remedy::SetAside,
-            // Connections, features switched off (row security), transactions that lost, resources,
-            // states, operators, the system.
-            (_, "08" | "0A" | "25" | "40" | "53" | "55" | "57" | "58" | "F0") => Remedy::TryLater,
-            _ => Remedy::SetAsideIfItStays,
+            // Row security, transactions that lost, rights and names, locks and states.
+            (_, "0A" | "40" | "42" | "3F" | "55") => Remedy::Wait,
+            // Connections, invalid states, resources, operators, the system.
+            (_, "08" | "25" | "53" | "57" | "58" | "F0") => Remedy::TryLater,
+            _ => Remedy::WaitOrSetAside,
         }
+    }
+
+    /// Whether there was too little memory: fewer records at once may have enough.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.sqlstate() == "53200"
     }
 }
 
@@ -52,14 +58,22 @@ mod tests {
     fn only_what_a_record_can_be_guilty_of_sets_it_aside() {
         let remedy =
             |sqlstate: &[u8; 5]| Failure { sqlstate: *sqlstate, message: String::new() }.remedy();
-        assert_eq!(remedy(b"22023"), Remedy::SetAside);
-        assert_eq!(remedy(b"54000"), Remedy::SetAside);
-        assert_eq!(remedy(b"23505"), Remedy::OneByOne);
-        assert_eq!(remedy(b"53100"), Remedy::TryLater);
-        assert_eq!(remedy(b"40P01"), Remedy::TryLater);
-        assert_eq!(remedy(b"55P03"), Remedy::TryLater);
-        assert_eq!(remedy(b"57014"), Remedy::TryLater);
-        assert_eq!(remedy(b"42P01"), Remedy::TryLater);
-        assert_eq!(remedy(b"XX001"), Remedy::SetAsideIfItStays);
+        for (sqlstate, expected) in [
+            (b"22023", Remedy::SetAside),
+            (b"23505", Remedy::SetAside),
+            (b"54000", Remedy::SetAside),
+            (b"2200H", Remedy::TryLater),
+            (b"53100", Remedy::TryLater),
+            (b"53200", Remedy::TryLater),
+            (b"53400", Remedy::TryLater),
+            (b"57014", Remedy::TryLater),
+            (b"40P01", Remedy::Wait),
+            (b"55P03", Remedy::Wait),
+            (b"42P01", Remedy::Wait),
+            (b"P0001", Remedy::WaitOrSetAside),
+            (b"XX001", Remedy::WaitOrSetAside),
+        ] {
+            assert_eq!(remedy(sqlstate), expected, "{}", String::from_utf8_lossy(sqlstate));
+        }
     }
 }

@@ -1,6 +1,9 @@
-//! What the worker does with records of the queue, without I/O: which of them belong together,
-//! what a failure means, and how a record that cannot be written is found among those that can.
+//! What a worker does with records of the queue, without I/O: which events are written, which of
+//! them have to wait, what a failure means, and when the next batch begins.
 
 pub mod backoff;
 pub mod failure;
+pub mod pacing;
 pub mod settle;
+pub mod verdict;
+pub mod waiting;

@@ -1,53 +1,37 @@
-//! Settling records: each ends up in its stream or among the dead letters, in order, exactly once.
+//! Settling records that may be at fault: each is written, set aside or
+//! suspected, in order, exactly once.
 
 use super::failure::{Failure, Remedy};
 use std::ops::Range;
-
-/// How events are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// One append per stream.
-    Together,
-    /// One append per event, which recognises an event that is there already.
-    OneByOne,
-}
 
 /// What can be done with records. Each call is a transaction of its own; after `Ok`, what it did is
 /// durable, and the records are done with whatever happens next.
 pub trait Writer {
     /// Writes records to their streams: all or nothing.
-    fn write(&mut self, records: Range<usize>, style: Style) -> Result<(), Failure>;
+    fn write(&mut self, records: Range<usize>) -> Result<(), Failure>;
     /// Puts a record among the dead letters.
     fn set_aside(&mut self, record: usize, reason: &Failure) -> Result<(), Failure>;
+    /// A record cannot be written, and it is not known whose fault that is: it and later ones of its
+    /// stream are left alone from here on.
+    fn suspect(&mut self, record: usize, reason: Failure) -> Result<(), Failure>;
 }
 
 /// Settles `records` from the first on, halving where some cannot be written. `Err` is a failure
-/// that is to be tried again later; what was settled until then stays so. `patient`: whether
-/// failures of unknown cause are to be tried again too, instead of setting records aside.
-pub fn settle(
-    writer: &mut impl Writer,
-    records: Range<usize>,
-    patient: bool,
-) -> Result<(), Failure> {
+/// that no record is to be blamed for; what was settled until then stays so.
+pub fn settle(writer: &mut impl Writer, records: Range<usize>) -> Result<(), Failure> {
     if records.is_empty() {
         return Ok(());
     }
-    let Err(mut failure) = writer.write(records.clone(), Style::Together) else { return Ok(()) };
-    if failure.remedy() == Remedy::OneByOne {
-        match writer.write(records.clone(), Style::OneByOne) {
-            Ok(()) => return Ok(()),
-            Err(second) => failure = second,
-        }
-    }
+    let Err(failure) = writer.write(records.clone()) else { return Ok(()) };
     match failure.remedy() {
-        Remedy::TryLater => Err(failure),
-        Remedy::SetAsideIfItStays if patient => Err(failure),
-        _ if records.len() == 1 => writer.set_aside(records.start, &failure),
-        _ => {
+        Remedy::SetAside if records.len() == 1 => writer.set_aside(records.start, &failure),
+        Remedy::WaitOrSetAside if records.len() == 1 => writer.suspect(records.start, failure),
+        Remedy::SetAside | Remedy::WaitOrSetAside => {
             let middle = records.start + records.len() / 2;
-            settle(writer, records.start..middle, patient)?;
-            settle(writer, middle..records.end, patient)
+            settle(writer, records.start..middle)?;
+            settle(writer, middle..records.end)
         }
+        Remedy::Wait | Remedy::TryLater => Err(failure),
     }
 }
 
@@ -56,16 +40,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Kind {
-        Good,
-        Poisoned,
-        Retried,
-    }
-
     #[derive(Default)]
     struct Fake {
-        kinds: Vec<Kind>,
+        poisoned: Vec<bool>,
         settled: Vec<(usize, bool)>,
         calls: usize,
         fail_at_call: Option<usize>,
@@ -86,13 +63,9 @@ mod tests {
     }
 
     impl Writer for Fake {
-        fn write(&mut self, records: Range<usize>, style: Style) -> Result<(), Failure> {
+        fn write(&mut self, records: Range<usize>) -> Result<(), Failure> {
             self.call()?;
-            let kinds = &self.kinds[records.clone()];
-            if kinds.contains(&Kind::Retried) && style == Style::Together {
-                return Err(failure(b"23505"));
-            }
-            if kinds.contains(&Kind::Poisoned) {
+            if self.poisoned[records.clone()].contains(&true) {
                 return Err(failure(b"22023"));
             }
             self.settled.extend(records.map(|record| (record, true)));
@@ -105,51 +78,55 @@ mod tests {
             self.settled.push((record, false));
             Ok(())
         }
+
+        fn suspect(&mut self, record: usize, _: Failure) -> Result<(), Failure> {
+            panic!("record {record} is suspected")
+        }
     }
 
     proptest! {
         #[test]
         fn each_record_is_settled_once_in_order_whatever_fails(
-            kinds in prop::collection::vec(
-                prop_oneof![8 => Just(Kind::Good), 1 => Just(Kind::Poisoned), 1 => Just(Kind::Retried)],
-                0..60,
-            ),
+            poisoned in prop::collection::vec(prop::bool::weighted(0.1), 0..60),
             failures in prop::collection::vec(1usize..12, 0..4),
         ) {
-            let len = kinds.len();
-            let mut fake = Fake { kinds: kinds.clone(), ..Fake::default() };
+            let len = poisoned.len();
+            let mut fake = Fake { poisoned: poisoned.clone(), ..Fake::default() };
             for fail_in in failures {
                 fake.fail_at_call = Some(fake.calls + fail_in);
                 let settled = fake.settled.len();
                 // As the worker does: go on after what is settled.
-                let result = settle(&mut fake, settled..len, true);
+                let result = settle(&mut fake, settled..len);
                 prop_assert_eq!(result.is_ok(), fake.settled.len() == len);
             }
             fake.fail_at_call = None;
             let settled = fake.settled.len();
-            prop_assert!(settle(&mut fake, settled..len, true).is_ok());
-            let expected: Vec<_> =
-                kinds.iter().map(|kind| *kind != Kind::Poisoned).enumerate().collect();
+            prop_assert!(settle(&mut fake, settled..len).is_ok());
+            let expected: Vec<_> = poisoned.iter().map(|poisoned| !poisoned).enumerate().collect();
             prop_assert_eq!(fake.settled, expected);
         }
     }
 
     #[test]
-    fn an_unknown_failure_is_tried_again_before_a_record_is_blamed() {
-        struct Broken(usize);
+    fn what_is_not_known_to_be_a_records_fault_does_not_set_it_aside() {
+        struct Broken(&'static [u8; 5], Vec<usize>);
         impl Writer for Broken {
-            fn write(&mut self, _: Range<usize>, _: Style) -> Result<(), Failure> {
-                Err(failure(b"XX001"))
+            fn write(&mut self, _: Range<usize>) -> Result<(), Failure> {
+                Err(failure(self.0))
             }
-            fn set_aside(&mut self, _: usize, _: &Failure) -> Result<(), Failure> {
-                self.0 += 1;
+            fn set_aside(&mut self, record: usize, _: &Failure) -> Result<(), Failure> {
+                panic!("record {record} is set aside")
+            }
+            fn suspect(&mut self, record: usize, _: Failure) -> Result<(), Failure> {
+                self.1.push(record);
                 Ok(())
             }
         }
-        let mut broken = Broken(0);
-        assert!(settle(&mut broken, 0..3, true).is_err());
-        assert_eq!(broken.0, 0);
-        assert!(settle(&mut broken, 0..3, false).is_ok());
-        assert_eq!(broken.0, 3);
+        let mut unknown = Broken(b"XX001", Vec::new());
+        assert_eq!(settle(&mut unknown, 0..3), Ok(()));
+        assert_eq!(unknown.1, [0, 1, 2]);
+        let mut locked = Broken(b"55P03", Vec::new());
+        assert_eq!(settle(&mut locked, 0..3), Err(failure(b"55P03")));
+        assert_eq!(locked.1, []);
     }
 }

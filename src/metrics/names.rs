@@ -144,6 +144,10 @@ pub const QUEUE_FULL_WAITS: &str = "allsource_queue_full_waits_total";
 pub const QUEUE_BATCHES: &str = "allsource_queue_batches_total";
 /// The largest of them.
 pub const QUEUE_LARGEST_BATCH: &str = "allsource_queue_largest_batch_events";
+/// Events of a queue whose streams could not be written.
+pub const WAITING_EVENTS: &str = "allsource_waiting_events";
+/// Age of the oldest of them.
+pub const WAITING: &str = "allsource_waiting_seconds";
 /// Events that a worker has put among the dead letters.
 pub const QUEUE_DEAD_LETTERS: &str = "allsource_queue_dead_letters_total";
 /// Dead letters of the database.
@@ -245,6 +249,18 @@ pub const METRICS: &[Metric] = &[
         Unit::Events,
         &["worker"],
         "Events in the largest batch that the worker has written.",
+    ),
+    gauge(
+        WAITING_EVENTS,
+        Unit::Events,
+        &["worker"],
+        "Events in waiting_events, whose streams or partitions could not be written.",
+    ),
+    gauge(
+        WAITING,
+        Unit::Seconds,
+        &["worker"],
+        "Age of the oldest event in waiting_events, 0 where there is none.",
     ),
     counter(
         QUEUE_DEAD_LETTERS,

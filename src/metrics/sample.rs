@@ -57,6 +57,10 @@ pub struct WorkerGauges {
     pub batches: u64,
     /// events of the largest of them
     pub largest_batch_events: u64,
+    /// events whose streams could not be written
+    pub waiting_events: u64,
+    /// age of the oldest of them
+    pub waiting_for: Duration,
     /// events put among the dead letters
     pub dead_letters: u64,
 }
@@ -184,7 +188,7 @@ fn histogram(list: &mut List, names: HistogramNames, snapshot: &Snapshot) {
 
 fn workers(list: &mut List, workers: &[WorkerGauges]) {
     type Gauge = (&'static str, fn(&WorkerGauges) -> f64);
-    let gauges: [Gauge; 9] = [
+    let gauges: [Gauge; 11] = [
         (names::WORKER_UP, |worker| f64::from(u8::from(worker.up))),
         (names::QUEUE_DEPTH_EVENTS, |worker| worker.queue_depth_events as f64),
         (names::QUEUE_DEPTH_BYTES, |worker| worker.queue_depth_bytes as f64),
@@ -193,6 +197,8 @@ fn workers(list: &mut List, workers: &[WorkerGauges]) {
         (names::QUEUE_FULL_WAITS, |worker| worker.queue_full_waits as f64),
         (names::QUEUE_BATCHES, |worker| worker.batches as f64),
         (names::QUEUE_LARGEST_BATCH, |worker| worker.largest_batch_events as f64),
+        (names::WAITING_EVENTS, |worker| worker.waiting_events as f64),
+        (names::WAITING, |worker| worker.waiting_for.as_secs_f64()),
         (names::QUEUE_DEAD_LETTERS, |worker| worker.dead_letters as f64),
     ];
     for (name, value) in gauges {

@@ -16,9 +16,16 @@ pub struct StreamKey<'a> {
     pub tenant_id: &'a [u8],
 }
 
+impl StreamKey<'_> {
+    /// A hash of both.
+    pub fn hash64(&self) -> u64 {
+        xxh3_64_with_seed(self.stream_id, xxh3_64(self.tenant_id))
+    }
+}
+
 impl Hash for StreamKey<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(xxh3_64_with_seed(self.stream_id, xxh3_64(self.tenant_id)));
+        state.write_u64(self.hash64());
     }
 }
 

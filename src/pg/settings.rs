@@ -13,7 +13,7 @@ static DATABASE: GucSetting<Option<CString>> =
 static WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 static QUEUE_SIZE_MB: GucSetting<i32> = GucSetting::<i32>::new(16);
 static ENQUEUE_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
-static BATCH_MAX_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(20_000);
+static BATCH_MAX_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 static BATCH_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
 static FLUSH_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
 

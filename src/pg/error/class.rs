@@ -32,7 +32,8 @@ impl Error {
             Self::OtherDatabase { .. }
             | Self::WaitAfterAppend
             | Self::WorkersPaused
-            | Self::NoWorkerRuns => {
+            | Self::NoWorkerRuns
+            | Self::Discarded => {
                 (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::NotAvailable)
             }
             Self::Layout { .. }
@@ -47,8 +48,9 @@ impl Error {
             Self::Missing { .. } | Self::NoDeadLetter { .. } => {
                 (Code::ERRCODE_UNDEFINED_OBJECT, Kind::Other)
             }
+            // Not of class 54, which a worker takes for an event's fault.
             Self::TooManyDatabases { .. } | Self::StreamNumbers => {
-                (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, Kind::Other)
+                (Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, Kind::Other)
             }
             Self::Internal { .. } | Self::Record(_) => {
                 (Code::ERRCODE_INTERNAL_ERROR, Kind::Internal)
@@ -106,6 +108,11 @@ fn store_class(error: &StoreError) -> (Code, Kind) {
             (Code::ERRCODE_UNIQUE_VIOLATION, Kind::DuplicateEventId)
         }
     }
+}
+
+/// The five characters of an SQLSTATE, as PostgreSQL's `unpack_sql_state` gives them.
+pub fn sqlstate(code: i32) -> [u8; 5] {
+    std::array::from_fn(|index| ((code >> (6 * index)) & 0x3f) as u8 + b'0')
 }
 
 fn code_of(failure: &Failure) -> Code {

@@ -4,7 +4,7 @@
 mod class;
 mod report;
 
-pub use class::kind_of;
+pub use class::{kind_of, sqlstate};
 pub use report::Report;
 
 use crate::codec::argument::ArgumentError;
@@ -150,7 +150,12 @@ pub enum Error {
     FlushTimeout {
         /// events that are still on their way
         pending: u64,
+        /// what some of them wait for
+        held_up_by: Option<String>,
     },
+    /// Events whose extension was dropped before they were written.
+    #[error("enqueued events were discarded")]
+    Discarded,
     /// An event that somebody waited for could not be written.
     #[error("enqueued event could not be written: {}", failure.message)]
     NotWritten {

@@ -1,6 +1,8 @@
 //! What PostgreSQL is told of an error: message, DETAIL and HINT.
 
+use super::class::sqlstate;
 use super::{Error, Obstacle, QueueStaysFull};
+use crate::drain::failure::Failure;
 use crate::model::error::StoreError;
 use crate::model::version::ExpectedVersion;
 use pgrx::PgLogLevel;
@@ -21,6 +23,15 @@ pub struct Report {
 }
 
 impl Error {
+    /// As a worker notes it: the error, in one line.
+    pub fn to_failure(&self) -> Failure {
+        let message = match self.detail() {
+            Some(detail) => format!("{self}: {detail}"),
+            None => self.to_string(),
+        };
+        Failure { sqlstate: sqlstate(self.class().0 as i32), message }
+    }
+
     fn detail(&self) -> Option<String> {
         match self {
             Self::Store(error) => store_detail(error),
@@ -66,8 +77,14 @@ impl Error {
             Self::NoWorkerRuns => {
                 Some("What was enqueued stays in the queue until one runs.".to_owned())
             }
-            Self::FlushTimeout { pending } => {
+            Self::FlushTimeout { pending, held_up_by: None } => {
                 Some(format!("{pending} events are still on their way."))
+            }
+            Self::FlushTimeout { pending, held_up_by: Some(reason) } => {
+                Some(format!("{pending} events are still on their way: {reason}."))
+            }
+            Self::Discarded => {
+                Some("The extension was dropped before they were written.".to_owned())
             }
             Self::NotWritten { failed, events, .. } => {
                 Some(format!("{failed} of {events} events of this call have become dead letters."))

@@ -7,9 +7,11 @@
 
 pub mod pause;
 mod report;
+mod shared_text;
 pub mod waiters;
 
 pub use report::QueueReport;
+use shared_text::SharedText;
 
 use crate::model::partition::Partition;
 use crate::pg::error::{Error, Obstacle};
@@ -25,9 +27,6 @@ use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering,
 };
 use std::time::Instant;
-
-/// Bytes of a worker's last error that are kept.
-const ERROR_BYTES_MAX: usize = 500;
 
 /// What a worker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +89,24 @@ struct Worker {
     discarded: AtomicU64,
     batches: AtomicU64,
     largest_batch: AtomicU64,
-    error_bytes: AtomicU32,
-    error: [u8; ERROR_BYTES_MAX],
+    /// Events that are out of the ring, whatever has become of them.
+    released: AtomicU64,
+    /// Events and streams in the table of those that wait.
+    waiting_events: AtomicU64,
+    waiting_streams: AtomicU64,
+    /// When the oldest of them was enqueued.
+    waiting_oldest_us: AtomicI64,
+    /// The oldest of them ended at this position of the ring, or at 0 where it was of another one;
+    /// `NOTHING_WAITS` where there is none.
+    waiting_from: AtomicU64,
+    /// Whether the last batch has failed.
+    failing: AtomicBool,
+    error: SharedText,
+    held_up_by: SharedText,
 }
+
+/// No position of a ring comes this far.
+const NOTHING_WAITS: u64 = u64::MAX;
 
 #[repr(C, align(64))]
 struct QueueState {
@@ -271,10 +285,6 @@ fn wake(process: u32) {
     }
 }
 
-fn truncated(message: &str, bytes_max: usize) -> &str {
-    &message[..message.floor_char_boundary(bytes_max)]
-}
-
 /// One queue, as a producer or its worker uses it.
 #[derive(Clone, Copy)]
 pub struct Queue {
@@ -427,9 +437,10 @@ impl Queue {
         }
     }
 
-    /// Called by the worker after it has released records of the ring. `oldest_us` is when the
-    /// oldest of those that are left was enqueued.
-    pub fn settled(&self, oldest_us: Option<i64>) {
+    /// Called by the worker after it has released `events` records of the ring. `oldest_us` is when
+    /// the oldest of those that are left was enqueued.
+    pub fn settled(&self, events: u64, oldest_us: Option<i64>) {
+        self.state().worker.released.fetch_add(events, Ordering::Relaxed);
         let waiting_since_us = &self.state().producers.waiting_since_us;
         waiting_since_us.store(oldest_us.unwrap_or(0), Ordering::Relaxed);
         self.waiters.wake_up_to(self.ring.head());
@@ -439,30 +450,69 @@ impl Queue {
     pub fn count_batch(&self, drained: u64) {
         let worker = &self.state().worker;
         worker.batches.fetch_add(1, Ordering::Relaxed);
-        worker.drained.fetch_add(drained, Ordering::Relaxed);
         worker.largest_batch.fetch_max(drained, Ordering::Relaxed);
+        self.count_drained(drained);
     }
 
-    /// Counts a record that was put among the dead letters. Called before it is released.
-    pub fn count_dead(&self) {
-        self.state().worker.dead.fetch_add(1, Ordering::Relaxed);
+    /// Counts events that were written to their streams.
+    pub fn count_drained(&self, events: u64) {
+        self.state().worker.drained.fetch_add(events, Ordering::Relaxed);
     }
 
-    /// Counts events whose extension is gone.
+    /// Counts records that were put among the dead letters. Called before they are released.
+    pub fn count_dead(&self, records: u64) {
+        self.state().worker.dead.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Counts events whose extension is gone. Called before they are released.
     pub fn count_discarded(&self, events: u64) {
         self.state().worker.discarded.fetch_add(events, Ordering::Relaxed);
     }
 
+    /// Events whose extension was gone: all of those that were released.
+    pub fn discarded(&self) -> u64 {
+        // Relaxed: see `dead`.
+        self.state().worker.discarded.load(Ordering::Relaxed)
+    }
+
+    /// How many events of how many streams wait outside of the ring, and the oldest of them: where it
+    /// ended in the ring, and when it was enqueued. Called before those records are released.
+    pub fn set_waiting(&self, events: u64, streams: u64, oldest: Option<(u64, i64)>) {
+        let worker = &self.state().worker;
+        let before = worker.waiting_events.swap(events, Ordering::Relaxed);
+        worker.waiting_streams.store(streams, Ordering::Relaxed);
+        let (position, enqueued_at_us) = oldest.unwrap_or((NOTHING_WAITS, 0));
+        worker.waiting_oldest_us.store(enqueued_at_us, Ordering::Relaxed);
+        // Release: whoever sees that nothing waits any more sees what has become of it.
+        worker.waiting_from.store(position, Ordering::Release);
+        if events == 0 && before > 0 {
+            worker.held_up_by.set("");
+        }
+    }
+
+    /// Wakes those who wait for events that have waited outside of the ring.
+    pub fn wake_moved(&self) {
+        self.waiters.wake_moved();
+    }
+
+    /// Whether records that ended at `position` of the ring, or before, may wait outside of it.
+    pub fn may_wait(&self, position: u64) -> bool {
+        // Acquire: with the store in `set_waiting`.
+        self.state().worker.waiting_from.load(Ordering::Acquire) <= position
+    }
+
+    /// Remembers what events outside of the ring wait for.
+    pub fn set_held_up_by(&self, reason: &str) {
+        self.state().worker.held_up_by.set(reason);
+    }
+
     /// Remembers a failure.
     pub fn set_last_error(&self, message: &str) {
-        let message = truncated(message, ERROR_BYTES_MAX);
-        with_lock(Lock::Workers, || {
-            // SAFETY: the bytes are read and written under the lock only.
-            unsafe {
-                let bytes = (&raw mut (*self.state).worker.error).cast::<u8>();
-                std::ptr::copy_nonoverlapping(message.as_ptr(), bytes, message.len());
-            }
-            self.state().worker.error_bytes.store(message.len() as u32, Ordering::Relaxed);
-        });
+        self.state().worker.error.set(message);
+    }
+
+    /// Whether the last batch has failed.
+    pub fn set_failing(&self, failing: bool) {
+        self.state().worker.failing.store(failing, Ordering::Relaxed);
     }
 }

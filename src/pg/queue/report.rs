@@ -1,9 +1,6 @@
 //! What a queue has to tell of itself.
-#![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
-
 use super::{Phase, Queue};
 use crate::pg::session::xact::now_us;
-use crate::pg::shared::memory::{Lock, with_lock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,7 +11,7 @@ pub struct QueueReport {
     pub pid: Option<i32>,
     /// what it is doing
     pub phase: Phase,
-    /// events that are not settled
+    /// events in the ring
     pub depth_events: u64,
     /// bytes of the ring in use
     pub depth_bytes: u64,
@@ -38,21 +35,21 @@ pub struct QueueReport {
     pub discarded: u64,
     /// the last failure that had to be tried again
     pub last_error: Option<String>,
-    /// how long the oldest event that is not settled has been waiting
+    /// whether it was the last batch that failed
+    pub failing: bool,
+    /// how long the oldest event in the ring has been waiting
     pub lag: Duration,
+    /// events that wait outside of the ring
+    pub waiting_events: u64,
+    /// how many streams they are for
+    pub waiting_streams: u64,
+    /// how long ago the oldest of them was enqueued
+    pub waiting_for: Duration,
+    /// what they wait for
+    pub held_up_by: Option<String>,
 }
 
 impl Queue {
-    fn last_error(&self) -> Option<String> {
-        let bytes = with_lock(Lock::Workers, || {
-            let len = self.state().worker.error_bytes.load(Ordering::Relaxed) as usize;
-            // SAFETY: as in `set_last_error`.
-            let bytes = unsafe { (&raw const (*self.state).worker.error).read() };
-            bytes[..len].to_vec()
-        });
-        (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
-    }
-
     /// What there is to tell of it at this moment.
     pub fn report(&self) -> QueueReport {
         let producers = &self.state().producers;
@@ -63,18 +60,19 @@ impl Queue {
         let enqueued = get(&producers.enqueued);
         let waiting_since_us = producers.waiting_since_us.load(Ordering::Relaxed);
         let depth_bytes = self.ring.used_bytes();
-        let lag_us = if depth_bytes == 0 || waiting_since_us == 0 {
-            0
-        } else {
-            now_us().saturating_sub(waiting_since_us).max(0)
+        let age = |since_us: i64| {
+            let us = if since_us == 0 { 0 } else { now_us().saturating_sub(since_us).max(0) };
+            Duration::from_micros(us as u64)
         };
+        let waiting_events = get(&worker.waiting_events);
+        let waiting_oldest_us = worker.waiting_oldest_us.load(Ordering::Relaxed);
         QueueReport {
             pid: Some(worker.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0),
             phase: self.phase(),
             depth_events: if depth_bytes == 0 {
                 0
             } else {
-                enqueued.saturating_sub(drained + dead + discarded)
+                enqueued.saturating_sub(get(&worker.released))
             },
             depth_bytes,
             capacity_bytes: self.ring.capacity_bytes(),
@@ -86,8 +84,13 @@ impl Queue {
             largest_batch: get(&worker.largest_batch),
             dead,
             discarded,
-            last_error: self.last_error(),
-            lag: Duration::from_micros(lag_us as u64),
+            last_error: worker.error.get(),
+            failing: worker.failing.load(Ordering::Relaxed),
+            lag: if depth_bytes == 0 { Duration::ZERO } else { age(waiting_since_us) },
+            waiting_events,
+            waiting_streams: get(&worker.waiting_streams),
+            waiting_for: if waiting_events == 0 { Duration::ZERO } else { age(waiting_oldest_us) },
+            held_up_by: worker.held_up_by.get(),
         }
     }
 }

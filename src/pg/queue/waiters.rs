@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 const NOBODY: u64 = 0;
 const ANYTHING: u64 = u64::MAX;
+const MOVED: u64 = u64::MAX - 1;
 
 /// How long a process sleeps at most before it looks by itself.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -31,6 +32,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 pub enum Awaited {
     /// That records up to this position of the ring are released; it is above 0.
     Position(u64),
+    /// That events which have waited are moved to their streams.
+    Moved,
     /// Any news of the queue.
     Anything,
 }
@@ -90,6 +93,7 @@ impl Waiters {
             slot.0.store(
                 match awaited {
                     Awaited::Position(position) => position,
+                    Awaited::Moved => MOVED,
                     Awaited::Anything => ANYTHING,
                 },
                 Ordering::Relaxed,
@@ -114,6 +118,11 @@ impl Waiters {
     /// Wakes those who wait for something up to `position`, and those who wait for anything.
     pub fn wake_up_to(&self, position: u64) {
         self.wake(|awaited| awaited <= position || awaited == ANYTHING);
+    }
+
+    /// Wakes those who wait for events to be moved to their streams, and those who wait for anything.
+    pub fn wake_moved(&self) {
+        self.wake(|awaited| awaited == MOVED || awaited == ANYTHING);
     }
 
     /// Wakes all.

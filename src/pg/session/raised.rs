@@ -8,7 +8,7 @@
 
 use crate::drain::failure::Failure;
 use crate::model::memory::OutOfMemory;
-use crate::pg::error::{Error, Report};
+use crate::pg::error::{Error, Report, sqlstate};
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgLogLevel, pg_sys};
@@ -227,8 +227,7 @@ impl Raised {
             }
         }
         // As PostgreSQL's unpack_sql_state does it.
-        let sqlstate = std::array::from_fn(|index| ((code >> (6 * index)) & 0x3f) as u8 + b'0');
-        Failure { sqlstate, message }
+        Failure { sqlstate: sqlstate(code), message }
     }
 }
 

@@ -31,6 +31,46 @@ pub fn uses_one_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// Takes notice of what others have changed in the catalogs, as taking a lock does.
+pub fn accept_invalidations() {
+    // SAFETY: called in a transaction.
+    unsafe { pg_sys::AcceptInvalidationMessages() }
+}
+
+/// Flushes what this transaction has logged, if that is more than `bytes` since `flushed`, the end of
+/// what it has flushed, which is moved on. A commit then has less left to flush at once, and commits
+/// of others that come meanwhile wait for less.
+pub fn flush_log_in_steps(bytes: u64, flushed: &mut u64) {
+    // SAFETY: a plain variable of this process: the end of its last record.
+    unsafe {
+        let end = pg_sys::XactLastRecEnd;
+        if *flushed == 0 {
+            *flushed = end;
+        } else if end > *flushed + bytes {
+            pg_sys::XLogFlush(end);
+            *flushed = end;
+        }
+    }
+}
+
+/// Runs `f`, which only reads, and gives back the locks that it has taken. The caller goes on to wait
+/// for others, who must not have to wait for it.
+pub fn without_keeping_locks<T>(f: impl FnOnce() -> T) -> T {
+    // SAFETY: a subtransaction is begun and rolled back in pairs, and what it changes is put back; an
+    // error within aborts the transaction that it is part of.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        let result = f();
+        pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+        result
+    }
+}
+
 /// Whether the transaction is SERIALIZABLE.
 pub fn is_serializable() -> bool {
     // SAFETY: a plain variable of this backend.
@@ -75,6 +115,19 @@ pub fn with_snapshot_of_now<T>(f: impl FnOnce(pg_sys::Snapshot) -> T) -> T {
         let result = f(pg_sys::GetActiveSnapshot());
         pg_sys::PopActiveSnapshot();
         result
+    }
+}
+
+/// The process whose transaction this is, where there is one and it can be told.
+pub fn process_of(transaction: pg_sys::TransactionId) -> Option<i32> {
+    // SAFETY: looks at shared memory. Only a transaction that is running is asked for its parent,
+    // and that one is known as long as it runs.
+    unsafe {
+        if !pg_sys::TransactionIdIsInProgress(transaction) {
+            return None;
+        }
+        let pid = pg_sys::BackendXidGetPid(pg_sys::SubTransGetTopmostTransaction(transaction));
+        (pid != 0).then_some(pid)
     }
 }
 

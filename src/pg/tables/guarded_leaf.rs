@@ -5,7 +5,7 @@
 //! with an error, but neither change nor suppress it: what was acknowledged would not be stored.
 #![expect(unsafe_code, reason = "drives PostgreSQL's executor")]
 
-use super::heap::{Update, insert_rows, is_heap_only, update_row};
+use super::heap::{Update, Wait, insert_rows, is_heap_only, update_row};
 use super::relation::Leaf;
 use super::schema::streams;
 use super::writing::Writing;
@@ -155,7 +155,7 @@ impl<'t> GuardedLeaf<'t> {
                 (*slot).tts_values,
                 (*slot).tts_isnull,
             );
-            let update = update_row(self.relation, place, tuple);
+            let update = update_row(self.relation, place, tuple, Wait::Block);
             if matches!(update, Update::Done) {
                 (*slot).tts_tid = (*tuple).t_self;
                 let recheck = if is_heap_only(tuple) {

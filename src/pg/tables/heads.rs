@@ -1,7 +1,7 @@
 //! Heads: the rows of `event_streams`.
 #![expect(unsafe_code, reason = "drives PostgreSQL's table access")]
 
-use super::heap::Update;
+use super::heap::{Update, Wait};
 use super::relation::{For, Leaf};
 use super::scan::{Direction, Key, Scan, latest};
 use super::schema::{LeafIndex, Root, streams};
@@ -130,14 +130,18 @@ impl Heads {
     }
 
     /// Locks the newest version of the row that the scan stands on, and makes the scan stand on it.
-    pub fn lock_newest(&mut self) -> Update {
+    pub fn lock_newest(&mut self, wait: Wait) -> Update {
+        let mut failure = pg_sys::TM_FailureData::default();
+        let policy = match wait {
+            Wait::Block => pg_sys::LockWaitPolicy::LockWaitBlock,
+            Wait::Skip => pg_sys::LockWaitPolicy::LockWaitSkip,
+        };
         // SAFETY: the slot stands on a row of the open leaf; the access method's own function is
         // called as table_tuple_lock does.
         let result = unsafe {
             let relation = self.leaf().relation();
             let slot = self.scan.slot();
             let mut place = (*slot).tts_tid;
-            let mut failure = pg_sys::TM_FailureData::default();
             let command = pg_sys::GetCurrentCommandId(true);
             let Some(lock) = (*(*relation).rd_tableam).tuple_lock else {
                 return Update::Failed(pg_sys::TM_Result::TM_Invisible);
@@ -151,7 +155,7 @@ impl Heads {
                     slot,
                     command,
                     pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
-                    pg_sys::LockWaitPolicy::LockWaitBlock,
+                    policy,
                     pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION as u8,
                     failure,
                 )
@@ -161,7 +165,42 @@ impl Heads {
             pg_sys::TM_Result::TM_Ok => Update::Done,
             pg_sys::TM_Result::TM_Deleted => Update::Gone,
             pg_sys::TM_Result::TM_Updated => Update::Changed,
+            pg_sys::TM_Result::TM_WouldBlock => Update::Held(failure.xmax),
             other => Update::Failed(other),
         }
     }
+}
+
+/// Looks for a stream that `Heads::find` does not see: another transaction may be making it.
+pub fn look_for_maker(
+    partition: Partition,
+    stream_id: &[u8],
+    tenant_id: &[u8],
+) -> Result<Made, Error> {
+    let mut dirty = pg_sys::SnapshotData {
+        snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
+        ..pg_sys::SnapshotData::default()
+    };
+    // The scan writes to it who has made the row that it stands on, or is about to delete it.
+    let dirty = &raw mut dirty;
+    let mut heads = Heads::by_name(partition, For::Writing, dirty)?;
+    let found = heads.find(stream_id, tenant_id).is_some();
+    drop(heads);
+    // SAFETY: written by the scan, which does not run any more.
+    let (xmin, xmax) = unsafe { ((*dirty).xmin, (*dirty).xmax) };
+    Ok(match (found, [xmin, xmax].into_iter().find(|xid| *xid != pg_sys::InvalidTransactionId)) {
+        (false, _) => Made::Nowhere,
+        (true, None) => Made::Committed,
+        (true, Some(transaction)) => Made::By(transaction),
+    })
+}
+
+/// Who has made a stream.
+pub enum Made {
+    /// Nobody.
+    Nowhere,
+    /// A transaction that has committed.
+    Committed,
+    /// This one, which has not ended.
+    By(pg_sys::TransactionId),
 }

@@ -13,8 +13,19 @@ pub enum Update {
     Changed,
     /// It was deleted.
     Gone,
+    /// This transaction has it; with `Wait::Skip` only.
+    Held(pg_sys::TransactionId),
     /// Something that must not happen.
     Failed(pg_sys::TM_Result::Type),
+}
+
+/// What to do where another transaction has a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Wait for its end.
+    Block,
+    /// Nothing.
+    Skip,
 }
 
 /// Inserts the rows of slots into the table; their places are in the slots afterwards.
@@ -60,11 +71,12 @@ pub unsafe fn update_row(
     relation: pg_sys::Relation,
     mut place: pg_sys::ItemPointerData,
     tuple: pg_sys::HeapTuple,
+    wait: Wait,
 ) -> Update {
+    let mut failure = pg_sys::TM_FailureData::default();
     // SAFETY: by the caller's promise.
     let result = unsafe {
         (*tuple).t_tableOid = (*relation).rd_id;
-        let mut failure = pg_sys::TM_FailureData::default();
         let mut mode = 0;
         let crosscheck = if uses_one_snapshot() {
             pg_sys::GetTransactionSnapshot()
@@ -78,7 +90,7 @@ pub unsafe fn update_row(
             tuple,
             command,
             crosscheck,
-            true,
+            wait == Wait::Block,
             &mut failure,
             &mut mode,
         )
@@ -87,6 +99,7 @@ pub unsafe fn update_row(
         pg_sys::TM_Result::TM_Ok => Update::Done,
         pg_sys::TM_Result::TM_Updated => Update::Changed,
         pg_sys::TM_Result::TM_Deleted => Update::Gone,
+        pg_sys::TM_Result::TM_BeingModified if wait == Wait::Skip => Update::Held(failure.xmax),
         other => Update::Failed(other),
     }
 }

@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "drives PostgreSQL's table and index access")]
 
 use super::guarded_leaf::GuardedLeaf;
-use super::heap::{Update, insert_rows, is_heap_only, update_row};
+use super::heap::{Update, Wait, insert_rows, is_heap_only, update_row};
 use super::open_relation::OpenRelation;
 use super::relation::{For, Leaf};
 use super::schema::{INDEXES, LeafIndex, Root};
@@ -99,8 +99,9 @@ impl<'t> LeafWriter<'t> {
         guarded.insert_unless_there(self.slots[0])
     }
 
-    /// Replaces the row at `place`, whose columns are `row`. Waits for another transaction that has
-    /// changed it, and then does nothing if that one has committed.
+    /// Replaces the row at `place`, whose columns are `row`. Where another transaction has changed it,
+    /// waits for that one's end, unless `wait` says otherwise, and then does nothing if it has
+    /// committed. A guarded leaf's row must have been locked before.
     ///
     /// # Safety
     ///
@@ -109,6 +110,7 @@ impl<'t> LeafWriter<'t> {
         &mut self,
         place: pg_sys::ItemPointerData,
         row: [Option<pg_sys::Datum>; N],
+        wait: Wait,
     ) -> Result<Update, Error> {
         // SAFETY: by the caller's promise; values outlive the call.
         unsafe {
@@ -127,7 +129,7 @@ impl<'t> LeafWriter<'t> {
                 values.as_mut_ptr(),
                 nulls.as_mut_ptr(),
             );
-            let update = update_row(relation, place, tuple);
+            let update = update_row(relation, place, tuple, wait);
             if matches!(update, Update::Done) && !is_heap_only(tuple) {
                 let row = (values.as_mut_ptr(), nulls.as_mut_ptr());
                 let place = &mut (*tuple).t_self;

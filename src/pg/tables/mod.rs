@@ -15,4 +15,5 @@ pub mod relation;
 pub mod rights;
 pub mod scan;
 pub mod schema;
+pub mod waiting_events;
 pub mod writing;

@@ -88,6 +88,44 @@ fn check_sequence(sequence: Sequence, oid: pg_sys::Oid) -> Result<(), Error> {
     Err(Error::Layout { object, problem: "It is not a sequence.".into() })
 }
 
+/// Locks a leaf for writing without waiting for anybody; `false` where it is locked.
+pub fn try_lock(root: Root, partition: Partition) -> Result<bool, Error> {
+    let table = look_up(&root.leaf(partition))?;
+    // SAFETY: a lock of the transaction.
+    Ok(unsafe {
+        pg_sys::ConditionalLockRelationOid(table, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
+    })
+}
+
+/// A process that has locked a leaf, so that it cannot be written.
+pub fn lock_holder(root: Root, partition: Partition) -> Result<Option<i32>, Error> {
+    unsafe extern "C-unwind" {
+        // From storage/sinvaladt.h.
+        fn BackendIdGetProc(backend: pg_sys::BackendId) -> *mut pg_sys::PGPROC;
+    }
+    let table = look_up(&root.leaf(partition))?;
+    // SAFETY: looks at shared memory; the list ends with an invalid entry.
+    unsafe {
+        let tag = pg_sys::LOCKTAG {
+            locktag_field1: pg_sys::MyDatabaseId.to_u32(),
+            locktag_field2: table.to_u32(),
+            locktag_field3: 0,
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_RELATION as u8,
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        };
+        let mode = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+        let mut count = 0;
+        let holders = pg_sys::GetLockConflicts(&tag, mode, &mut count);
+        if count == 0 {
+            return Ok(None);
+        }
+        let backend = (*holders).backendId;
+        let process = pg_sys::ffi::pg_guard_ffi_boundary(|| BackendIdGetProc(backend));
+        Ok(process.as_ref().map(|process| process.pid).filter(|pid| *pid != 0))
+    }
+}
+
 /// An open leaf.
 #[derive(Debug)]
 pub struct Leaf {

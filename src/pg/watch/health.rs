@@ -68,7 +68,7 @@ fn of_queues(queues: Queues) -> Vec<Check> {
     let reports: Vec<QueueReport> = queues.iter().map(|queue| queue.report()).collect();
     let running = reports.iter().filter(|report| report.pid.is_some()).count();
     let resting = reports.iter().filter(|report| report.phase == Phase::Paused).count();
-    let failing = reports.iter().find(|report| report.phase == Phase::BackingOff);
+    let failing = reports.iter().find(|report| report.failing);
     let workers = if in_recovery() {
         check("workers", true, "workers run after promotion")
     } else if let Some(error) = failing.and_then(|report| report.last_error.as_ref()) {
@@ -85,8 +85,10 @@ fn of_queues(queues: Queues) -> Vec<Check> {
         .max()
         .unwrap_or(0);
     let lag = reports.iter().map(|report| report.lag).max().unwrap_or_default();
+    let worst = reports.iter().max_by_key(|report| report.waiting_for);
     vec![
         workers,
+        worst.map_or_else(|| check("waiting events", true, "none"), waiting_events),
         check("queue", fullest < QUEUE_FILL_MAX_PERCENT, format!("{fullest} % of it is in use")),
         check(
             "drain lag",
@@ -94,6 +96,22 @@ fn of_queues(queues: Queues) -> Vec<Check> {
             format!("the oldest event has waited {:.1} s", lag.as_secs_f64()),
         ),
     ]
+}
+
+/// Whether events wait for a stream or a partition that cannot be written, and what for.
+fn waiting_events(report: &QueueReport) -> Check {
+    let QueueReport { waiting_events: events, waiting_streams: streams, waiting_for, .. } = report;
+    if *events == 0 {
+        return check("waiting events", true, "none");
+    }
+    let mut detail = format!(
+        "{events} events of {streams} streams wait, the oldest for {:.1} s",
+        waiting_for.as_secs_f64()
+    );
+    if let Some(reason) = &report.held_up_by {
+        detail = format!("{detail}: {reason}");
+    }
+    check("waiting events", *waiting_for < LAG_MAX, detail)
 }
 
 /// Whether a transaction keeps the safe position from moving on.

@@ -44,6 +44,8 @@ fn workers() -> Result<Vec<WorkerGauges>, Error> {
             queue_full_waits: report.full_waits,
             batches: report.batches,
             largest_batch_events: report.largest_batch,
+            waiting_events: report.waiting_events,
+            waiting_for: report.waiting_for,
             dead_letters: report.dead,
         }
     };

@@ -9,7 +9,7 @@ use crate::pg::shared::latch;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 unsafe extern "C-unwind" {
     // Signal handlers must be PostgreSQL's own functions, not guarded calls of them.
@@ -144,16 +144,26 @@ pub fn set_setting(name: &CStr, value: &CStr) {
 /// Runs `f` in a transaction of its own, with a snapshot, and commits it. An error, or a panic,
 /// aborts the transaction and is returned.
 pub fn in_transaction<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
+    in_timed_transaction(f).map(|(result, _)| result)
+}
+
+/// The same, and returns how long the commit took, which is mostly its flush.
+pub fn in_timed_transaction<T>(f: impl FnOnce() -> T) -> Result<(T, Duration), Failure> {
     let result = catch(|| {
         // SAFETY: the process has no transaction open.
         unsafe {
             pg_sys::SetCurrentStatementStartTimestamp();
             pg_sys::StartTransactionCommand();
-            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-            let result = f();
-            pg_sys::PopActiveSnapshot();
+            let result = with_settings_restored(|| {
+                pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+                let result = f();
+                pg_sys::PopActiveSnapshot();
+                result
+            });
+            commit_durably();
+            let started = Instant::now();
             pg_sys::CommitTransactionCommand();
-            result
+            (result, started.elapsed())
         }
     });
     let result = result.map_err(Caught::failure);
@@ -167,6 +177,39 @@ pub fn in_transaction<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
     result
 }
 
+/// Runs `f`, and puts back whatever settings code of others has changed within: functions of indexes,
+/// for instance. After an error the abort does so.
+unsafe fn with_settings_restored<T>(f: impl FnOnce() -> T) -> T {
+    // SAFETY: called within a transaction; levels are opened and closed in pairs.
+    unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        let result = f();
+        pg_sys::AtEOXact_GUC(false, level);
+        result
+    }
+}
+
+/// A promise of durability holds with `synchronous_commit = off` too: in this transaction it is
+/// `local`.
+fn commit_durably() {
+    // SAFETY: plain variables of this process; the setting exists, and is put back at the
+    // transaction's end.
+    unsafe {
+        if pg_sys::synchronous_commit != pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32 {
+            return;
+        }
+        pg_sys::set_config_option(
+            c"synchronous_commit".as_ptr(),
+            c"local".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    }
+}
 /// Whether somebody wants the database for themselves: DROP DATABASE, CREATE DATABASE with it as
 /// the template, ALTER DATABASE RENAME. They hold a lock of the database and wait for up to five
 /// seconds for those who are connected to go away.

@@ -1,109 +1,390 @@
-//! Writing a batch of records into the store, as `allsource_writer`.
+//! Writing records to their streams as `allsource_writer`, in the transaction that is open, without
+//! waiting for anybody.
 
 use crate::codec::record::{Home, Record};
-use crate::drain::settle::Style;
-use crate::model::batch::{Plan, StreamKey};
+use crate::drain::failure::Failure;
+use crate::drain::verdict::{Known, Offered, Verdict, judge};
+use crate::model::batch::{Group, Plan, StreamKey};
+use crate::model::error::StoreError;
+use crate::model::event::NewEvent;
 use crate::model::memory::{collect, with_room};
 use crate::model::partition::Partition;
 use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
+use crate::pg::call::datum::display;
 use crate::pg::error::Error;
-use crate::pg::session::xact::database_oid;
+use crate::pg::positions::stream_numbers::StreamNumbers;
+use crate::pg::session::xact::{advance_command, check_writable, database_oid, flush_log_in_steps};
 use crate::pg::tables::names::is_relation;
-use crate::pg::tables::relation::sequence_oid;
-use crate::pg::tables::rights::as_writer;
-use crate::pg::tables::schema::Sequence;
-use crate::pg::write::append::append;
-use std::borrow::Cow;
+use crate::pg::tables::relation::{lock_holder, lock_sequence, try_lock};
+use crate::pg::tables::rights::{as_writer, check_writer};
+use crate::pg::tables::schema::{Root, Sequence};
+use crate::pg::tables::writing::Writing;
+use crate::pg::write::append::{take_positions, write_runs};
+use crate::pg::write::head_writer::{Advanced, Found, HeadWriter, Tried};
+use crate::pg::write::retry::find_known;
+use std::cell::Cell;
+use std::ops::Range;
 
-/// Writes records to their streams in the transaction that is open, and returns how many: those of
-/// an extension that was dropped after they were enqueued have no place to be written to. What goes
-/// wrong is raised.
-pub fn write_batch(records: &[Record<'_>], style: Style) -> u64 {
-    match try_write(records, style) {
-        Ok(written) => written,
-        Err(error) => error.raise("allsource worker"),
+/// How much of the log a batch writes before it flushes that: who commits at the same time waits for so
+/// much at most.
+const FLUSH_BYTES: u64 = 1024 * 1024;
+
+/// What has become of records.
+#[derive(Default)]
+pub struct Written {
+    /// events that are in their streams now, those included that were there before
+    pub events: u64,
+    /// records that have no place to be written to: their extension was dropped
+    pub discarded: u64,
+    /// records that must not be written, and why
+    pub refused: Vec<(usize, Failure)>,
+    /// streams that were gone round
+    pub held: Vec<Held>,
+    /// partitions that somebody has locked
+    pub locked: Vec<Partition>,
+    /// what the last of them was held by
+    pub held_up_by: Option<String>,
+}
+
+/// A stream that was gone round.
+pub struct Held {
+    /// its partition
+    pub partition: Partition,
+    /// its hash
+    pub key: u64,
+    /// its records, in order
+    pub records: Vec<usize>,
+}
+
+/// The store of this database, which stays as it is until the transaction ends: its incarnation.
+/// `None`: there is none.
+pub fn lock_store() -> Result<Option<u32>, Error> {
+    match lock_sequence(Sequence::Position) {
+        Ok(oid) => Ok(Some(oid.to_u32())),
+        Err(Error::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-fn try_write(records: &[Record<'_>], style: Style) -> Result<u64, Error> {
-    let live = live_records(records)?;
+/// Writes records to their streams. Those of streams that `must_wait`, or that somebody else has, are
+/// left alone. `at` is set to the partition that is being written, so that an error can be told to be
+/// of it. `store` is what `lock_store` has given.
+pub fn write_batch(
+    records: &[Record<'_>],
+    store: Option<u32>,
+    must_wait: impl Fn(Partition, u64) -> bool,
+    at: &Cell<Option<Partition>>,
+) -> Result<Written, Error> {
+    let live = live_records(records, store)?;
+    let discarded = (records.len() - live.len()) as u64;
     if live.is_empty() {
-        return Ok(0);
+        return Ok(Written { discarded, ..Written::default() });
     }
-    as_writer(|| match style {
-        Style::Together => write_together(&live),
-        Style::OneByOne => write_one_by_one(&live),
-    })?;
-    Ok(live.len() as u64)
+    let mut written = as_writer(|| Batch::new(records, live)?.write(&must_wait, at))?;
+    written.discarded = discarded;
+    Ok(written)
 }
 
-/// Those whose incarnation of the extension is still there: nearly always all of them.
-fn live_records<'r, 'a>(records: &'r [Record<'a>]) -> Result<Cow<'r, [Record<'a>]>, Error> {
+/// Indexes of those whose incarnation of the extension is still there: nearly always all of them.
+fn live_records(records: &[Record<'_>], store: Option<u32>) -> Result<Vec<u32>, Error> {
     let database = database_oid();
-    let current = sequence_oid(Sequence::Position);
-    let home = current.as_ref().ok().map(|oid| Home { database, incarnation: oid.to_u32() });
-    let is_live = |record: &&Record<'_>| Some(record.home) == home;
-    if records.iter().all(|record| is_live(&record)) {
-        return Ok(Cow::Borrowed(records));
-    }
+    let home = store.map(|incarnation| Home { database, incarnation });
+    let mut live = with_room(records.len())?;
     let mut gone = None;
-    for record in records.iter().filter(|record| !is_live(record)) {
-        if gone == Some(record.home) {
-            continue;
+    for (index, record) in records.iter().enumerate() {
+        if Some(record.home) == home {
+            live.push(index as u32);
+        } else if gone != Some(record.home) {
+            if record.home.database == database && is_relation(record.home.incarnation) {
+                // It is there and cannot be found by its name: somebody is at work on it.
+                return Err(Error::Missing { object: "position_seq".into() });
+            }
+            gone = Some(record.home);
         }
-        if record.home.database == database && is_relation(record.home.incarnation) {
-            // It is there and cannot be found by its name: somebody is at work on it.
-            return Err(current.err().unwrap_or(Error::Missing { object: "position_seq".into() }));
-        }
-        gone = Some(record.home);
     }
-    Ok(records.iter().filter(is_live).copied().collect())
+    Ok(live)
 }
 
-fn write_together(records: &[Record<'_>]) -> Result<(), Error> {
-    let plan = Plan::new(
-        records
-            .iter()
-            .map(|record| StreamKey { stream_id: record.stream_id, tenant_id: record.tenant_id }),
-    )?;
-    let events = collect(records.iter().map(|record| record.event))?;
-    let (ranges, events) = plan.in_lock_order(&events)?;
-    let mut appends = with_room(ranges.len())?;
-    for (index, range) in ranges {
-        let group = &plan.groups()[index];
-        let given = plan.events(group).filter_map(|event| records[event].entity_id);
-        let Some(entity_id) = agreed(given) else { return write_one_by_one(records) };
-        appends.push(StreamAppend {
-            partition: group.partition,
-            stream_id: group.stream.stream_id,
-            tenant_id: group.stream.tenant_id,
+/// Live records, grouped by stream.
+struct Batch<'r, 'a> {
+    records: &'r [Record<'a>],
+    plan: Plan<'a>,
+    ranges: Vec<(usize, Range<usize>)>,
+    /// The records in lock order.
+    order: Vec<u32>,
+    events: Vec<NewEvent<'a>>,
+    has_ids: bool,
+}
+
+/// A stream that was moved on.
+struct Moved<'a> {
+    group: usize,
+    range: Range<usize>,
+    /// The events that are written, where these are not all.
+    accepted: Option<Vec<NewEvent<'a>>>,
+    advanced: Advanced,
+}
+
+impl<'r, 'a> Batch<'r, 'a> {
+    fn new(records: &'r [Record<'a>], live: Vec<u32>) -> Result<Self, Error> {
+        let plan = Plan::new(live.iter().map(|index| {
+            let record = &records[*index as usize];
+            StreamKey { stream_id: record.stream_id, tenant_id: record.tenant_id }
+        }))?;
+        let (ranges, order) = plan.in_lock_order(&live)?;
+        let events = collect(order.iter().map(|index| records[*index as usize].event))?;
+        let has_ids = events.iter().any(|event| event.event_id.is_some());
+        Ok(Self { records, plan, ranges, order, events, has_ids })
+    }
+
+    fn write(
+        &self,
+        must_wait: &impl Fn(Partition, u64) -> bool,
+        at: &Cell<Option<Partition>>,
+    ) -> Result<Written, Error> {
+        check_writable()?;
+        check_writer()?;
+        let writing = Writing::begin()?;
+        let numbers = StreamNumbers::new(self.ranges.len());
+        let mut written = Written::default();
+        let mut moved = with_room(self.ranges.len())?;
+        let partition = |range: &(usize, Range<usize>)| self.plan.groups()[range.0].partition;
+        for ranges in self.ranges.chunk_by(|a, b| partition(a) == partition(b)) {
+            at.set(Some(partition(&ranges[0])));
+            self.lock_partition(ranges, must_wait, (&writing, &numbers), &mut written, &mut moved)?;
+        }
+        at.set(None);
+        let appends = collect(moved.iter().map(|moved| {
+            let all = &self.events[moved.range.clone()];
+            self.append(moved.group, moved.accepted.as_deref().unwrap_or(all), None)
+        }))?;
+        let advanced = collect(moved.iter().map(|moved| moved.advanced))?;
+        let mut next_position = take_positions(&appends, &advanced, &writing)?;
+        let mut rest = &advanced[..];
+        let mut flushed = 0;
+        for appends in appends.chunk_by(|a, b| a.partition == b.partition) {
+            at.set(Some(appends[0].partition));
+            let (own, others) = rest.split_at(appends.len());
+            rest = others;
+            write_runs(appends, own, next_position, &writing)?;
+            flush_log_in_steps(FLUSH_BYTES, &mut flushed);
+            next_position += appends.iter().map(|append| append.events.len() as i64).sum::<i64>();
+        }
+        at.set(None);
+        writing.finish();
+        advance_command();
+        written.refused.sort_unstable_by_key(|(record, _)| *record);
+        Ok(written)
+    }
+
+    /// Locks the streams of a partition and moves their heads on.
+    fn lock_partition(
+        &self,
+        ranges: &[(usize, Range<usize>)],
+        must_wait: &impl Fn(Partition, u64) -> bool,
+        (writing, numbers): (&Writing, &StreamNumbers),
+        written: &mut Written,
+        moved: &mut Vec<Moved<'a>>,
+    ) -> Result<(), Error> {
+        let partition = self.plan.groups()[ranges[0].0].partition;
+        let mut heads = None;
+        for (index, range) in ranges {
+            let group = &self.plan.groups()[*index];
+            let key = group.stream.hash64();
+            if must_wait(partition, key) || written.locked.last() == Some(&partition) {
+                written.held.push(self.held(group, range));
+                continue;
+            }
+            let heads = match &mut heads {
+                Some(heads) => heads,
+                none => {
+                    if let Some(root) = self.lock_leaves(partition)? {
+                        written.held_up_by = Some(locked_table(root, partition)?);
+                        written.locked.push(partition);
+                        written.held.push(self.held(group, range));
+                        continue;
+                    }
+                    none.insert(HeadWriter::open(partition, writing, numbers)?)
+                }
+            };
+            self.advance(heads, *index, range, written, moved)?;
+        }
+        Ok(())
+    }
+
+    /// Moves a stream's head on by the events that are to be written.
+    fn advance(
+        &self,
+        heads: &mut HeadWriter<'_>,
+        index: usize,
+        range: &Range<usize>,
+        written: &mut Written,
+        moved: &mut Vec<Moved<'a>>,
+    ) -> Result<(), Error> {
+        let group = &self.plan.groups()[index];
+        let first = &self.records[self.order[range.start] as usize];
+        let append = self.append(index, &self.events[range.clone()], first.entity_id);
+        let mut judged = Judged::default();
+        let tried = heads.try_advance(&append, |found| {
+            judged = self.judge(&append, range, found)?;
+            Ok(judged.accepted(range.len()))
+        })?;
+        let advanced = match tried {
+            Tried::Held(process) => {
+                written.held_up_by = Some(locked_stream(group, process));
+                written.held.push(self.held(group, range));
+                return Ok(());
+            }
+            Tried::Moved(advanced) => Some(advanced),
+            Tried::Unchanged => None,
+        };
+        let Judged { verdicts, entity_id } = judged;
+        let Some(verdicts) = verdicts else {
+            written.events += range.len() as u64;
+            let moved_on =
+                |advanced| Moved { group: index, range: range.clone(), accepted: None, advanced };
+            moved.extend(advanced.map(moved_on));
+            return Ok(());
+        };
+        let mut accepted = Vec::new();
+        for (place, verdict) in range.clone().zip(verdicts) {
+            let record = self.order[place] as usize;
+            match verdict {
+                Verdict::Write => accepted.push(self.events[place]),
+                Verdict::Skip => {}
+                refusal => {
+                    let failure = refused(&self.records[record], refusal, entity_id.as_deref());
+                    written.refused.push((record, failure));
+                    continue;
+                }
+            }
+            written.events += 1;
+        }
+        let moved_on = |advanced| Moved {
+            group: index,
+            range: range.clone(),
+            accepted: Some(accepted),
+            advanced,
+        };
+        moved.extend(advanced.map(moved_on));
+        Ok(())
+    }
+
+    /// Decides about each event of a stream.
+    fn judge(
+        &self,
+        append: &StreamAppend<'_>,
+        range: &Range<usize>,
+        found: Option<Found<'_>>,
+    ) -> Result<Judged, Error> {
+        let entity = |place: usize| self.records[self.order[place] as usize].entity_id;
+        let stream_entity = found.map_or(append.entity_id, |found| found.entity_id);
+        let fits = |given: Option<&[u8]>| given.is_none() || given == stream_entity;
+        let has_ids = append.events.iter().any(|event| event.event_id.is_some());
+        if !has_ids && range.clone().all(|place| fits(entity(place))) {
+            return Ok(Judged::default());
+        }
+        let known = match found {
+            Some(found) if has_ids && found.version > 0 => find_known(append, found.stream_no)?,
+            _ => vec![Known::New; append.events.len()],
+        };
+        let offered = range.clone().zip(&known).map(|(place, known)| Offered {
+            event: &self.events[place],
+            entity_id: entity(place),
+            known: *known,
+        });
+        let verdicts = judge(found.map(|found| found.entity_id), offered);
+        Ok(Judged { verdicts: Some(verdicts), entity_id: stream_entity.map(<[u8]>::to_vec) })
+    }
+
+    fn append<'e>(
+        &self,
+        group: usize,
+        events: &'e [NewEvent<'e>],
+        entity_id: Option<&'e [u8]>,
+    ) -> StreamAppend<'e>
+    where
+        'a: 'e,
+    {
+        let Group { stream, partition, .. } = self.plan.groups()[group];
+        StreamAppend {
+            partition,
+            stream_id: stream.stream_id,
+            tenant_id: stream.tenant_id,
             entity_id,
             expected: ExpectedVersion::Any,
-            events: &events[range],
-        });
+            events,
+        }
     }
-    append(&appends)?;
-    Ok(())
+
+    fn held(&self, group: &Group<'_>, range: &Range<usize>) -> Held {
+        let records = self.order[range.clone()].iter().map(|record| *record as usize).collect();
+        Held { partition: group.partition, key: group.stream.hash64(), records }
+    }
+
+    /// Locks the leaves that are needed; gives the one that somebody has locked.
+    fn lock_leaves(&self, partition: Partition) -> Result<Option<Root>, Error> {
+        let ids = self.has_ids.then_some(Root::Ids);
+        for root in [Root::Streams, Root::Log].into_iter().chain(ids) {
+            if !try_lock(root, partition)? {
+                return Ok(Some(root));
+            }
+        }
+        Ok(None)
+    }
 }
 
-/// The entity that all agree on who give one; `None` where they do not agree.
-fn agreed<'a>(mut given: impl Iterator<Item = &'a [u8]>) -> Option<Option<&'a [u8]>> {
-    let first = given.next();
-    given.all(|entity_id| Some(entity_id) == first).then_some(first)
+/// What was decided about the events of a stream.
+#[derive(Default)]
+struct Judged {
+    /// `None`: all are written.
+    verdicts: Option<Vec<Verdict>>,
+    /// The stream's entity.
+    entity_id: Option<Vec<u8>>,
 }
 
-fn write_one_by_one(records: &[Record<'_>]) -> Result<(), Error> {
-    for record in records {
-        let append_one = StreamAppend {
-            partition: Partition::of(record.stream_id),
-            stream_id: record.stream_id,
-            tenant_id: record.tenant_id,
-            entity_id: record.entity_id,
-            expected: ExpectedVersion::Any,
-            events: &[record.event],
-        };
-        append(&[append_one])?;
+impl Judged {
+    fn accepted(&self, all: usize) -> usize {
+        let Some(verdicts) = &self.verdicts else { return all };
+        verdicts.iter().filter(|verdict| **verdict == Verdict::Write).count()
     }
-    Ok(())
+}
+
+/// Why an event is refused, as an append of its own would say.
+fn refused(record: &Record<'_>, verdict: Verdict, entity_id: Option<&[u8]>) -> Failure {
+    let stream_id = display(record.stream_id);
+    let error = if verdict == Verdict::RefuseEntity {
+        StoreError::EntityMismatch {
+            stream_id,
+            entity_id: entity_id.map(display),
+            given: record.entity_id.map(display).unwrap_or_default(),
+        }
+    } else {
+        let event_id = record.event.event_id.unwrap_or_default();
+        StoreError::DuplicateEventId {
+            stream_id,
+            event_id: pgrx::Uuid::from_bytes(event_id).to_string(),
+            reason: "its type or payload differs",
+        }
+    };
+    Error::from(error).to_failure()
+}
+
+fn locked_stream(group: &Group<'_>, process: Option<i32>) -> String {
+    let (stream, tenant) = (display(group.stream.stream_id), display(group.stream.tenant_id));
+    let by = by_process(process);
+    format!(
+        "stream \"{stream}\" of tenant \"{tenant}\" in partition {} is locked by {by}",
+        group.partition.number()
+    )
+}
+
+fn locked_table(root: Root, partition: Partition) -> Result<String, Error> {
+    let by = by_process(lock_holder(root, partition)?);
+    Ok(format!("table {}_p{:02} is locked by {by}", root.table(), partition.number()))
+}
+
+fn by_process(process: Option<i32>) -> String {
+    process.map_or_else(|| "another transaction".to_owned(), |pid| format!("process {pid}"))
 }

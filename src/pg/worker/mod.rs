@@ -2,5 +2,8 @@
 
 pub mod background;
 pub mod batch;
+pub mod draining;
 pub mod launcher;
+pub mod moving;
 pub mod process;
+pub mod state;

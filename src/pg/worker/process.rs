@@ -18,23 +18,19 @@
 //! that goes on exactly there. Only the end of the whole server loses them, and the ring with them.
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
-use crate::codec::record::Record;
 use crate::drain::backoff::Backoff;
-use crate::drain::failure::{Failure, Remedy};
-use crate::drain::settle::{Style, Writer, settle};
+use crate::drain::failure::Failure;
 use crate::pg::positions::recorded;
-use crate::pg::queue::{Phase, Queue, Queues};
+use crate::pg::queue::{Phase, Queues};
 use crate::pg::settings;
-use crate::pg::shared::counting;
-use crate::pg::tables::dead_letters::{self, Place};
 use crate::pg::worker::background::{
     Termination, database_is_wanted, in_transaction, is_shutdown_requested, see_to_signals,
     set_setting, set_up_signals, sleep,
 };
-use crate::pg::worker::batch::write_batch;
-use crate::queue::Consumer;
+use crate::pg::worker::draining::drain;
+use crate::pg::worker::moving::move_some;
+use crate::pg::worker::state::{Worker, one_line, report_statistics};
 use pgrx::pg_sys;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// How long a worker sleeps at most: then it looks whether its database is wanted.
@@ -43,21 +39,21 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How often a worker looks how far its batch has grown.
 const GROWTH_LOOK: Duration = Duration::from_millis(10);
 
-/// Failures of unknown cause in a row before records are blamed for them.
-const PATIENCE: u32 = 5;
+/// After each batch at least so many waiting events are moved, if there are: and twice as many as the
+/// batch has left waiting, so that they become fewer.
+const MOVED_MIN: u64 = 1_000;
 
-/// Settings of a worker's session that its promises depend on. Nobody's triggers or rules run, and
-/// nobody's time limits apply; a stream that somebody keeps locked is tried again later. In a deadlock
-/// the worker is the first to notice and gives way: it can begin its batch again, others cannot.
-const SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 9] = [
+/// Settings of a worker's session that its promises depend on. Nobody's rules run, and nobody's time
+/// limits apply. The worker waits for nobody: where PostgreSQL would have it wait for a lock all the
+/// same, it gives way soon, before anybody can have waited long for what it holds.
+const SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 8] = [
     (c"session_replication_role", c"replica"),
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"default_transaction_isolation", c"read committed"),
     (c"default_transaction_read_only", c"off"),
     (c"default_transaction_deferrable", c"off"),
     (c"statement_timeout", c"0"),
-    (c"lock_timeout", c"5s"),
-    (c"deadlock_timeout", c"100ms"),
+    (c"lock_timeout", c"100ms"),
     (c"idle_in_transaction_session_timeout", c"0"),
 ];
 
@@ -82,23 +78,16 @@ pub extern "C-unwind" fn allsource_worker_main(argument: pg_sys::Datum) {
     unsafe { pg_sys::before_shmem_exit(Some(leave), argument) };
     // From here on `es_worker_pause` waits for this process.
     queue.set_phase(Phase::Idle);
-    let mut worker = Worker {
-        queues,
-        queue,
-        consumer,
-        ends: Vec::new(),
-        backoff: Backoff::default(),
-        last_message: String::new(),
-        last_batch: Instant::now(),
+    let mut process = Process {
+        worker: Worker::new(queues, queue, consumer),
         next_housekeeping: Instant::now(),
         house_backoff: Backoff::default(),
         recorded_safe: None,
-        unknown_failures: 0,
     };
     while !is_shutdown_requested() {
-        worker.step();
+        process.step();
     }
-    worker.drain_what_is_there();
+    process.drain_what_is_there();
     // SAFETY: ends the process; with 1 it is not reported as a crash.
     unsafe { pg_sys::proc_exit(1) }
 }
@@ -111,37 +100,40 @@ unsafe extern "C-unwind" fn leave(_code: std::ffi::c_int, argument: pg_sys::Datu
     }
 }
 
-struct Worker {
-    queues: Queues,
-    queue: Queue,
-    consumer: Consumer,
-    /// Where each record of the batch ends.
-    ends: Vec<u64>,
-    backoff: Backoff,
-    last_message: String,
-    last_batch: Instant,
+struct Process {
+    worker: Worker,
     next_housekeeping: Instant,
     house_backoff: Backoff,
     recorded_safe: Option<u64>,
-    /// Failures of unknown cause in a row.
-    unknown_failures: u32,
 }
 
-impl Worker {
+impl Process {
     /// One round of the loop.
     fn step(&mut self) {
         see_to_signals();
-        self.end_if_database_is_wanted();
-        if self.queues.paused() {
-            self.queue.set_phase(Phase::Paused);
+        end_if_database_is_wanted();
+        let queue = self.worker.queue;
+        if self.worker.queues.paused() {
+            queue.set_phase(Phase::Paused);
             sleep(SLEEP_MAX);
             return;
         }
         if Instant::now() >= self.next_housekeeping {
             self.keep_house();
         }
+        if self.worker.must_load
+            && let Err(failure) = self.worker.load()
+        {
+            self.back_off(&failure);
+            return;
+        }
+        if let Err(failure) = self.move_waiting() {
+            self.back_off(&failure);
+            return;
+        }
         self.gather();
-        if self.ends.is_empty() {
+        if self.worker.ends.is_empty() {
+            self.worker.all_is_well();
             self.sleep_until_woken();
         } else if !self.waits_to_grow() {
             self.drain();
@@ -151,52 +143,46 @@ impl Worker {
     /// Settles what the queue holds now, before the process ends: a server that is stopped in the
     /// ordinary way loses nothing. It waits for nobody: what fails stays.
     fn drain_what_is_there(&mut self) {
-        let end = self.queue.ring.tail();
-        while !self.queues.paused() && self.consumer.head() < end {
+        let end = self.worker.queue.ring.tail();
+        while !self.worker.queues.paused() && self.worker.consumer.head() < end {
             self.gather();
-            if self.ends.is_empty() {
+            if self.worker.ends.is_empty() {
                 break;
             }
             self.drain();
-            if self.backoff.failures() > 0 {
+            if self.worker.backoff.failures() > 0 {
                 break;
-            }
-        }
-    }
-
-    /// Gives way to somebody who wants the database for themselves.
-    fn end_if_database_is_wanted(&self) {
-        // SAFETY: a constant of this process; exiting with 1 is not reported as a crash.
-        unsafe {
-            if database_is_wanted(pg_sys::MyDatabaseId) {
-                pg_sys::proc_exit(1);
             }
         }
     }
 
     /// Finds the records of the next batch.
     fn gather(&mut self) {
-        self.ends.clear();
-        let (events_max, bytes_max) = (settings::batch_max_events(), settings::batch_max_bytes());
-        let head = self.consumer.head();
+        let worker = &mut self.worker;
+        worker.ends.clear();
+        let events_max = worker.pacing.events_max(settings::batch_max_events());
+        let bytes_max = settings::batch_max_bytes();
+        let head = worker.consumer.head();
         let mut position = head;
-        while self.ends.len() < events_max {
-            let Some((_, next)) = self.consumer.peek_from(position) else { break };
-            if next - head > bytes_max && !self.ends.is_empty() {
+        while worker.ends.len() < events_max {
+            let Some((_, next)) = worker.consumer.peek_from(position) else { break };
+            if next - head > bytes_max && !worker.ends.is_empty() {
                 break;
             }
-            self.ends.push(next);
+            worker.ends.push(next);
             position = next;
         }
     }
 
     /// Sleeps for a moment while the batch is small, the last one is not long past, and nobody waits.
     fn waits_to_grow(&self) -> bool {
-        let enough = settings::batch_max_bytes().min(self.queue.ring.capacity_bytes()) / 2;
-        let full = self.ends.len() == settings::batch_max_events()
-            || self.ends.last().is_some_and(|end| end - self.consumer.head() >= enough);
-        let left = settings::flush_interval().saturating_sub(self.last_batch.elapsed());
-        if full || left.as_millis() == 0 || self.queue.is_hurried() {
+        let worker = &self.worker;
+        let enough = settings::batch_max_bytes().min(worker.queue.ring.capacity_bytes()) / 2;
+        let full = worker.ends.len() == worker.pacing.events_max(settings::batch_max_events())
+            || worker.ends.last().is_some_and(|end| end - worker.consumer.head() >= enough);
+        let interval = settings::flush_interval();
+        let left = worker.pacing.left(worker.last_batch, interval, Instant::now());
+        if full || left.as_millis() == 0 || worker.queue.is_hurried() {
             return false;
         }
         sleep(left.min(GROWTH_LOOK));
@@ -204,60 +190,63 @@ impl Worker {
     }
 
     fn sleep_until_woken(&mut self) {
-        self.queue.set_phase(Phase::Idle);
+        let worker = &self.worker;
+        worker.queue.set_phase(Phase::Idle);
+        report_statistics(true);
         // SAFETY: reports to the statistics system, outside of a transaction.
         unsafe {
-            pg_sys::pgstat_report_stat(true);
             pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
         }
-        let flag = self.queue.wake_flag();
+        let turn = worker.waiting.next_turn().map_or(SLEEP_MAX, |turn| {
+            turn.saturating_duration_since(Instant::now()).min(SLEEP_MAX)
+        });
+        let flag = worker.queue.wake_flag();
         flag.announce_sleep();
-        if !self.consumer.has_record(self.consumer.head()) {
-            sleep(SLEEP_MAX);
+        if !worker.consumer.has_record(worker.consumer.head()) {
+            sleep(turn);
         }
         flag.woken_up();
     }
 
     /// Settles the batch.
     fn drain(&mut self) {
-        self.queue.begin_batch();
-        set_synchronous_commit();
-        let patient = self.unknown_failures < PATIENCE;
-        let records = 0..self.ends.len();
-        let result = settle(&mut Batch { worker: self }, records, patient);
-        self.last_batch = Instant::now();
+        self.worker.queue.begin_batch();
+        let result = drain(&mut self.worker);
+        self.worker.last_batch = Instant::now();
         match result {
-            Ok(()) => {
-                self.backoff.succeeded();
-                self.unknown_failures = 0;
-                self.last_message.clear();
-            }
+            Ok(()) => self.worker.all_is_well(),
             Err(failure) => self.back_off(&failure),
         }
     }
 
-    fn back_off(&mut self, failure: &Failure) {
-        self.queue.set_phase(Phase::BackingOff);
-        match failure.remedy() {
-            Remedy::SetAsideIfItStays => self.unknown_failures += 1,
-            _ => self.unknown_failures = 0,
-        }
-        let message = format!("{} ({})", failure.message, failure.sqlstate());
-        if message != self.last_message {
-            pgrx::log!(
-                "allsource worker {} will try again, more and more rarely: {message}",
-                self.queue.index
-            );
-            self.queue.set_last_error(&message);
-            self.last_message = message;
-        }
-        let until = Instant::now() + self.backoff.failed();
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.queues.paused() || is_shutdown_requested() {
+    /// Moves events that wait, as far as it is their turn.
+    fn move_waiting(&mut self) -> Result<(), Failure> {
+        let enough = MOVED_MIN.max(2 * self.worker.left_waiting);
+        let mut moved = 0;
+        while moved < enough {
+            let Some(events) = move_some(&mut self.worker)? else { break };
+            moved += events;
+            see_to_signals();
+            if is_shutdown_requested() || self.worker.must_load {
                 break;
             }
-            self.end_if_database_is_wanted();
+        }
+        self.worker.left_waiting = 0;
+        Ok(())
+    }
+
+    fn back_off(&mut self, failure: &Failure) {
+        let worker = &mut self.worker;
+        worker.queue.set_phase(Phase::BackingOff);
+        worker.queue.set_failing(true);
+        worker.note(&one_line(failure));
+        let until = Instant::now() + worker.backoff.failed();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || worker.queues.paused() || is_shutdown_requested() {
+                break;
+            }
+            end_if_database_is_wanted();
             sleep(left.min(SLEEP_MAX));
         }
     }
@@ -265,22 +254,35 @@ impl Worker {
     /// What is done about once a second, and more rarely as long as it fails; draining goes on.
     fn keep_house(&mut self) {
         let mut wait = SLEEP_MAX;
-        if self.queue.index == 0 {
+        if self.worker.queue.index == 0 {
             match in_transaction(|| recorded::record(&mut self.recorded_safe)) {
                 Ok(()) => self.house_backoff.succeeded(),
                 Err(failure) => {
                     wait = wait.max(self.house_backoff.failed());
                     if self.house_backoff.failures() == 1 {
                         pgrx::log!(
-                            "allsource worker 0 cannot record the safe position and will try again: {} ({})",
-                            failure.message,
-                            failure.sqlstate()
+                            "allsource worker 0 cannot record the safe position and will try again: {}",
+                            one_line(&failure)
                         );
                     }
                 }
             }
         }
+        if self.worker.waiting.is_empty() {
+            // A dump that was restored may have brought some. Where this fails now, it works later.
+            let _ = self.worker.load();
+        }
         self.next_housekeeping = Instant::now() + wait;
+    }
+}
+
+/// Gives way to somebody who wants the database for themselves.
+fn end_if_database_is_wanted() {
+    // SAFETY: a constant of this process; exiting with 1 is not reported as a crash.
+    unsafe {
+        if database_is_wanted(pg_sys::MyDatabaseId) {
+            pg_sys::proc_exit(1);
+        }
     }
 }
 
@@ -291,87 +293,5 @@ fn keep_memory() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 * 1024 * 1024);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 256 * 1024 * 1024);
-    }
-}
-
-/// A promise of durability holds with `synchronous_commit = off` too.
-fn set_synchronous_commit() {
-    // SAFETY: a plain variable of this process, which the settings file may have changed.
-    let off = unsafe {
-        pg_sys::synchronous_commit == pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32
-    };
-    if off {
-        set_setting(c"synchronous_commit", c"local");
-    }
-}
-
-/// The batch in hand.
-struct Batch<'w> {
-    worker: &'w mut Worker,
-}
-
-impl Batch<'_> {
-    fn start(&self, record: usize) -> u64 {
-        match record.checked_sub(1) {
-            Some(previous) => self.worker.ends[previous],
-            None => self.worker.consumer.head(),
-        }
-    }
-
-    fn records(&self, records: Range<usize>) -> Result<Vec<Record<'_>>, Failure> {
-        records
-            .map(|record| {
-                let found = self.worker.consumer.peek_from(self.start(record));
-                let (bytes, _) = found.ok_or(crate::codec::record::DamagedRecord)?;
-                Record::decode(bytes)
-            })
-            .collect::<Result<_, _>>()
-            .map_err(|damaged| Failure { sqlstate: *b"XX000", message: damaged.to_string() })
-    }
-
-    /// Records up to before `end` are settled. No check for interrupts since the commit.
-    fn release(&mut self, end: usize) {
-        let worker = &mut *self.worker;
-        worker.consumer.release(worker.ends[end - 1]);
-        let oldest = worker.consumer.peek_from(worker.consumer.head());
-        let oldest = oldest.and_then(|(bytes, _)| Record::decode(bytes).ok());
-        worker.queue.settled(oldest.map(|record| record.enqueued_at_us));
-    }
-}
-
-impl Writer for Batch<'_> {
-    fn write(&mut self, records: Range<usize>, style: Style) -> Result<(), Failure> {
-        let started = Instant::now();
-        let end = records.end;
-        let batch = self.records(records)?;
-        let written = in_transaction(|| write_batch(&batch, style))?;
-        let len = batch.len() as u64;
-        drop(batch);
-        let queue = self.worker.queue;
-        queue.count_discarded(len - written);
-        queue.count_batch(written);
-        self.release(end);
-        counting::drained(written, started.elapsed());
-        // SAFETY: reports to the statistics system, outside of a transaction.
-        unsafe { pg_sys::pgstat_report_stat(false) };
-        Ok(())
-    }
-
-    fn set_aside(&mut self, record: usize, reason: &Failure) -> Result<(), Failure> {
-        let worker = &*self.worker;
-        let (epoch, position) = (worker.queues.epoch(), worker.ends[record]);
-        let place = Place { epoch, worker: worker.queue.index, position };
-        let batch = self.records(record..record + 1)?;
-        let queue = self.worker.queue;
-        in_transaction(|| {
-            if let Err(error) = dead_letters::insert_all(&[(batch[0], place, reason.clone())]) {
-                error.raise("allsource worker");
-            }
-        })?;
-        drop(batch);
-        queue.count_dead();
-        counting::rejected(1);
-        self.release(record + 1);
-        Ok(())
     }
 }

@@ -45,7 +45,7 @@ pub fn enqueue(
             return Err(Error::RecordTooLarge { number: index + 1, size_bytes, limit_bytes });
         }
     }
-    let mut handed_over = if durable { Some(HandedOver::new(queues, events)?) } else { None };
+    let mut handed_over = if durable { Some(HandedOver::new(queues, home, events)?) } else { None };
     for index in 0..events {
         let pushed = producer.push(index);
         if pushed.is_err() {

@@ -1,14 +1,19 @@
 //! Waiting until what was enqueued is durable.
 
+use crate::codec::record::Home;
 use crate::model::memory::with_room;
 use crate::model::partition::PARTITIONS;
 use crate::pg::error::Error;
 use crate::pg::positions::transaction::holds_streams;
 use crate::pg::queue::waiters::{Awaited, Waited};
 use crate::pg::queue::{Phase, Queue, Queues};
+use crate::pg::session::xact::accept_invalidations;
 use crate::pg::settings;
 use crate::pg::tables::dead_letters::find;
+use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::rights::check_writer;
+use crate::pg::tables::schema::Sequence;
+use crate::pg::tables::waiting_events::{QueueName, is_any_waiting};
 use std::time::{Duration, Instant};
 
 /// Waiting for a worker that waits for this transaction's locks would never end, and nobody could
@@ -18,21 +23,29 @@ pub fn check_can_wait() -> Result<(), Error> {
 }
 
 /// What a call that waits has handed over: the number of the queue and the end of each record, and
-/// how many dead letters each queue had before.
+/// what had become of others' records before.
 pub struct HandedOver {
     queues: Queues,
+    home: Home,
     records: Vec<(usize, u64)>,
-    dead_before: [u64; PARTITIONS],
+    before: [Before; PARTITIONS],
+}
+
+/// Records of a queue that were not written, before the call.
+#[derive(Clone, Copy, Default)]
+struct Before {
+    dead: u64,
+    discarded: u64,
 }
 
 impl HandedOver {
     /// Called before anything is handed over; `events` is how many there are.
-    pub fn new(queues: Queues, events: usize) -> Result<Self, Error> {
-        let mut dead_before = [0; PARTITIONS];
+    pub fn new(queues: Queues, home: Home, events: usize) -> Result<Self, Error> {
+        let mut before = [Before::default(); PARTITIONS];
         for queue in queues.iter() {
-            dead_before[queue.index] = queue.dead();
+            before[queue.index] = Before { dead: queue.dead(), discarded: queue.discarded() };
         }
-        Ok(Self { queues, records: with_room(events)?, dead_before })
+        Ok(Self { queues, home, records: with_room(events)?, before })
     }
 
     /// Notes a record that ends at `position` of the queue of this number.
@@ -40,51 +53,97 @@ impl HandedOver {
         self.records.push((queue, position));
     }
 
-    /// Waits until all is durable. An error says how many have become dead letters instead.
+    /// Waits until all are in their streams. An error says how many have become dead letters instead,
+    /// or that the extension was dropped before.
     pub fn wait_until_settled(mut self) -> Result<(), Error> {
         self.records.sort_unstable();
-        let events = self.records.len();
-        let mut failed = 0;
-        let mut first = None;
-        for records in self.records.chunk_by(|a, b| a.0 == b.0) {
+        let of_queues = || self.records.chunk_by(|a, b| a.0 == b.0);
+        let mut has_waited = false;
+        for records in of_queues() {
             let Some((index, last)) = records.last() else { continue };
             let queue = self.queues.queue(*index);
             wait_for_position(self.queues, queue, *last, None)?;
-            if queue.dead() == self.dead_before[*index] {
+            has_waited |= queue.may_wait(*last) && self.wait_until_moved(queue, records)?;
+        }
+        let (mut failed, mut first) = (0, None);
+        for records in of_queues() {
+            let index = records[0].0;
+            let (queue, before) = (self.queues.queue(index), self.before[index]);
+            if queue.discarded() != before.discarded {
+                self.check_home()?;
+            }
+            if queue.dead() == before.dead && !has_waited {
                 continue;
             }
-            if let Some((count, failure)) = find(self.queues.epoch(), *index, records)? {
+            if let Some((count, failure)) = find(self.queues.epoch(), index, records)? {
                 failed += count;
                 first.get_or_insert(failure);
             }
         }
         match first {
             None => Ok(()),
-            Some(failure) => Err(Error::NotWritten { failed, events, failure }),
+            Some(failure) => Err(Error::NotWritten { failed, events: self.records.len(), failure }),
+        }
+    }
+
+    /// Waits as long as one of the records of a queue stands among those that wait. Returns whether any
+    /// did.
+    fn wait_until_moved(&self, queue: Queue, records: &[(usize, u64)]) -> Result<bool, Error> {
+        let name = QueueName { epoch: self.queues.epoch(), worker: queue.index };
+        let mut has_waited = false;
+        wait_for(self.queues, queue, Awaited::Moved, None, || {
+            self.check_home()?;
+            let waits = is_any_waiting(name, records)?;
+            has_waited |= waits;
+            Ok(!waits)
+        })?;
+        self.check_home()?;
+        Ok(has_waited)
+    }
+
+    /// Refuses to go on where the extension is another one than the records were handed over to.
+    fn check_home(&self) -> Result<(), Error> {
+        accept_invalidations();
+        match sequence_oid(Sequence::Position) {
+            Ok(oid) if oid.to_u32() == self.home.incarnation => Ok(()),
+            _ => Err(Error::Discarded),
         }
     }
 }
 
-/// Waits until everything before `position` of the queue is settled. Without a deadline, waits as
-/// long as there is a worker that is not at rest, or one may come within the time that an enqueuer
-/// waits for room.
+/// Waits until everything before `position` of the queue has left the ring.
 fn wait_for_position(
     queues: Queues,
     queue: Queue,
     position: u64,
     deadline: Option<Instant>,
 ) -> Result<(), Error> {
+    let awaited = Awaited::Position(position);
+    wait_for(queues, queue, awaited, deadline, || Ok(queue.ring.head() >= position))
+}
+
+/// Waits until `is_settled`. Without a deadline, waits as long as there is a worker that is not at
+/// rest, or one may come within the time that an enqueuer waits for room.
+fn wait_for(
+    queues: Queues,
+    queue: Queue,
+    awaited: Awaited,
+    deadline: Option<Instant>,
+    mut is_settled: impl FnMut() -> Result<bool, Error>,
+) -> Result<(), Error> {
     enum Seen {
         Settled,
+        Failed(Error),
         Paused,
         NoWorker,
     }
     let mut without_worker_since: Option<Instant> = None;
     let patience = settings::enqueue_timeout();
-    let awaited = Awaited::Position(position);
     let waited = queue.wait_until(awaited, deadline, || {
-        if queue.ring.head() >= position {
-            return Some(Seen::Settled);
+        match is_settled() {
+            Ok(true) => return Some(Seen::Settled),
+            Ok(false) => {}
+            Err(error) => return Some(Seen::Failed(error)),
         }
         if queues.paused() && queue.phase() == Phase::Paused {
             return Some(Seen::Paused);
@@ -100,27 +159,39 @@ fn wait_for_position(
     });
     match waited {
         Waited::Done(Seen::Settled) => Ok(()),
+        Waited::Done(Seen::Failed(error)) => Err(error),
         Waited::Done(Seen::Paused) => Err(Error::WorkersPaused),
         Waited::Done(Seen::NoWorker) => Err(Error::NoWorkerRuns),
         Waited::TimedOut if !queue.has_worker() => Err(Error::NoWorkerRuns),
-        Waited::TimedOut => Err(Error::FlushTimeout { pending: queue.report().depth_events }),
+        Waited::TimedOut => {
+            let report = queue.report();
+            let pending = report.depth_events + report.waiting_events;
+            Err(Error::FlushTimeout { pending, held_up_by: report.held_up_by })
+        }
     }
 }
 
-/// Waits until everything that anybody has enqueued before is durable. Returns how many events were
-/// on their way. `timeout`: `None` waits as long as it takes.
+/// Waits until everything that anybody has enqueued before is in its stream, or among the dead letters.
+/// Returns how many events were on their way. `timeout`: `None` waits as long as it takes.
 pub fn flush(timeout: Option<Duration>) -> Result<u64, Error> {
     check_writer()?;
     let queues = Queues::of_this_database()?;
     check_can_wait()?;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    // One for each worker.
     let targets: Vec<_> = queues
         .iter()
-        .map(|queue| (queue, queue.ring.tail(), queue.report().depth_events))
+        .map(|queue| {
+            let report = queue.report();
+            let events = report.depth_events + report.waiting_events;
+            (queue, queue.ring.tail(), events, queue.discarded())
+        })
         .collect();
-    for (queue, tail, _) in &targets {
+    for (queue, tail, _, _) in &targets {
         wait_for_position(queues, *queue, *tail, deadline)?;
+        wait_for(queues, *queue, Awaited::Moved, deadline, || Ok(!queue.may_wait(*tail)))?;
     }
-    Ok(targets.iter().map(|(_, _, events)| events).sum())
+    if targets.iter().any(|(queue, _, _, discarded)| queue.discarded() != *discarded) {
+        return Err(Error::Discarded);
+    }
+    Ok(targets.iter().map(|(_, _, events, _)| events).sum())
 }

@@ -12,12 +12,12 @@ use crate::pg::error::Error;
 use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::positions::transaction::note_stream_lock;
 use crate::pg::session::xact::{
-    advance_command, check_for_interrupts, is_serializable, now_us, uses_one_snapshot,
+    advance_command, check_for_interrupts, is_serializable, now_us, process_of, uses_one_snapshot,
     with_snapshot_of_now,
 };
 use crate::pg::settings;
-use crate::pg::tables::heads::{Head, Heads};
-use crate::pg::tables::heap::Update;
+use crate::pg::tables::heads::{Head, Heads, Made, look_for_maker};
+use crate::pg::tables::heap::{Update, Wait};
 use crate::pg::tables::leaf_writer::LeafWriter;
 use crate::pg::tables::relation::For;
 use crate::pg::tables::scan::{decision_snapshot, latest};
@@ -43,6 +43,28 @@ pub enum Advanced {
     },
     /// The events are there already: nothing is to be written.
     Retried(Retry),
+}
+
+/// What `try_advance` has done.
+#[derive(Clone, Copy, Debug)]
+pub enum Tried {
+    /// The head was moved on.
+    Moved(Advanced),
+    /// There is nothing to be written.
+    Unchanged,
+    /// Another transaction has the stream: the process, where it can be told.
+    Held(Option<i32>),
+}
+
+/// A stream as `try_advance` has found it.
+#[derive(Clone, Copy)]
+pub struct Found<'a> {
+    /// its number
+    pub stream_no: i64,
+    /// its version
+    pub version: i64,
+    /// its entity
+    pub entity_id: Option<&'a [u8]>,
 }
 
 /// A partition's heads, open to be moved on.
@@ -86,8 +108,86 @@ impl<'t> HeadWriter<'t> {
                 }
                 return Err(missing);
             }
-            if let Some(advanced) = self.create(append, &mut attempts)? {
+            find_retry(append, 0, 0)?;
+            if let Some(advanced) = self.create(append, append.events.len(), &mut attempts)? {
                 return Ok(advanced);
+            }
+        }
+    }
+
+    /// As `advance`, whatever the stream's version is, but waits for nobody, and `count` says how
+    /// many of the events are to be written, given the stream or that it is not there. It may be
+    /// asked again.
+    pub fn try_advance(
+        &mut self,
+        append: &StreamAppend<'_>,
+        mut count: impl FnMut(Option<Found<'_>>) -> Result<usize, Error>,
+    ) -> Result<Tried, Error> {
+        let mut attempts = 0;
+        loop {
+            check_for_interrupts();
+            if self.heads.find_to_update(append.stream_id, append.tenant_id) {
+                if let Some(tried) = self.try_advance_existing(append, &mut count)? {
+                    return Ok(tried);
+                }
+                continue;
+            }
+            match look_for_maker(append.partition, append.stream_id, append.tenant_id)? {
+                Made::Nowhere => {}
+                Made::Committed => continue,
+                Made::By(transaction) => return Ok(Tried::Held(process_of(transaction))),
+            }
+            let events = count(None)?;
+            if let Some(advanced) = self.create(append, events, &mut attempts)? {
+                return Ok(Tried::Moved(advanced));
+            }
+        }
+    }
+
+    /// Moves the head that the scan stands on; `None` when the row is gone.
+    fn try_advance_existing(
+        &mut self,
+        append: &StreamAppend<'_>,
+        count: &mut impl FnMut(Option<Found<'_>>) -> Result<usize, Error>,
+    ) -> Result<Option<Tried>, Error> {
+        // A trigger sees a row that is its own to change.
+        let mut must_lock = self.writer.is_guarded();
+        let mut wait = Wait::Skip;
+        loop {
+            if std::mem::take(&mut must_lock) {
+                match self.heads.lock_newest(Wait::Skip) {
+                    // With the lock there is nothing left to wait for.
+                    Update::Done => wait = Wait::Block,
+                    Update::Gone | Update::Changed => return Ok(None),
+                    Update::Held(transaction) => {
+                        return Ok(Some(Tried::Held(process_of(transaction))));
+                    }
+                    Update::Failed(result) => return Err(unexpected(append, result)),
+                }
+            }
+            let head = self.heads.current();
+            let found = Found {
+                stream_no: head.stream_no(),
+                version: head.current_version(),
+                // SAFETY: the scan still stands on the head.
+                entity_id: head.entity_id().map(|entity_id| unsafe { body(entity_id) }),
+            };
+            let events = count(Some(found))?;
+            if events == 0 {
+                return Ok(Some(Tried::Unchanged));
+            }
+            let (advanced, row) = moved_on(&head, events);
+            // SAFETY: the scan stands on the head, whose columns these are.
+            let update = unsafe { self.writer.update(self.heads.place(), row, wait)? };
+            match update {
+                Update::Done => {
+                    note_stream_lock();
+                    return Ok(Some(Tried::Moved(advanced)));
+                }
+                Update::Gone => return Ok(None),
+                Update::Failed(result) => return Err(unexpected(append, result)),
+                // Whoever has the row may have a lock of it that is in nobody's way.
+                Update::Changed | Update::Held(_) => must_lock = true,
             }
         }
     }
@@ -111,7 +211,7 @@ impl<'t> HeadWriter<'t> {
             {
                 return Err(Error::ConcurrentAppend { stream_id: display(append.stream_id) });
             }
-            self.create(append, &mut attempts)?;
+            self.create(append, 0, &mut attempts)?;
             advance_command();
         }
     }
@@ -140,49 +240,45 @@ impl<'t> HeadWriter<'t> {
         let mut must_lock = self.writer.is_guarded();
         loop {
             if std::mem::take(&mut must_lock) {
-                match self.heads.lock_newest() {
+                match self.heads.lock_newest(Wait::Block) {
                     Update::Done => note_stream_lock(),
-                    Update::Gone | Update::Changed => return Ok(None),
+                    Update::Gone | Update::Changed | Update::Held(_) => return Ok(None),
                     Update::Failed(result) => return Err(unexpected(append, result)),
                 }
             }
             let head = self.heads.current();
-            let (stream_no, previous) = (head.stream_no(), head.current_version());
-            if let Some(retry) = find_retry(append, stream_no, previous)? {
+            let previous = head.current_version();
+            if let Some(retry) = find_retry(append, head.stream_no(), previous)? {
                 return Ok(Some(Advanced::Retried(retry)));
             }
             check_expected(append, Some(previous))?;
             check_entity(append, &head)?;
-            // A stream's times never go back, even where the clock does.
-            let timestamp_us = now_us().max(head.updated_at_us());
-            let mut row = head.columns();
-            let version = previous + append.events.len() as i64;
-            row[streams::CURRENT_VERSION] = Some(pg_sys::Datum::from(version));
-            row[streams::WATERMARK] = row[streams::CURRENT_VERSION];
-            row[streams::UPDATED_AT] = Some(pg_sys::Datum::from(timestamp_us));
+            let (advanced, row) = moved_on(&head, append.events.len());
             // SAFETY: the scan stands on the head, whose columns these are.
-            let update = unsafe { self.writer.update(self.heads.place(), row)? };
+            let update = unsafe { self.writer.update(self.heads.place(), row, Wait::Block)? };
             match update {
                 Update::Done => {
                     note_stream_lock();
-                    return Ok(Some(Advanced::Moved { stream_no, previous, timestamp_us }));
+                    return Ok(Some(advanced));
                 }
                 Update::Gone => return Ok(None),
                 Update::Failed(result) => return Err(unexpected(append, result)),
                 Update::Changed if uses_one_snapshot() => {
                     return Err(Error::ConcurrentAppend { stream_id: display(append.stream_id) });
                 }
-                Update::Changed => {}
+                Update::Changed | Update::Held(_) => {}
             }
             // Somebody was faster. Queue up for the row: whoever waits gets it in turn.
             must_lock = true;
         }
     }
 
-    /// Makes the stream; `None` when it is there already. `attempts` counts the calls for a stream.
+    /// Makes the stream with `events` events; `None` when it is there already. `attempts` counts the
+    /// calls for a stream.
     fn create(
         &mut self,
         append: &StreamAppend<'_>,
+        events: usize,
         attempts: &mut usize,
     ) -> Result<Option<Advanced>, Error> {
         *attempts += 1;
@@ -190,10 +286,9 @@ impl<'t> HeadWriter<'t> {
         let partition = append.partition;
         let number = stream_no(partition, settings::node_id(), self.numbers.take()?)
             .ok_or(Error::StreamNumbers)?;
-        find_retry(append, number, 0)?;
         let timestamp_us = now_us();
         let int8 = |value: i64| Some(pg_sys::Datum::from(value));
-        let version = int8(append.events.len() as i64);
+        let version = int8(events as i64);
         self.writer.fill(
             0,
             [
@@ -216,6 +311,21 @@ impl<'t> HeadWriter<'t> {
         note_stream_lock();
         Ok(Some(Advanced::Moved { stream_no: number, previous: 0, timestamp_us }))
     }
+}
+
+/// A head that was moved on by `events` events, and its columns.
+fn moved_on(
+    head: &Head<'_>,
+    events: usize,
+) -> (Advanced, [Option<pg_sys::Datum>; streams::COLUMNS]) {
+    let (stream_no, previous) = (head.stream_no(), head.current_version());
+    // A stream's times never go back, even where the clock does.
+    let timestamp_us = now_us().max(head.updated_at_us());
+    let mut row = head.columns();
+    row[streams::CURRENT_VERSION] = Some(pg_sys::Datum::from(previous + events as i64));
+    row[streams::WATERMARK] = row[streams::CURRENT_VERSION];
+    row[streams::UPDATED_AT] = Some(pg_sys::Datum::from(timestamp_us));
+    (Advanced::Moved { stream_no, previous, timestamp_us }, row)
 }
 
 fn unexpected(append: &StreamAppend<'_>, result: pg_sys::TM_Result::Type) -> Error {

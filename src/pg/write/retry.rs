@@ -1,5 +1,6 @@
 //! Recognising a retried append by its event ids.
 
+use crate::drain::verdict::Known;
 use crate::model::error::StoreError;
 use crate::model::event::EventId;
 use crate::model::memory::{collect, in_table};
@@ -87,6 +88,41 @@ pub fn find_retry(
         }
         _ => Err(Error::MissingEvents { stream_id: display(append.stream_id) }),
     }
+}
+
+/// Runs that are read on the way from one known event to the next one, rather than searched for.
+const VERSIONS_BETWEEN_MAX: i64 = 256;
+
+/// What a stream knows of the id of each event.
+pub fn find_known(append: &StreamAppend<'_>, stream_no: i64) -> Result<Vec<Known>, Error> {
+    let mut known = vec![Known::New; append.events.len()];
+    let mut there: Vec<(i64, usize)> = find_versions(append, stream_no)?
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, version)| Some((version?, index)))
+        .collect();
+    if there.is_empty() {
+        return Ok(known);
+    }
+    there.sort_unstable();
+    let mut reader = LogReader::open(append.partition, decision_snapshot())?;
+    for near in there.chunk_by(|a, b| b.0 - a.0 <= VERSIONS_BETWEEN_MAX) {
+        let mut rest = near.iter().peekable();
+        let (first, last) = (near[0].0, near[near.len() - 1].0);
+        reader.read_versions(stream_no, first, last, |event| {
+            while let Some((_, index)) = rest.next_if(|(version, _)| *version == event.version) {
+                let new = &append.events[*index];
+                let is_same = event.event.event_type.1 == new.event_type
+                    && event.event.payload.1 == new.payload;
+                known[*index] = if is_same { Known::Same } else { Known::Different };
+            }
+            Ok(())
+        })?;
+        if rest.next().is_some() {
+            return Err(Error::MissingEvents { stream_id: display(append.stream_id) });
+        }
+    }
+    Ok(known)
 }
 
 fn check_distinct(append: &StreamAppend<'_>) -> Result<(), Error> {

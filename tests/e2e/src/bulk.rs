@@ -171,6 +171,12 @@ pub struct QueueStats {
     pub last_error: Option<String>,
     /// Seconds that the oldest event has waited.
     pub lag_s: f64,
+    /// Events that wait for their streams.
+    pub waiting_events: i64,
+    /// How many streams these are.
+    pub waiting_streams: i64,
+    /// What they wait for.
+    pub held_up_by: Option<String>,
 }
 
 impl QueueStats {
@@ -192,6 +198,9 @@ impl QueueStats {
             discarded: row.get(13),
             last_error: row.get(14),
             lag_s: row.get(15),
+            waiting_events: row.get(16),
+            waiting_streams: row.get(17),
+            held_up_by: row.get(18),
         }
     }
 }
@@ -204,7 +213,8 @@ pub fn queue_stats(client: &mut impl GenericClient) -> Result<Vec<QueueStats>, E
     let rows = client.query(
         "SELECT worker, pid, state, depth_events, depth_bytes, capacity_bytes, enqueued, drained, \
          rejected, full_waits, batches, largest_batch, dead_letters, discarded, last_error, \
-         extract(epoch FROM lag)::float8 FROM allsource.queue_stats ORDER BY worker",
+         extract(epoch FROM lag)::float8, waiting_events, waiting_streams, held_up_by \
+         FROM allsource.queue_stats ORDER BY worker",
         &[],
     )?;
     Ok(rows.iter().map(QueueStats::from_row).collect())

@@ -354,38 +354,6 @@ fn appended_and_drained_events_mix() {
     assert_verified(&mut client);
 }
 
-/// A transaction keeps a stream locked while events for it, and for others, are in the queue.
-#[test]
-fn a_locked_stream_is_waited_for() {
-    let cluster = Cluster::with_queue("enqueue-locked", &[]);
-    let (mut client, mut holder) = (cluster.store(), cluster.store());
-    let held = [event(json!("held"))];
-    holder.batch_execute("BEGIN").expect("BEGIN");
-    Append::to("locked", &held).one(&mut holder).expect("es_append");
-    for number in 0..20 {
-        let stream = if number % 2 == 0 { "locked" } else { "free" };
-        Enqueue::to(stream, &event(json!(number))).send(&mut client).expect("es_enqueue");
-    }
-    assert_refused(flush_within(&mut client, "200ms"), CANCELLED, &["on their way"]);
-    let failing =
-        worker_when(&mut client, "the worker gives up for now", |stats| stats.last_error.is_some());
-    assert!(failing.last_error.is_some_and(|error| error.contains("lock timeout")));
-    holder.batch_execute("COMMIT").expect("COMMIT");
-    flush(&mut client).expect("es_flush");
-    let payloads = |client: &mut Client, stream: &str| {
-        let events = ReadStream::all(stream).read(client).expect("es_read");
-        events.into_iter().map(|event| event.payload).collect::<Vec<_>>()
-    };
-    let even = (0..20).step_by(2).map(|n| json!(n));
-    let expected: Vec<Value> = std::iter::once(json!("held")).chain(even).collect();
-    assert_eq!(payloads(&mut client, "locked"), expected);
-    assert_eq!(payloads(&mut client, "free").len(), 10);
-    assert_eq!(dead_letters(&mut client).expect("es_dead_letters"), []);
-    worker_when(&mut client, "the worker is idle again", |stats| stats.state == "idle");
-    assert!(is_well(&mut client, "workers"));
-    assert_verified(&mut client);
-}
-
 /// A server that is stopped in the ordinary way has nothing in its queue when it is gone.
 #[test]
 fn an_ordinary_stop_loses_nothing() {

@@ -1,0 +1,250 @@
+//! Which streams' events wait, as a worker remembers it: the events themselves stand in a table.
+//!
+//! A stream that somebody else has locked is gone round: its events are put into the table, and
+//! later ones after them, until they have been moved to the stream. Where a partition as a whole
+//! cannot be written, because a leaf is locked or its index fails, all its streams wait.
+//!
+//! A stream is remembered by the hash of its name, 40 bytes of memory each. Two streams of the same
+//! hash wait for each other, which does no harm.
+
+use super::backoff::Backoff;
+use crate::model::partition::{PARTITIONS, Partition};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// A stream that was freed is written after this long at the latest, unless very many wait.
+const STREAM_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// So much longer for each stream that waits: to look at one takes some microseconds.
+const WAIT_PER_STREAM: Duration = Duration::from_micros(50);
+
+/// A stream whose events wait.
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    partition: Partition,
+    /// The first of its rows in the table is not before this one.
+    first_id: i64,
+    backoff: Backoff,
+    not_before: Instant,
+}
+
+/// Why a partition cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Somebody has locked one of its tables.
+    Locked,
+    /// Writing fails.
+    Failing,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Halt {
+    trouble: Trouble,
+    backoff: Backoff,
+    not_before: Instant,
+}
+
+/// A stream whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// its hash
+    pub key: u64,
+    /// the first of its rows is not before this one
+    pub first_id: i64,
+}
+
+/// The streams of a worker whose events wait.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    streams: HashMap<u64, Stream>,
+    halts: [Option<Halt>; PARTITIONS],
+}
+
+impl Waiting {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.halts.iter().all(Option::is_none)
+    }
+
+    /// How many streams wait.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether events of a stream have to wait.
+    pub fn must_wait(&self, partition: Partition, key: u64) -> bool {
+        self.halts[partition.index()].is_some() || self.streams.contains_key(&key)
+    }
+
+    /// Whether events of a partition have to wait, and what for.
+    pub fn trouble(&self, partition: Partition) -> Option<Trouble> {
+        self.halts[partition.index()].map(|halt| halt.trouble)
+    }
+
+    /// How often writing to a partition has failed in a row.
+    pub fn failures(&self, partition: Partition) -> u32 {
+        self.halts[partition.index()].map_or(0, |halt| halt.backoff.failures())
+    }
+
+    /// Events of a stream wait from now on, or more of them do. `first_id`: no row is before it.
+    pub fn add(&mut self, partition: Partition, key: u64, first_id: i64, now: Instant) {
+        self.streams.entry(key).or_insert_with(|| {
+            let mut backoff = Backoff::default();
+            let not_before = now + backoff.failed_up_to(STREAM_WAIT_MAX);
+            Stream { partition, first_id, backoff, not_before }
+        });
+    }
+
+    /// A stream is locked still.
+    pub fn still_held(&mut self, key: u64, now: Instant) {
+        let more = WAIT_PER_STREAM.saturating_mul(self.streams.len().min(1 << 20) as u32);
+        if let Some(stream) = self.streams.get_mut(&key) {
+            stream.not_before = now + stream.backoff.failed_up_to(STREAM_WAIT_MAX).max(more);
+        }
+    }
+
+    /// Rows of a stream before `first_id` were moved, and more may be there.
+    pub fn moved_up_to(&mut self, key: u64, first_id: i64, now: Instant) {
+        if let Some(stream) = self.streams.get_mut(&key) {
+            *stream = Stream { first_id, backoff: Backoff::default(), not_before: now, ..*stream };
+        }
+    }
+
+    /// All rows of a stream were moved.
+    pub fn gone(&mut self, key: u64) {
+        self.streams.remove(&key);
+    }
+
+    /// All rows of all streams were moved.
+    pub fn all_gone(&mut self) {
+        self.streams.clear();
+    }
+
+    /// A partition cannot be written.
+    pub fn halt(&mut self, partition: Partition, trouble: Trouble, now: Instant) {
+        let halt = &mut self.halts[partition.index()];
+        let mut backoff = match halt {
+            Some(halt) if halt.trouble == trouble => halt.backoff,
+            _ => Backoff::default(),
+        };
+        let wait = match trouble {
+            Trouble::Locked => backoff.failed_up_to(STREAM_WAIT_MAX),
+            Trouble::Failing => backoff.failed(),
+        };
+        *halt = Some(Halt { trouble, backoff, not_before: now + wait });
+    }
+
+    /// A partition can be written.
+    pub fn proceed(&mut self, partition: Partition) {
+        self.halts[partition.index()] = None;
+    }
+
+    fn turn(&self, stream: &Stream) -> Instant {
+        match &self.halts[stream.partition.index()] {
+            Some(halt) => halt.not_before,
+            None => stream.not_before,
+        }
+    }
+
+    /// When the next stream's turn comes.
+    pub fn next_turn(&self) -> Option<Instant> {
+        self.streams.values().map(|stream| self.turn(stream)).min()
+    }
+
+    /// The partition whose turn came first, and at most `streams_max` streams of it whose turn it is.
+    pub fn due(&self, now: Instant, streams_max: usize) -> Option<(Partition, Vec<Due>)> {
+        let first = self.streams.values().min_by_key(|stream| self.turn(stream))?;
+        if self.turn(first) > now {
+            return None;
+        }
+        let partition = first.partition;
+        let due = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.partition == partition && self.turn(stream) <= now)
+            .map(|(key, stream)| Due { key: *key, first_id: stream.first_id })
+            .take(streams_max)
+            .collect();
+        Some((partition, due))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(number: i32) -> Partition {
+        Partition::new(number).expect("a partition")
+    }
+
+    fn keys(due: Option<(Partition, Vec<Due>)>) -> Vec<u64> {
+        let mut keys: Vec<u64> =
+            due.into_iter().flat_map(|(_, due)| due).map(|due| due.key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_stream_waits_until_its_rows_are_gone_and_gets_its_turn_within_a_second() {
+        let mut now = Instant::now();
+        let mut waiting = Waiting::default();
+        assert!(waiting.is_empty() && waiting.next_turn().is_none());
+        waiting.add(partition(1), 7, 40, now);
+        assert!(waiting.must_wait(partition(1), 7) && !waiting.must_wait(partition(1), 8));
+        assert_eq!(waiting.due(now, 10), None, "it was held a moment ago");
+        for _ in 0..20 {
+            now += SECOND;
+            assert_eq!(keys(waiting.due(now, 10)), [7]);
+            waiting.still_held(7, now);
+            // More events of it change nothing.
+            waiting.add(partition(1), 7, 90, now);
+        }
+        now += SECOND;
+        assert_eq!(waiting.due(now, 10), Some((partition(1), vec![Due { key: 7, first_id: 40 }])));
+        waiting.moved_up_to(7, 90, now);
+        assert_eq!(waiting.due(now, 10), Some((partition(1), vec![Due { key: 7, first_id: 90 }])));
+        waiting.gone(7);
+        assert!(waiting.is_empty() && waiting.due(now + SECOND, 10).is_none());
+    }
+
+    #[test]
+    fn a_halted_partition_has_a_turn_of_its_own_and_no_other_waits_for_it() {
+        let now = Instant::now();
+        let mut waiting = Waiting::default();
+        waiting.halt(partition(1), Trouble::Failing, now);
+        assert!(waiting.must_wait(partition(1), 1) && !waiting.must_wait(partition(2), 2));
+        for key in [1, 3] {
+            waiting.add(partition(1), key, 0, now);
+        }
+        waiting.add(partition(2), 2, 0, now);
+        for _ in 0..10 {
+            waiting.halt(partition(1), Trouble::Failing, now);
+        }
+        assert_eq!(waiting.failures(partition(1)), 11);
+        assert_eq!(keys(waiting.due(now + SECOND, 10)), [2]);
+        let later = now + Duration::from_secs(11);
+        waiting.gone(2);
+        assert_eq!(keys(waiting.due(later, 10)), [1, 3]);
+        assert_eq!(waiting.due(later, 1).expect("due").1.len(), 1);
+        // Locked is another trouble, and looked at more often.
+        waiting.halt(partition(1), Trouble::Locked, later);
+        assert_eq!(waiting.failures(partition(1)), 1);
+        assert_eq!(keys(waiting.due(later + SECOND, 10)), [1, 3]);
+        waiting.proceed(partition(1));
+        assert!(waiting.trouble(partition(1)).is_none() && waiting.must_wait(partition(1), 3));
+    }
+
+    #[test]
+    fn very_many_streams_are_looked_at_more_rarely() {
+        let now = Instant::now();
+        let mut waiting = Waiting::default();
+        for key in 0..100_000 {
+            waiting.add(partition(1), key, 0, now);
+        }
+        waiting.still_held(5, now);
+        let turn = waiting.turn(&waiting.streams[&5]);
+        assert_eq!(turn, now + Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,341 @@
+//! Events whose streams could not be written when their turn came. The workers alone put them in and
+//! take them out, each those of its partitions.
+#![expect(unsafe_code, reason = "passes PostgreSQL's values on")]
+
+use crate::codec::array::{ElementType, write_array};
+use crate::codec::record::{Home, Record};
+use crate::drain::waiting::Due;
+use crate::model::event::{EventId, NewEvent};
+use crate::model::partition::Partition;
+use crate::pg::call::datum::body;
+use crate::pg::call::rows::{int4, int8};
+use crate::pg::error::Error;
+use crate::pg::session::xact::{with_snapshot_of_now, without_keeping_locks};
+use crate::pg::tables::dead_letters::Place;
+use crate::pg::tables::query::{Access, Parameter, Row, execute_as_owner};
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
+const TABLE: &str = "waiting_events";
+
+/// Rows that are inserted by one statement.
+const ROWS_PER_INSERT: usize = 1_000;
+
+/// Bytes of payloads, as they are stored, that are read together, but for a single row.
+const BYTES_PER_READ: i64 = 1024 * 1024;
+
+const INSERT: &CStr = c"
+    INSERT INTO allsource.waiting_events (queue_epoch, queue_worker, enqueued_at, queue_position,
+                partition_id, stream_key, tenant_id, stream_id, entity_id, event_type, payload,
+                metadata, event_id)
+    SELECT $1, $2, r.*
+      FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),
+                      pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),
+                      pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11),
+                      pg_catalog.unnest($12), pg_catalog.unnest($13)) AS r";
+
+// After a restart positions begin again and partitions may belong to other workers.
+const ADOPT: &CStr = c"
+    UPDATE allsource.waiting_events AS w
+       SET queue_epoch = $1, queue_worker = $2, queue_position = 0
+     WHERE w.queue_epoch OPERATOR(pg_catalog.<>) $1
+       AND pg_catalog.mod(w.partition_id, $3) OPERATOR(pg_catalog.=) $2";
+
+const STREAMS: &CStr = c"
+    SELECT w.stream_key, w.partition_id, pg_catalog.min(w.id), pg_catalog.count(*)
+      FROM allsource.waiting_events w
+     WHERE w.queue_epoch OPERATOR(pg_catalog.=) $1
+       AND w.queue_worker OPERATOR(pg_catalog.=) $2
+     GROUP BY w.stream_key, w.partition_id";
+
+const OLDEST: &CStr = c"
+    SELECT w.queue_position, w.enqueued_at
+      FROM allsource.waiting_events w
+     WHERE w.queue_epoch OPERATOR(pg_catalog.=) $1
+       AND w.queue_worker OPERATOR(pg_catalog.=) $2
+     ORDER BY w.queue_position
+     LIMIT 1";
+
+const NEXT: &CStr = c"
+    SELECT o.*
+      FROM (SELECT r.*, pg_catalog.sum(pg_catalog.pg_column_size(r.payload))
+                        OVER (ORDER BY r.place, r.id ROWS UNBOUNDED PRECEDING) AS bytes
+              FROM (SELECT w.id, w.stream_key, w.queue_position, w.enqueued_at, w.tenant_id,
+                           w.stream_id, w.entity_id, w.event_type, w.payload, w.metadata,
+                           w.event_id, d.place
+                      FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))
+                           WITH ORDINALITY AS d (stream_key, first_id, place)
+                     CROSS JOIN LATERAL (
+                           SELECT s.*
+                             FROM allsource.waiting_events s
+                            WHERE s.stream_key OPERATOR(pg_catalog.=) d.stream_key
+                              AND s.id OPERATOR(pg_catalog.>=) d.first_id
+                            ORDER BY s.id
+                            LIMIT $4) AS w
+                     LIMIT $3) AS r) AS o
+     WHERE o.bytes OPERATOR(pg_catalog.<=) $5
+        OR o.bytes OPERATOR(pg_catalog.=) pg_catalog.pg_column_size(o.payload)
+     ORDER BY o.place, o.id";
+
+const DELETE: &CStr = c"
+    DELETE FROM allsource.waiting_events AS w
+     WHERE w.id OPERATOR(pg_catalog.=) ANY ($1)
+    RETURNING 1";
+
+const IS_WAITING: &CStr = c"
+    SELECT 1
+      FROM allsource.waiting_events w
+     WHERE w.queue_epoch OPERATOR(pg_catalog.=) $1
+       AND w.queue_worker OPERATOR(pg_catalog.=) $2
+       AND w.queue_position OPERATOR(pg_catalog.=) ANY ($3)
+     LIMIT 1";
+
+/// A record that has to wait.
+#[derive(Clone, Copy)]
+pub struct NewWaiting<'a> {
+    /// what it is
+    pub record: Record<'a>,
+    /// where it ended in the queue
+    pub position: u64,
+    /// the partition of its stream
+    pub partition: Partition,
+    /// the hash of its stream
+    pub key: u64,
+}
+
+/// A queue, as rows name it: when its memory was made, and its worker.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueName {
+    /// which run of shared memory
+    pub epoch: i64,
+    /// number of the worker
+    pub worker: usize,
+}
+
+impl QueueName {
+    fn parameters(self) -> [Parameter; 2] {
+        [(pg_sys::INT8OID, int8(self.epoch)), (pg_sys::INT4OID, int4(self.worker as i32))]
+    }
+
+    /// A record of the queue.
+    pub fn place(self, position: u64) -> Place {
+        Place { epoch: self.epoch, worker: self.worker, position }
+    }
+}
+
+/// Arrays that are passed as parameters: their bytes in one buffer.
+#[derive(Default)]
+struct Arrays {
+    bytes: Vec<u8>,
+    starts: Vec<(pg_sys::Oid, usize)>,
+}
+
+impl Arrays {
+    fn add<'a>(
+        &mut self,
+        (oid, element_type): (pg_sys::Oid, ElementType),
+        elements: impl ExactSizeIterator<Item = Option<&'a [u8]>> + Clone,
+    ) {
+        let start = write_array(&mut self.bytes, element_type, elements);
+        self.starts.push((oid, start));
+    }
+
+    fn add_int8(&mut self, element: (pg_sys::Oid, ElementType), values: impl Iterator<Item = i64>) {
+        let values: Vec<[u8; 8]> = values.map(i64::to_ne_bytes).collect();
+        self.add(element, values.iter().map(|value| Some(&value[..])));
+    }
+
+    /// The values, which live as long as `self` stays as it is.
+    fn parameters(&self) -> impl Iterator<Item = Parameter> + '_ {
+        self.starts.iter().map(|(oid, start)| {
+            // The buffer is on a boundary of 8 as all larger pieces of memory are.
+            (*oid, Some(pg_sys::Datum::from(self.bytes[*start..].as_ptr())))
+        })
+    }
+}
+
+const INT8S: (pg_sys::Oid, ElementType) = (pg_sys::INT8ARRAYOID, ElementType::Int8);
+const INT4S: (pg_sys::Oid, ElementType) = (pg_sys::INT4ARRAYOID, ElementType::Int4);
+const TIMES: (pg_sys::Oid, ElementType) = (pg_sys::TIMESTAMPTZARRAYOID, ElementType::Timestamptz);
+const TEXTS: (pg_sys::Oid, ElementType) = (pg_sys::TEXTARRAYOID, ElementType::Text);
+const JSONBS: (pg_sys::Oid, ElementType) = (pg_sys::JSONBARRAYOID, ElementType::Jsonb);
+const UUIDS: (pg_sys::Oid, ElementType) = (pg_sys::UUIDARRAYOID, ElementType::Uuid);
+
+/// Puts records in, in their order.
+pub fn insert(queue: QueueName, records: &[NewWaiting<'_>]) -> Result<(), Error> {
+    for records in records.chunks(ROWS_PER_INSERT) {
+        let mut arrays = Arrays::default();
+        let all = || records.iter();
+        arrays.add_int8(TIMES, all().map(|row| row.record.enqueued_at_us));
+        arrays.add_int8(INT8S, all().map(|row| row.position as i64));
+        let partitions: Vec<[u8; 4]> =
+            all().map(|row| row.partition.number().to_ne_bytes()).collect();
+        arrays.add(INT4S, partitions.iter().map(|number| Some(&number[..])));
+        arrays.add_int8(INT8S, all().map(|row| row.key.cast_signed()));
+        arrays.add(TEXTS, all().map(|row| Some(row.record.tenant_id)));
+        arrays.add(TEXTS, all().map(|row| Some(row.record.stream_id)));
+        arrays.add(TEXTS, all().map(|row| row.record.entity_id));
+        arrays.add(TEXTS, all().map(|row| Some(row.record.event.event_type)));
+        arrays.add(JSONBS, all().map(|row| Some(row.record.event.payload)));
+        arrays.add(JSONBS, all().map(|row| row.record.event.metadata));
+        arrays.add(UUIDS, all().map(|row| row.record.event.event_id.as_ref().map(|id| &id[..])));
+        let parameters: Vec<Parameter> =
+            queue.parameters().into_iter().chain(arrays.parameters()).collect();
+        execute_as_owner(TABLE, INSERT, &parameters, Access::Write, |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+/// A stream that events wait for.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitingStream {
+    /// its hash
+    pub key: u64,
+    /// its partition
+    pub partition: Partition,
+    /// the first of its rows
+    pub first_id: i64,
+    /// how many there are
+    pub events: u64,
+}
+
+/// Makes the rows that an earlier run of shared memory has left this queue's, and returns all of its
+/// streams. The queue is one of `workers`.
+pub fn adopt(queue: QueueName, workers: usize) -> Result<Vec<WaitingStream>, Error> {
+    let [epoch, worker] = queue.parameters();
+    let parameters = [epoch, worker, (pg_sys::INT4OID, int4(workers as i32))];
+    execute_as_owner(TABLE, ADOPT, &parameters, Access::Write, |_| Ok(()))?;
+    let mut streams = Vec::new();
+    execute_as_owner(TABLE, STREAMS, &queue.parameters(), Access::Write, |row| {
+        let int8 = |column| row.get(column).map_or(0, |value| value.value() as i64);
+        if let Some(partition) = Partition::new(int8(2) as i32) {
+            let (key, first_id, events) = (int8(1).cast_unsigned(), int8(3), int8(4) as u64);
+            streams.push(WaitingStream { key, partition, first_id, events });
+        }
+        Ok(())
+    })?;
+    Ok(streams)
+}
+
+/// The position of the oldest row of a queue, and when it was enqueued.
+pub fn oldest(queue: QueueName) -> Result<Option<(u64, i64)>, Error> {
+    let mut oldest = None;
+    execute_as_owner(TABLE, OLDEST, &queue.parameters(), Access::Write, |row| {
+        oldest = row
+            .get(1)
+            .zip(row.get(2))
+            .map(|(position, enqueued_at)| (position.value() as u64, enqueued_at.value() as i64));
+        Ok(())
+    })?;
+    Ok(oldest)
+}
+
+/// A row's own copy of what it holds.
+pub struct WaitingEvent {
+    /// its number
+    pub id: i64,
+    /// the hash of its stream
+    pub key: u64,
+    /// where it ended in its queue
+    pub position: u64,
+    enqueued_at_us: i64,
+    tenant_id: Vec<u8>,
+    stream_id: Vec<u8>,
+    entity_id: Option<Vec<u8>>,
+    event_type: Vec<u8>,
+    payload: Vec<u8>,
+    metadata: Option<Vec<u8>>,
+    event_id: Option<EventId>,
+}
+
+impl WaitingEvent {
+    fn from_row(row: &Row) -> Self {
+        let int8 = |column| row.get(column).map_or(0, |value| value.value() as i64);
+        // SAFETY: columns 5 to 10 of `NEXT` are of variable length; the next one is a uuid, which is
+        // passed as a pointer to its 16 bytes.
+        let bytes = |column| row.get(column).map(|value| unsafe { body(value) }.to_vec());
+        Self {
+            id: int8(1),
+            key: int8(2).cast_unsigned(),
+            position: int8(3) as u64,
+            enqueued_at_us: int8(4),
+            tenant_id: bytes(5).unwrap_or_default(),
+            stream_id: bytes(6).unwrap_or_default(),
+            entity_id: bytes(7),
+            event_type: bytes(8).unwrap_or_default(),
+            payload: bytes(9).unwrap_or_default(),
+            metadata: bytes(10),
+            // SAFETY: see above.
+            event_id: row.get(11).map(|value| unsafe { *value.cast_mut_ptr::<EventId>() }),
+        }
+    }
+
+    /// As a record of the store of `home`.
+    pub fn record(&self, home: Home) -> Record<'_> {
+        Record {
+            enqueued_at_us: self.enqueued_at_us,
+            home,
+            stream_id: &self.stream_id,
+            tenant_id: &self.tenant_id,
+            entity_id: self.entity_id.as_deref(),
+            event: NewEvent {
+                event_type: &self.event_type,
+                payload: &self.payload,
+                metadata: self.metadata.as_deref(),
+                event_id: self.event_id,
+            },
+        }
+    }
+}
+
+/// The first rows of streams, stream after stream: at most `rows_max`, and of one stream
+/// `rows_per_stream_max`.
+pub fn next(
+    due: &[Due],
+    rows_max: i64,
+    rows_per_stream_max: i64,
+) -> Result<Vec<WaitingEvent>, Error> {
+    let mut arrays = Arrays::default();
+    arrays.add_int8(INT8S, due.iter().map(|due| due.key.cast_signed()));
+    arrays.add_int8(INT8S, due.iter().map(|due| due.first_id));
+    let limits =
+        [rows_max, rows_per_stream_max, BYTES_PER_READ].map(|limit| (pg_sys::INT8OID, int8(limit)));
+    let parameters: Vec<Parameter> = arrays.parameters().chain(limits).collect();
+    let mut events = Vec::new();
+    execute_as_owner(TABLE, NEXT, &parameters, Access::Write, |row| {
+        events.push(WaitingEvent::from_row(&row));
+        Ok(())
+    })?;
+    Ok(events)
+}
+
+/// Takes rows out, and returns how many there were.
+pub fn delete(ids: impl Iterator<Item = i64>) -> Result<usize, Error> {
+    let mut arrays = Arrays::default();
+    arrays.add_int8(INT8S, ids);
+    let parameters: Vec<Parameter> = arrays.parameters().collect();
+    let mut deleted = 0;
+    execute_as_owner(TABLE, DELETE, &parameters, Access::Write, |_| {
+        deleted += 1;
+        Ok(())
+    })?;
+    Ok(deleted)
+}
+
+/// Whether one of the records of a queue, given by its number and their ends, waits. Sees what is committed now.
+pub fn is_any_waiting(queue: QueueName, records: &[(usize, u64)]) -> Result<bool, Error> {
+    let mut arrays = Arrays::default();
+    arrays.add_int8(INT8S, records.iter().map(|(_, position)| *position as i64));
+    let parameters: Vec<Parameter> =
+        queue.parameters().into_iter().chain(arrays.parameters()).collect();
+    let mut waiting = false;
+    without_keeping_locks(|| {
+        with_snapshot_of_now(|_| {
+            execute_as_owner(TABLE, IS_WAITING, &parameters, Access::Read, |_| {
+                waiting = true;
+                Ok(())
+            })
+        })
+    })?;
+    Ok(waiting)
+}
