@@ -78,6 +78,9 @@ impl Error {
             Self::Store(error) => return store_hint(error),
             Self::CannotExecute(obstacle) => return obstacle_hint(*obstacle),
             Self::ConcurrentAppend { .. } => "Retry the transaction.",
+            Self::Layout { .. } => {
+                "Make it again as it was; a column that was dropped leaves a trace until dump and restore."
+            }
             Self::RowChanged { .. } => "Use an AFTER trigger, or raise an error in the trigger.",
             Self::StatementTrigger { .. } => "Use a row-level trigger.",
             Self::NestedAppend => "Append in an AFTER trigger.",

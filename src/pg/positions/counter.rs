@@ -26,7 +26,6 @@ use crate::pg::error::{Error, Obstacle};
 use crate::pg::session::xact::{in_recovery, now_us, transaction_start_us};
 use crate::pg::shared::memory::{Lock, with_lock};
 use crate::pg::tables::log::last_position;
-use crate::pg::tables::names::lock_by_name;
 use crate::pg::tables::relation::lock_sequence;
 use crate::pg::tables::schema::Sequence;
 use crate::positions::written::Written;
@@ -65,7 +64,8 @@ impl Positions {
     /// has locked a leaf of the store, so the sequence that has the name now is that store's.
     pub fn open() -> Result<Self, Error> {
         let registry = registry()?;
-        let sequence = lock_sequence(Sequence::Position)?;
+        let lock = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+        let sequence = lock_sequence(Sequence::Position, lock)?;
         let counter = match find(registry, sequence) {
             Some(counter) => counter,
             None => set_up(registry, sequence)?,
@@ -209,7 +209,7 @@ pub fn observe() -> Result<Observed, Error> {
         return Err(Error::CannotExecute(Obstacle::NotRecorded));
     }
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    let sequence = lock_by_name(Sequence::Position.name(), lock)?;
+    let sequence = lock_sequence(Sequence::Position, lock)?;
     // SAFETY: locked.
     Ok(unsafe { Observed::of(registry, sequence) })
 }

@@ -7,7 +7,7 @@
 
 use super::sequence;
 use crate::pg::error::Error;
-use crate::pg::tables::names::lock_by_name;
+use crate::pg::tables::relation::lock_sequence;
 use crate::pg::tables::schema::Sequence;
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -44,7 +44,7 @@ impl StreamNumbers {
         // Keeps others away who reserve, and nobody else: setval itself, below, leaves a lock behind
         // until the transaction ends, which must not be in anybody's way.
         let lock = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
-        let oid = lock_by_name(Sequence::StreamNo.name(), lock)?;
+        let oid = lock_sequence(Sequence::StreamNo, lock)?;
         // SAFETY: locked by the call before. The lock is not needed until the transaction ends: the
         // sequence is logged before the streams are.
         unsafe {

@@ -56,15 +56,15 @@ pub fn sequence_oid(sequence: Sequence) -> Result<pg_sys::Oid, Error> {
     }
     let before = generation();
     let oid = look_up(sequence.name())?;
+    check_sequence(sequence, oid)?;
     if generation() == before {
         with_cache(|cache| cache.sequences[sequence as usize] = Some(oid));
     }
     Ok(oid)
 }
 
-/// Locks a sequence as `nextval` does, until the transaction ends.
-pub fn lock_sequence(sequence: Sequence) -> Result<pg_sys::Oid, Error> {
-    let lock = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+/// Locks a sequence until the transaction ends.
+pub fn lock_sequence(sequence: Sequence, lock: pg_sys::LOCKMODE) -> Result<pg_sys::Oid, Error> {
     let oid = sequence_oid(sequence)?;
     let before = generation();
     // SAFETY: a lock of the transaction.
@@ -74,7 +74,18 @@ pub fn lock_sequence(sequence: Sequence) -> Result<pg_sys::Oid, Error> {
     }
     // SAFETY: the lock that was just taken.
     unsafe { pg_sys::UnlockRelationOid(oid, lock) };
-    lock_by_name(sequence.name(), lock)
+    let oid = lock_by_name(sequence.name(), lock)?;
+    check_sequence(sequence, oid)?;
+    Ok(oid)
+}
+
+fn check_sequence(sequence: Sequence, oid: pg_sys::Oid) -> Result<(), Error> {
+    // SAFETY: a catalog look-up.
+    if unsafe { pg_sys::get_rel_relkind(oid) } as u8 == pg_sys::RELKIND_SEQUENCE {
+        return Ok(());
+    }
+    let object = sequence.name().to_owned();
+    Err(Error::Layout { object, problem: "It is not a sequence.".into() })
 }
 
 /// An open leaf.
