@@ -71,6 +71,35 @@ fn data_restored_into_an_extension_that_is_there_are_complete() {
     assert_complete_and_goes_on(&cluster);
 }
 
+/// Somebody has tried the store out before the data come, and emptied it again: what it has reserved
+/// then overlaps with what the data bring, from above and from below.
+#[test]
+fn data_restored_into_a_store_that_was_used_are_complete() {
+    let cluster = server("restore-used");
+    let dump = Dump::of(&cluster, ORIGINAL, &["--format=custom", "--data-only"]);
+    for tried in [1, 3, 200, 2_000] {
+        cluster.create_store(STORE);
+        let mut client = cluster.store();
+        append(&mut client, "tried", tried);
+        client
+            .batch_execute(
+                "TRUNCATE allsource.event_streams, allsource.event_log, allsource.event_ids",
+            )
+            .expect("TRUNCATE");
+        dump.restore_with_pg_restore(&cluster, STORE, &[]);
+        let content = all_events(&mut client).expect("the content");
+        // In the session that has reserved, and in others.
+        for number in 0..NEW_STREAMS {
+            append(&mut client, &format!("s{number}"), 2);
+            append(&mut cluster.store(), &format!("new-{number}"), 1);
+        }
+        let after = assert_all_is_read(&mut client);
+        assert_eq!(after[..content.len()], content, "{tried} events before");
+        drop(client);
+        cluster.execute("postgres", "DROP DATABASE store WITH (FORCE)");
+    }
+}
+
 #[test]
 fn a_sequence_set_higher_before_the_first_append_is_noticed() {
     let cluster = Cluster::with_queue("restore-setval", &[]);
