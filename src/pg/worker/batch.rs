@@ -60,7 +60,10 @@ pub struct Held {
 /// The store of this database, which stays as it is until the transaction ends: its incarnation.
 /// `None`: there is none.
 pub fn lock_store() -> Result<Option<u32>, Error> {
-    match lock_sequence(Sequence::Position) {
+    match lock_sequence(
+        Sequence::Position,
+        pgrx::pg_sys::RowExclusiveLock as pgrx::pg_sys::LOCKMODE,
+    ) {
         Ok(oid) => Ok(Some(oid.to_u32())),
         Err(Error::Missing { .. }) => Ok(None),
         Err(error) => Err(error),
@@ -160,16 +163,15 @@ impl<'r, 'a> Batch<'r, 'a> {
             self.append(moved.group, moved.accepted.as_deref().unwrap_or(all), None)
         }))?;
         let advanced = collect(moved.iter().map(|moved| moved.advanced))?;
-        let mut next_position = take_positions(&appends, &advanced, &writing)?;
+        let mut taken = take_positions(&appends, &advanced, &writing)?;
         let mut rest = &advanced[..];
         let mut flushed = 0;
         for appends in appends.chunk_by(|a, b| a.partition == b.partition) {
             at.set(Some(appends[0].partition));
             let (own, others) = rest.split_at(appends.len());
             rest = others;
-            write_runs(appends, own, next_position, &writing)?;
+            write_runs(appends, own, &mut taken, &writing)?;
             flush_log_in_steps(FLUSH_BYTES, &mut flushed);
-            next_position += appends.iter().map(|append| append.events.len() as i64).sum::<i64>();
         }
         at.set(None);
         writing.finish();

@@ -34,8 +34,8 @@ pub fn append(appends: &[StreamAppend<'_>]) -> Result<Vec<Appended>, Error> {
     check_writer()?;
     let writing = Writing::begin()?;
     let advanced = lock_heads(appends, &writing)?;
-    let taken = take_positions(appends, &advanced, &writing)?;
-    let appended = write_runs(appends, &advanced, &taken, &writing)?;
+    let mut taken = take_positions(appends, &advanced, &writing)?;
+    let appended = write_runs(appends, &advanced, &mut taken, &writing)?;
     writing.finish();
     // The caller's later statements, and a further append in this one, see what was written.
     advance_command();
@@ -55,9 +55,9 @@ pub fn lock_heads(appends: &[StreamAppend<'_>], writing: &Writing) -> Result<Vec
     Ok(advanced)
 }
 
-/// Positions for the events of an append.
+/// Positions that were taken for events.
 pub struct Taken {
-    first: i64,
+    next: i64,
     written: &'static Written,
 }
 
@@ -75,17 +75,16 @@ pub fn take_positions(
     let positions = Positions::open()?;
     let first = if events == 0 { 0 } else { positions.take(events as u64)? };
     writing.has_positions();
-    Ok(Taken { first: first as i64, written: positions.written() })
+    Ok(Taken { next: first as i64, written: positions.written() })
 }
 
-/// Writes the events of the streams that were moved on, with the positions that were taken for them.
+/// Writes the events of the streams that were moved on, with the next of the positions that were taken.
 pub fn write_runs(
     appends: &[StreamAppend<'_>],
     advanced: &[Advanced],
-    taken: &Taken,
+    taken: &mut Taken,
     writing: &Writing,
 ) -> Result<Vec<Appended>, Error> {
-    let mut next_position = taken.first;
     let mut appended = with_room(appends.len())?;
     let mut pending = PendingRuns::default();
     let mut rest = advanced.iter();
@@ -102,11 +101,11 @@ pub fn write_runs(
                     let target = Target {
                         stream_no,
                         first_version: previous + 1,
-                        first_position: next_position,
+                        first_position: taken.next,
                         timestamp_us,
                     };
                     leaves.write(append, target)?;
-                    next_position += append.events.len() as i64;
+                    taken.next += append.events.len() as i64;
                     Appended {
                         first_version: target.first_version,
                         last_version: previous + append.events.len() as i64,
@@ -118,7 +117,7 @@ pub fn write_runs(
         let (written, emptied) = leaves.close()?;
         pending = emptied;
         if written > 0 {
-            taken.written.mark(partition[0].partition, next_position as u64 - 1);
+            taken.written.mark(partition[0].partition, taken.next as u64 - 1);
             counting::appended(partition[0].partition, written);
         }
     }
