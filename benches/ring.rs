@@ -105,17 +105,17 @@ fn ring_round(producers: u64, wake: bool) -> f64 {
     let (mut taken, mut sum) = (0, 0_u64);
     let mut wait = Wait::default();
     while taken < RECORDS {
-        let (mut position, before) = (consumer.head(), taken);
-        while let Some((record, next)) = consumer.peek_from(position) {
+        let (mut offset, before) = (consumer.read_offset(), taken);
+        while let Some((record, next)) = consumer.peek_from(offset) {
             sum = sum.wrapping_add(first_and_last(record));
-            position = next;
+            offset = next;
             taken += 1;
             if taken - before == BATCH_RECORDS {
                 break;
             }
         }
         if taken > before {
-            consumer.release(position);
+            consumer.release(offset);
             wait = Wait::default();
         } else {
             wait.once_more();

@@ -6,7 +6,7 @@ CREATE TABLE allsource.dead_letters (
     enqueued_at timestamptz NOT NULL,
     queue_epoch    int8 NOT NULL,
     queue_worker   int4 NOT NULL,
-    queue_position int8 NOT NULL,
+    queue_offset   int8 NOT NULL,
     sqlstate    text NOT NULL,
     reason      text NOT NULL,
     tenant_id   text COLLATE "C" NOT NULL,
@@ -18,10 +18,10 @@ CREATE TABLE allsource.dead_letters (
     event_id    uuid
 ) USING heap;
 
-CREATE INDEX dead_letters_queue ON allsource.dead_letters (queue_epoch, queue_worker, queue_position);
+CREATE INDEX dead_letters_queue ON allsource.dead_letters (queue_epoch, queue_worker, queue_offset);
 
 COMMENT ON TABLE allsource.dead_letters IS 'enqueued events that could not be written to their streams, with the reason';
-COMMENT ON COLUMN allsource.dead_letters.queue_epoch IS 'with queue_worker and queue_position the record''s place in its queue, by which durable => true finds it';
+COMMENT ON COLUMN allsource.dead_letters.queue_epoch IS 'with queue_worker and queue_offset the record''s place in its queue, by which durable => true finds it';
 
 CREATE TABLE allsource.waiting_events (
     id             int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -29,7 +29,7 @@ CREATE TABLE allsource.waiting_events (
     enqueued_at    timestamptz NOT NULL,
     queue_epoch    int8 NOT NULL,
     queue_worker   int4 NOT NULL,
-    queue_position int8 NOT NULL,
+    queue_offset   int8 NOT NULL,
     partition_id   int4 NOT NULL,
     stream_key     int8 NOT NULL,
     tenant_id      text COLLATE "C" NOT NULL,
@@ -42,10 +42,10 @@ CREATE TABLE allsource.waiting_events (
 ) USING heap;
 
 CREATE INDEX waiting_events_stream ON allsource.waiting_events (stream_key, id);
-CREATE INDEX waiting_events_place ON allsource.waiting_events (queue_epoch, queue_worker, queue_position);
+CREATE INDEX waiting_events_place ON allsource.waiting_events (queue_epoch, queue_worker, queue_offset);
 
 COMMENT ON TABLE allsource.waiting_events IS 'enqueued events whose streams or partitions could not be written when their turn came; the workers move them to their streams in the order of id';
-COMMENT ON COLUMN allsource.waiting_events.queue_epoch IS 'with queue_worker and queue_position the record''s place in its queue, by which durable => true finds it';
+COMMENT ON COLUMN allsource.waiting_events.queue_epoch IS 'with queue_worker and queue_offset the record''s place in its queue, by which durable => true finds it';
 COMMENT ON COLUMN allsource.waiting_events.stream_key IS 'hash of stream_id and tenant_id';
 
 CREATE TABLE allsource.safe_position (

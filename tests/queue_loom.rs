@@ -29,8 +29,8 @@ struct Shared {
 }
 
 impl Shared {
-    fn starting_at(position: u64) -> Self {
-        Self { memory: Arc::new(HeapRing::starting_at(CAPACITY, position)) }
+    fn starting_at(offset: u64) -> Self {
+        Self { memory: Arc::new(HeapRing::starting_at(CAPACITY, offset)) }
     }
 
     fn ring(&self) -> Ring {
@@ -57,7 +57,7 @@ fn whose(record: &[u8]) -> (u8, u8) {
 }
 
 fn take(consumer: &mut Consumer) -> Option<(u8, u8)> {
-    let (record, next) = consumer.peek_from(consumer.head())?;
+    let (record, next) = consumer.peek_from(consumer.read_offset())?;
     let taken = whose(record);
     consumer.release(next);
     Some(taken)
@@ -171,7 +171,7 @@ fn what_is_not_released_is_not_written_over() {
 }
 
 #[test]
-fn one_producer_may_rely_on_the_head_that_another_has_found() {
+fn one_producer_may_rely_on_the_read_offset_that_another_has_found() {
     check(None, || {
         let shared = Shared::starting_at(0);
         let mut consumer = shared.consumer();
@@ -180,8 +180,8 @@ fn one_producer_may_rely_on_the_head_that_another_has_found() {
             let shared = shared.clone();
             thread::spawn(move || try_push(shared.ring(), &record(producer, 7, 128)))
         });
-        // Two at once: the second producer may find room without looking at the head.
-        let (first, next) = consumer.peek_from(consumer.head()).unwrap();
+        // Two at once: the second producer may find room without looking at the read offset.
+        let (first, next) = consumer.peek_from(consumer.read_offset()).unwrap();
         let (second, next) = consumer.peek_from(next).unwrap();
         assert_eq!([whose(first), whose(second)], FILLED[..2]);
         consumer.release(next);
@@ -204,13 +204,13 @@ fn a_producer_is_refused_only_when_the_ring_is_full() {
             let shared = shared.clone();
             move || shared.ring().try_push(&[&record(0, 7, 64)])
         });
-        let head = shared.ring().head();
+        let read_offset = shared.ring().read_offset();
         assert_eq!(take(&mut consumer), Some((8, 0)));
         match producer.join().unwrap() {
-            Ok(end) => assert_eq!(end, head + 512 + 64),
+            Ok(end) => assert_eq!(end, read_offset + 512 + 64),
             Err(error) => assert_eq!(error, PushError::Full),
         }
-        assert_eq!(shared.ring().try_push(&[]).map(|end| end > head + 512), Ok(true));
+        assert_eq!(shared.ring().try_push(&[]).map(|end| end > read_offset + 512), Ok(true));
     });
 }
 
@@ -231,7 +231,7 @@ fn a_new_consumer_goes_on() {
                 let mut consumer = shared.consumer();
                 let taken = take_some(&mut consumer, 1);
                 // It looks further than it releases.
-                consumer.peek_from(consumer.head()).map(|(record, _)| whose(record));
+                consumer.peek_from(consumer.read_offset()).map(|(record, _)| whose(record));
                 taken
             }
         });
@@ -245,7 +245,7 @@ fn a_new_consumer_goes_on() {
 }
 
 #[test]
-fn who_sees_the_head_sees_what_the_consumer_did() {
+fn who_sees_the_read_offset_sees_what_the_consumer_did() {
     check(None, || {
         let shared = Shared::starting_at(0);
         let end = shared.ring().try_push(&[b"x"]).unwrap();
@@ -254,7 +254,7 @@ fn who_sees_the_head_sees_what_the_consumer_did() {
         let waiter = thread::spawn({
             let (shared, done) = (shared.clone(), done.clone());
             move || {
-                if shared.ring().head() >= end {
+                if shared.ring().read_offset() >= end {
                     assert!(done.load(Ordering::Relaxed));
                 }
                 assert!(shared.ring().used_bytes() <= 64);
@@ -293,7 +293,7 @@ fn sleeping(producers: u8, preemptions_max: Option<usize>) {
                 continue;
             }
             wake.0.announce_sleep();
-            if !consumer.has_record(consumer.head()) {
+            if !consumer.has_record(consumer.read_offset()) {
                 wake.1.wait();
             }
             wake.0.woken_up();

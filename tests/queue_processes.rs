@@ -2,9 +2,9 @@
 //! one after the other. Every record has its producer, its number and a checksum: each must come
 //! once, whole, and in the order of its producer. `scripts/queue.sh processes`
 //!
-//! A consumer notes what it has taken in one of two places, by turns, each marked with a head of
-//! the ring, and then releases up to that head. So wherever it is killed, one of the two notes is
-//! of the head that its successor finds.
+//! A consumer notes what it has taken in one of two places, by turns, each marked with a read offset
+//! of the ring, and then releases up to that. So wherever it is killed, one of the two notes has the
+//! read offset that its successor finds.
 //!
 //! `ALLSOURCE_QUEUE_RECORDS` says how many records; the full run is 100 million. A build that is not
 //! optimised, as of a plain `cargo test`, sends fewer by default.
@@ -56,10 +56,10 @@ impl Random {
     }
 }
 
-/// How many records of each producer were taken before `head`.
+/// How many records of each producer were taken before `read_offset`.
 #[derive(Clone, Copy)]
 struct Note {
-    head: u64,
+    read_offset: u64,
     taken: [u64; PRODUCERS],
 }
 
@@ -129,21 +129,21 @@ fn check(record: &[u8], taken: &mut [u64; PRODUCERS], ring: &Ring) {
     *expected += 1;
 }
 
-/// The note of the ring's head, and which of the two it is.
-fn note_of_head(shared: &Shared<'_>, head: u64) -> (usize, Note) {
+/// The note of the ring's read offset, and which of the two it is.
+fn note_of_offset(shared: &Shared<'_>, read_offset: u64) -> (usize, Note) {
     // SAFETY: only the one consumer writes them, and it is the caller or has ended.
     let notes = shared.beside.notes.each_ref().map(|note| unsafe { *note.get() });
-    let which = notes.iter().position(|note| note.head == head).expect("a note of the head");
+    let which = notes.iter().position(|note| note.read_offset == read_offset).expect("a note");
     (which, notes[which])
 }
 
 fn sleep(shared: &Shared<'_>, consumer: &Consumer) {
     shared.beside.wake.announce_sleep();
-    if !consumer.has_record(consumer.head()) {
+    if !consumer.has_record(consumer.read_offset()) {
         shared.beside.sleeps.fetch_add(1, Ordering::Relaxed);
         let mut latch = [PollFd::new(shared.latch.as_fd(), PollFlags::POLLIN)];
         let set = poll(&mut latch, PollTimeout::from(SLEEP_MS)).expect("the latch") > 0;
-        assert!(set || !consumer.has_record(consumer.head()), "a wake-up was lost");
+        assert!(set || !consumer.has_record(consumer.read_offset()), "a wake-up was lost");
         if set {
             shared.latch.read().expect("the latch");
         }
@@ -155,7 +155,7 @@ fn consume(shared: &Shared<'_>, records: u64, seed: u64) {
     let mut random = Random(seed);
     // SAFETY: the last one was waited for.
     let mut consumer = unsafe { shared.ring.consumer() };
-    let (mut which, mut note) = note_of_head(shared, consumer.head());
+    let (mut which, mut note) = note_of_offset(shared, consumer.read_offset());
     let begun_with: u64 = note.taken.iter().sum();
     loop {
         let all: u64 = note.taken.iter().sum();
@@ -165,23 +165,23 @@ fn consume(shared: &Shared<'_>, records: u64, seed: u64) {
         // Of what it looks at it releases a part, and looks at the rest once more.
         let look = 1 + random.below(BATCH_RECORDS);
         let keep = 1 + random.below(look);
-        let (mut position, mut taken) = (consumer.head(), note.taken);
+        let (mut offset, mut taken) = (consumer.read_offset(), note.taken);
         for looked in 0..look {
-            let Some((record, next)) = consumer.peek_from(position) else { break };
+            let Some((record, next)) = consumer.peek_from(offset) else { break };
             check(record, &mut taken, &shared.ring);
-            position = next;
+            offset = next;
             if looked < keep {
-                note = Note { head: next, taken };
+                note = Note { read_offset: next, taken };
             }
         }
-        if note.head == consumer.head() {
+        if note.read_offset == consumer.read_offset() {
             sleep(shared, &consumer);
             continue;
         }
         which = 1 - which;
         // SAFETY: this is the one consumer, and no reference to a note exists.
         unsafe { shared.beside.notes[which].get().write_volatile(note) };
-        consumer.release(note.head);
+        consumer.release(note.read_offset);
     }
 }
 
@@ -213,7 +213,7 @@ fn run(capacity: Capacity, records: u64) -> Result<String, String> {
             End::Killed => killed += 1,
             End::Failed => break Err("a consumer failed".to_owned()),
         }
-        if note_of_head(&shared, shared.ring.head()).1.taken == [each; PRODUCERS] {
+        if note_of_offset(&shared, shared.ring.read_offset()).1.taken == [each; PRODUCERS] {
             break Ok(());
         }
     };
@@ -225,7 +225,7 @@ fn run(capacity: Capacity, records: u64) -> Result<String, String> {
     if ends.iter().any(|end| *end != End::Done) || shared.ring.used_bytes() != 0 {
         return Err(format!("producers: {ends:?}, left: {} bytes", shared.ring.used_bytes()));
     }
-    let laps = shared.ring.tail() / shared.ring.capacity_bytes();
+    let laps = shared.ring.write_offset() / shared.ring.capacity_bytes();
     let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
     Ok(format!(
         "{} records, {laps} laps; consumers: {ended} ended, {killed} killed, slept {} times, \

@@ -63,7 +63,7 @@ impl Shared {
 
     fn sleep(&self, consumer: &Consumer) {
         self.wake.announce_sleep();
-        if !consumer.has_record(consumer.head()) {
+        if !consumer.has_record(consumer.read_offset()) {
             let mut set = self.latch.0.lock().unwrap();
             while !*set {
                 set = self.latch.1.wait(set).unwrap();
@@ -98,21 +98,21 @@ fn consume(shared: &Shared, expected: &mut Expected, most: usize, batch: usize) 
     let mut consumer = shared.consumer();
     let mut taken = 0;
     while taken < most {
-        let mut position = consumer.head();
+        let mut offset = consumer.read_offset();
         for _ in 0..batch.min(most - taken) {
-            let Some((record, next)) = consumer.peek_from(position) else { break };
+            let Some((record, next)) = consumer.peek_from(offset) else { break };
             let producer = record[0];
             let number = &mut expected[usize::from(producer)];
             assert_eq!(record.len(), len(producer, *number));
             assert!(record[1..].iter().all(|byte| byte == number), "not whole, or not in order");
             *number += 1;
             taken += 1;
-            position = next;
+            offset = next;
         }
-        if position == consumer.head() {
+        if offset == consumer.read_offset() {
             shared.sleep(&consumer);
         } else {
-            consumer.release(position);
+            consumer.release(offset);
         }
     }
 }

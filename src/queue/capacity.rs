@@ -4,7 +4,7 @@
 pub(super) const BLOCK_BYTES: u64 = 64;
 
 /// A record takes at most this share of the capacity: with the padding before it, half. So it fits
-/// into an empty ring wherever the tail is, and the ring holds several.
+/// into an empty ring whatever the write offset is, and the ring holds several.
 const RECORD_SHARE: u64 = 4;
 
 /// How many bytes a ring has for records: a power of two.
@@ -46,30 +46,30 @@ impl Capacity {
         (self.0 / BLOCK_BYTES) as usize
     }
 
-    /// Where a position is within the records' bytes.
-    pub(super) const fn offset(self, position: u64) -> usize {
-        (position & (self.0 - 1)) as usize
+    /// Where an offset is within the records' bytes.
+    pub(super) const fn place(self, offset: u64) -> usize {
+        (offset & (self.0 - 1)) as usize
     }
 
-    /// The block that a position is in.
-    pub(super) const fn block(self, position: u64) -> usize {
-        self.offset(position) / BLOCK_BYTES as usize
+    /// The block that an offset is in.
+    pub(super) const fn block(self, offset: u64) -> usize {
+        self.place(offset) / BLOCK_BYTES as usize
     }
 
-    /// How often the ring has been gone round before a position.
-    pub(super) const fn lap(self, position: u64) -> u64 {
-        position >> self.0.trailing_zeros()
+    /// How many laps of the ring lie before an offset.
+    pub(super) const fn lap(self, offset: u64) -> u64 {
+        offset >> self.0.trailing_zeros()
     }
 
-    /// What is left unused at `position` before a record that takes `span_bytes`: the rest of the
+    /// What is left unused at `offset` before a record that takes `span_bytes`: the rest of the
     /// lap, where it does not fit into that.
-    pub(super) const fn padding(self, position: u64, span_bytes: u64) -> u64 {
-        let left = self.0 - self.offset(position) as u64;
+    pub(super) const fn padding(self, offset: u64, span_bytes: u64) -> u64 {
+        let left = self.0 - self.place(offset) as u64;
         if span_bytes <= left { 0 } else { left }
     }
 }
 
-/// How many bytes a record takes: whole blocks, and at least one, so that positions move on.
+/// How many bytes a record takes: whole blocks, and at least one, so that offsets move on.
 pub(super) const fn span_bytes(record_bytes: u64) -> u64 {
     if record_bytes == 0 { BLOCK_BYTES } else { record_bytes.next_multiple_of(BLOCK_BYTES) }
 }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_record_and_its_padding_fit_wherever_the_tail_is() {
+    fn the_longest_record_and_its_padding_fit_whatever_the_write_offset_is() {
         let capacity = Capacity::at_least(4096);
         let span = span_bytes(capacity.record_bytes_max());
         for block in 0..capacity.blocks() as u64 {

@@ -25,24 +25,24 @@ pub struct HeapRing {
 }
 
 impl HeapRing {
-    /// Makes a ring whose first record begins at `position`, rounded down to a block: a test need
+    /// Makes a ring whose first record begins at `offset`, rounded down to a block: a test need
     /// not go round billions of times to see what happens there.
     #[must_use]
     #[cfg(not(any(loom, shuttle)))]
-    pub fn starting_at(capacity: Capacity, position: u64) -> Self {
+    pub fn starting_at(capacity: Capacity, offset: u64) -> Self {
         const { assert!(align_of::<Line>() >= Memory::ALIGNMENT) };
         let lines = Box::new_uninit_slice(Memory::bytes(capacity).div_ceil(size_of::<Line>()));
         let owned = NonNull::from(Box::leak(lines));
         // SAFETY: aligned, large enough, and nobody else's; it lives as long as `self`.
-        let memory = unsafe { Memory::init(owned.cast(), capacity, position & !(BLOCK_BYTES - 1)) };
+        let memory = unsafe { Memory::init(owned.cast(), capacity, offset & !(BLOCK_BYTES - 1)) };
         Self { ring: Ring::of_memory(memory), owned }
     }
 
-    /// Makes a ring whose first record begins at `position`, rounded down to a block.
+    /// Makes a ring whose first record begins at `offset`, rounded down to a block.
     #[must_use]
     #[cfg(any(loom, shuttle))]
-    pub fn starting_at(capacity: Capacity, position: u64) -> Self {
-        let model = super::memory::ModelMemory::new(capacity, position & !(BLOCK_BYTES - 1));
+    pub fn starting_at(capacity: Capacity, offset: u64) -> Self {
+        let model = super::memory::ModelMemory::new(capacity, offset & !(BLOCK_BYTES - 1));
         let owned = NonNull::from(Box::leak(Box::new(model)));
         // SAFETY: it lives as long as `self`.
         let memory = unsafe { Memory::of_model(owned) };

@@ -1,12 +1,12 @@
 //! The bytes of a ring, as they are in shared memory.
 //!
 //! ```text
-//!      0  capacity in bytes            8   written once
-//!    128  tail                         8   the producers', atomic
-//!    256  head as producers know it    8   the producers', atomic
-//!    384  head                         8   the consumer's, atomic
-//!    512  entries                          8 for each block of 64 bytes, atomic
-//!     ..  records                          capacity
+//!      0  capacity in bytes          8   written once
+//!    128  write offset               8   the producers', atomic
+//!    256  known read offset          8   the producers', atomic
+//!    384  read offset                8   the consumer's, atomic
+//!    512  entries                        8 for each block of 64 bytes, atomic
+//!     ..  records                        capacity
 //! ```
 //!
 //! Numbers are in the machine's byte order: the memory does not outlive the server. Words that
@@ -21,9 +21,9 @@ use std::ptr::{self, NonNull};
 #[repr(C)]
 struct Control {
     capacity_bytes: CachePadded<u64>,
-    tail: CachePadded<AtomicU64>,
-    known_head: CachePadded<AtomicU64>,
-    head: CachePadded<AtomicU64>,
+    write_offset: CachePadded<AtomicU64>,
+    known_read_offset: CachePadded<AtomicU64>,
+    read_offset: CachePadded<AtomicU64>,
 }
 
 const ENTRIES: usize = size_of::<Control>();
@@ -52,17 +52,17 @@ impl Memory {
         ENTRIES + capacity.blocks() * ENTRY_BYTES + capacity.bytes() as usize
     }
 
-    /// Makes an empty ring that begins at `position`, a multiple of the block.
+    /// Makes an empty ring that begins at `offset`, a multiple of the block.
     ///
     /// # Safety
     /// `base` is a multiple of `ALIGNMENT` and has `bytes(capacity)` bytes that nobody uses yet,
     /// and that live at least as long as every handle.
-    pub(super) unsafe fn init(base: NonNull<u8>, capacity: Capacity, position: u64) -> Self {
+    pub(super) unsafe fn init(base: NonNull<u8>, capacity: Capacity, offset: u64) -> Self {
         let control = Control {
             capacity_bytes: CachePadded::new(capacity.bytes()),
-            tail: CachePadded::new(AtomicU64::new(position)),
-            known_head: CachePadded::new(AtomicU64::new(position)),
-            head: CachePadded::new(AtomicU64::new(position)),
+            write_offset: CachePadded::new(AtomicU64::new(offset)),
+            known_read_offset: CachePadded::new(AtomicU64::new(offset)),
+            read_offset: CachePadded::new(AtomicU64::new(offset)),
         };
         // SAFETY: within `bytes(capacity)`, aligned, and the caller's alone.
         unsafe {
@@ -95,42 +95,42 @@ impl Memory {
     }
 
     /// Where the next record will be reserved.
-    pub(super) fn tail(&self) -> &AtomicU64 {
-        &self.control().tail
+    pub(super) fn write_offset(&self) -> &AtomicU64 {
+        &self.control().write_offset
     }
 
-    /// A head that was right once, for producers: so they need not look at the consumer's line.
-    pub(super) fn known_head(&self) -> &AtomicU64 {
-        &self.control().known_head
+    /// A read offset that was right once. Producers use it, so that they rarely load the consumer's line.
+    pub(super) fn known_read_offset(&self) -> &AtomicU64 {
+        &self.control().known_read_offset
     }
 
     /// What is before it may be written over.
-    pub(super) fn head(&self) -> &AtomicU64 {
-        &self.control().head
+    pub(super) fn read_offset(&self) -> &AtomicU64 {
+        &self.control().read_offset
     }
 
-    /// The entry of the block at `position`.
-    pub(super) fn entry(&self, position: u64) -> &AtomicU64 {
+    /// The entry of the block at `offset`.
+    pub(super) fn entry(&self, offset: u64) -> &AtomicU64 {
         // SAFETY: the number of a block is below their count, so this is one of the entries that
         // `init` has made.
         unsafe {
             let entries = self.base.add(ENTRIES).cast::<AtomicU64>();
-            entries.add(self.capacity.block(position)).as_ref()
+            entries.add(self.capacity.block(offset)).as_ref()
         }
     }
 
-    fn record(&self, position: u64) -> NonNull<u8> {
+    fn record(&self, offset: u64) -> NonNull<u8> {
         let records = ENTRIES + self.capacity.blocks() * ENTRY_BYTES;
         // SAFETY: an offset is below the capacity, so this is within the memory.
-        unsafe { self.base.add(records + self.capacity.offset(position)) }
+        unsafe { self.base.add(records + self.capacity.place(offset)) }
     }
 
-    /// Writes the parts one after the other at `position`.
+    /// Writes the parts one after the other at `offset`.
     ///
     /// # Safety
     /// The caller has reserved as many bytes there, contiguous, and not yet published them.
-    pub(super) unsafe fn write(&self, position: u64, parts: &[&[u8]]) {
-        let mut to = self.record(position);
+    pub(super) unsafe fn write(&self, offset: u64, parts: &[&[u8]]) {
+        let mut to = self.record(offset);
         for part in parts {
             // SAFETY: within what the caller has reserved, which no reference points to.
             unsafe {
@@ -140,14 +140,14 @@ impl Memory {
         }
     }
 
-    /// The record of `len` bytes at `position`.
+    /// The record of `len` bytes at `offset`.
     ///
     /// # Safety
     /// It was published, which this process has seen by an acquiring load, and is not released
     /// while the slice is used.
-    pub(super) unsafe fn read(&self, position: u64, len: usize) -> &[u8] {
+    pub(super) unsafe fn read(&self, offset: u64, len: usize) -> &[u8] {
         // SAFETY: its producer has written these bytes, contiguous, and until it is released nobody
         // writes them again.
-        unsafe { std::slice::from_raw_parts(self.record(position).as_ptr(), len) }
+        unsafe { std::slice::from_raw_parts(self.record(offset).as_ptr(), len) }
     }
 }

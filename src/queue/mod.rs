@@ -1,7 +1,7 @@
 //! A ring of records in shared memory: many processes put in, one takes out.
 //!
 //! It is what bulk ingestion hands events over with. Nothing here knows PostgreSQL: the memory is
-//! the caller's, and so is sleeping and waking. In the memory there are positions and lengths only,
+//! the caller's, and so is sleeping and waking. In the memory there are offsets and lengths only,
 //! no pointers, so each process may have it mapped at another address.
 //!
 //! | file | noun |

@@ -14,21 +14,21 @@ use std::ptr::{self, NonNull};
 #[derive(Debug)]
 pub(super) struct ModelMemory {
     capacity: Capacity,
-    tail: AtomicU64,
-    known_head: AtomicU64,
-    head: AtomicU64,
+    write_offset: AtomicU64,
+    known_read_offset: AtomicU64,
+    read_offset: AtomicU64,
     entries: Vec<AtomicU64>,
     records: Box<[UnsafeCell<u8>]>,
     accesses: Vec<Access>,
 }
 
 impl ModelMemory {
-    pub(super) fn new(capacity: Capacity, position: u64) -> Self {
+    pub(super) fn new(capacity: Capacity, offset: u64) -> Self {
         Self {
             capacity,
-            tail: AtomicU64::new(position),
-            known_head: AtomicU64::new(position),
-            head: AtomicU64::new(position),
+            write_offset: AtomicU64::new(offset),
+            known_read_offset: AtomicU64::new(offset),
+            read_offset: AtomicU64::new(offset),
             entries: (0..capacity.blocks()).map(|_| AtomicU64::new(0)).collect(),
             records: (0..capacity.bytes()).map(|_| UnsafeCell::new(0)).collect(),
             accesses: (0..capacity.blocks()).map(|_| Access::new()).collect(),
@@ -94,34 +94,34 @@ impl Memory {
         self.model().capacity
     }
 
-    pub(super) fn tail(&self) -> &AtomicU64 {
-        &self.model().tail
+    pub(super) fn write_offset(&self) -> &AtomicU64 {
+        &self.model().write_offset
     }
 
-    pub(super) fn known_head(&self) -> &AtomicU64 {
-        &self.model().known_head
+    pub(super) fn known_read_offset(&self) -> &AtomicU64 {
+        &self.model().known_read_offset
     }
 
-    pub(super) fn head(&self) -> &AtomicU64 {
-        &self.model().head
+    pub(super) fn read_offset(&self) -> &AtomicU64 {
+        &self.model().read_offset
     }
 
-    pub(super) fn entry(&self, position: u64) -> &AtomicU64 {
-        &self.model().entries[self.capacity().block(position)]
+    pub(super) fn entry(&self, offset: u64) -> &AtomicU64 {
+        &self.model().entries[self.capacity().block(offset)]
     }
 
-    fn accesses(&self, position: u64, len: usize) -> &[Access] {
-        let first = self.capacity().block(position);
+    fn accesses(&self, offset: u64, len: usize) -> &[Access] {
+        let first = self.capacity().block(offset);
         &self.model().accesses[first..first + len.div_ceil(BLOCK_BYTES as usize)]
     }
 
     /// # Safety
     /// The caller has reserved as many bytes there, contiguous, and not yet published them.
-    pub(super) unsafe fn write(&self, position: u64, parts: &[&[u8]]) {
+    pub(super) unsafe fn write(&self, offset: u64, parts: &[&[u8]]) {
         let record = parts.concat();
-        let offset = self.capacity().offset(position);
-        self.accesses(position, record.len()).iter().for_each(Access::write);
-        let to = self.model().records[offset..offset + record.len()].as_ptr();
+        let place = self.capacity().place(offset);
+        self.accesses(offset, record.len()).iter().for_each(Access::write);
+        let to = self.model().records[place..place + record.len()].as_ptr();
         // SAFETY: within the slice, which is made of `UnsafeCell`, and by the caller's promise no
         // reference points there.
         unsafe {
@@ -132,10 +132,10 @@ impl Memory {
     /// # Safety
     /// It was published, which this thread has seen by an acquiring load, and is not released while
     /// the slice is used.
-    pub(super) unsafe fn read(&self, position: u64, len: usize) -> &[u8] {
-        let offset = self.capacity().offset(position);
-        self.accesses(position, len).iter().for_each(Access::read);
-        let from = self.model().records[offset..offset + len].as_ptr();
+    pub(super) unsafe fn read(&self, offset: u64, len: usize) -> &[u8] {
+        let place = self.capacity().place(offset);
+        self.accesses(offset, len).iter().for_each(Access::read);
+        let from = self.model().records[place..place + len].as_ptr();
         // SAFETY: its producer has written these bytes, and until it is released nobody writes them.
         unsafe { std::slice::from_raw_parts(from.cast::<u8>(), len) }
     }

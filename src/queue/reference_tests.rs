@@ -15,15 +15,15 @@ struct Small {
 }
 
 impl Small {
-    fn starting_at(position: u64) -> Self {
-        let memory = HeapRing::starting_at(SMALL, position);
+    fn starting_at(offset: u64) -> Self {
+        let memory = HeapRing::starting_at(SMALL, offset);
         // SAFETY: dropped together, the memory last; the only consumer.
         let (ring, consumer) = unsafe { (memory.ring(), memory.ring().consumer()) };
         Self { consumer, ring, _memory: memory }
     }
 
     fn take(&mut self) -> Option<Vec<u8>> {
-        let (record, next) = self.consumer.peek_from(self.consumer.head())?;
+        let (record, next) = self.consumer.peek_from(self.consumer.read_offset())?;
         let record = record.to_vec();
         self.consumer.release(next);
         Some(record)
@@ -57,9 +57,12 @@ fn looking_takes_nothing_out() {
     let (second, end) = small.consumer.peek_from(next).unwrap();
     assert_eq!((first, second), (&b"first"[..], &b"second"[..]));
     assert!(small.consumer.has_record(0) && !small.consumer.has_record(end));
-    assert_eq!((small.ring.head(), small.ring.tail(), small.ring.used_bytes()), (0, 128, 128));
+    assert_eq!(
+        (small.ring.read_offset(), small.ring.write_offset(), small.ring.used_bytes()),
+        (0, 128, 128)
+    );
     small.consumer.release(next);
-    assert_eq!((small.ring.head(), small.ring.used_bytes()), (64, 64));
+    assert_eq!((small.ring.read_offset(), small.ring.used_bytes()), (64, 64));
     assert_eq!(small.take().as_deref(), Some(&b"second"[..]));
 }
 
@@ -130,7 +133,7 @@ fn numbers_of_laps_may_overflow() {
         assert_eq!(small.take(), Some(vec![n; 100]));
         assert_eq!(small.take(), None);
     }
-    assert!(small.ring.head() > (1 << 32) * 512);
+    assert!(small.ring.read_offset() > (1 << 32) * 512);
 }
 
 #[test]
@@ -185,13 +188,13 @@ proptest! {
             match step {
                 Step::Push(len, cut) => {
                     let record: Vec<u8> = (0..len).map(|i| (number + i * 7) as u8).collect();
-                    let (before, head) = (ring.tail(), ring.head());
+                    let (before, read_offset) = (ring.write_offset(), ring.read_offset());
                     match ring.try_push(&[&record[..cut], &record[cut..]]) {
                         Ok(end) => {
                             prop_assert!(len <= 256);
-                            prop_assert_eq!(ring.tail(), end);
+                            prop_assert_eq!(ring.write_offset(), end);
                             prop_assert!(end >= before + Ring::span_bytes(len));
-                            prop_assert!(end - head <= 1024);
+                            prop_assert!(end - read_offset <= 1024);
                             expected.push_back((record, end));
                         }
                         Err(PushError::TooLarge { record_bytes, limit_bytes }) => {
@@ -202,20 +205,20 @@ proptest! {
                             let left = 1024 - before % 1024;
                             let span = Ring::span_bytes(len);
                             let padding = if span > left { left } else { 0 };
-                            prop_assert!(before + padding + span > head + 1024);
-                            prop_assert_eq!(ring.tail(), before);
+                            prop_assert!(before + padding + span > read_offset + 1024);
+                            prop_assert_eq!(ring.write_offset(), before);
                         }
                     }
                 }
                 Step::Take(look, take) => {
-                    let mut position = consumer.head();
+                    let mut offset = consumer.read_offset();
                     for (index, (record, end)) in expected.iter().take(look).enumerate() {
-                        prop_assert!(consumer.has_record(position), "record {}", index);
-                        prop_assert_eq!(consumer.peek_from(position), Some((&record[..], *end)));
-                        position = *end;
+                        prop_assert!(consumer.has_record(offset), "record {}", index);
+                        prop_assert_eq!(consumer.peek_from(offset), Some((&record[..], *end)));
+                        offset = *end;
                     }
                     if look >= expected.len() {
-                        prop_assert_eq!(consumer.peek_from(position), None);
+                        prop_assert_eq!(consumer.peek_from(offset), None);
                     }
                     for (_, end) in expected.drain(..take.min(expected.len())) {
                         consumer.release(end);
@@ -226,8 +229,8 @@ proptest! {
                     consumer = unsafe { ring.consumer() };
                 }
             }
-            prop_assert_eq!(ring.head(), consumer.head());
-            prop_assert_eq!(ring.used_bytes(), ring.tail() - ring.head());
+            prop_assert_eq!(ring.read_offset(), consumer.read_offset());
+            prop_assert_eq!(ring.used_bytes(), ring.write_offset() - ring.read_offset());
         }
     }
 }

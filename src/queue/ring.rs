@@ -1,43 +1,44 @@
 //! The ring, and how records are put in.
 //!
-//! The algorithm is that of Agrona's `ManyToOneRingBuffer` with another way to tell what is
-//! published. Positions are counts of bytes that only grow; a position's place is its remainder by
-//! the capacity. `head <= tail <= head + capacity` always holds: what is between them is in use.
+//! The algorithm is that of Agrona's `ManyToOneRingBuffer`, with another way to mark what is
+//! published. Offsets are counts of bytes that only grow; an offset's place in the memory is its
+//! remainder by the capacity. `read_offset <= write_offset <= read_offset + capacity` always holds:
+//! what is between the two offsets is in use.
 //!
-//! 1. A producer *reserves*: it moves `tail` on, by compare and exchange, if that stays within the
-//!    capacity. The bytes passed over are its own. A record that does not fit before the end of
-//!    the lap begins at the next one, and the rest of this one is padding, reserved in the same
-//!    step.
+//! 1. A producer *reserves*: it advances `write_offset`, by compare and exchange, if that stays
+//!    within the capacity. The bytes passed over are its own. A record that does not fit before the
+//!    end of the lap begins at the next one, and the rest of this one is padding, reserved in the
+//!    same step.
 //! 2. It copies the record.
 //! 3. It *publishes*: it stores the entry of the padding, if there is one, and then that of the
-//!    record's first block, which says the lap and the length.
-//! 4. The consumer goes from entry to entry, from `head` on, and stops at the first one that is
-//!    not of the lap. It reads records in place.
-//! 5. It *releases*: it moves `head` on.
+//!    record's first block, which contains the lap and the length.
+//! 4. The consumer goes from entry to entry, from `read_offset` on, and stops at the first one that
+//!    is not of the lap. It reads records in place.
+//! 5. It *releases*: it advances `read_offset`.
 //!
-//! Entries have an array of their own and the number of their lap (`entry`). Let the consumer look
-//! at a position p between `head` and `tail` at which a record was reserved. The word it finds was
-//! stored for the same block, hence for p or a whole number of laps earlier or later. Not later:
-//! that would have been reserved beyond `head + capacity`. Earlier ones have another number. So
-//! what it finds is of the record at p, or is taken for nothing. What records contain plays no
-//! part, and releasing has nothing to erase: it is one store, and a consumer that ends anywhere
-//! leaves a whole ring behind.
+//! Entries have an array of their own and the number of their lap (`entry`). Let the consumer load
+//! the entry at an offset p, between `read_offset` and `write_offset`, at which a record was
+//! reserved. The word was stored for the same block, hence for p or a whole number of laps earlier
+//! or later. Not later: that would have been reserved beyond `read_offset + capacity`. Earlier ones
+//! have another number. So the word is that of the record at p, or it is ignored. The content of
+//! records plays no part, and releasing has nothing to erase: it is one store, and a consumer that
+//! ends at any point leaves an intact ring.
 //!
 //! # Orderings
 //!
-//! - `tail` is only ever counted on; no memory is handed over by it. Relaxed.
+//! - `write_offset` is a counter only; it hands over no memory. Relaxed.
 //! - An entry hands a record over: stored with Release, loaded with Acquire by the consumer. That of
 //!   padding hands nothing over. Relaxed.
-//! - `head` hands memory back: stored with Release by the consumer after its last look at it,
-//!   loaded with Acquire by producers.
-//! - `known_head` passes that on from one producer to another: Release and Acquire likewise. It
-//!   may go back when two producers store it, but never passes `head`.
+//! - `read_offset` hands memory back: stored with Release by the consumer after its last access to
+//!   that memory, loaded with Acquire by producers.
+//! - `known_read_offset` passes that on from one producer to another: Release and Acquire likewise.
+//!   It may decrease when two producers store it, but is never above `read_offset`.
 //!
 //! # What a producer must not do
 //!
 //! A producer that ended between 1 and 3 would hold up the consumer for ever. Nothing there
 //! allocates, panics or waits; sizes are checked before. In PostgreSQL signal handlers only set
-//! flags, and a process that is killed makes the server start anew, with a new ring.
+//! flags, and when a process is killed the server restarts with a new ring.
 #![expect(unsafe_code, reason = "hands out memory that processes share")]
 
 use super::capacity::{BLOCK_BYTES, Capacity, span_bytes};
@@ -119,8 +120,8 @@ impl Ring {
         &self.memory
     }
 
-    /// Puts in a record that consists of `parts`, and returns the position of its end: it is out
-    /// again when [`Self::head`] has come to that.
+    /// Puts in a record that consists of `parts`, and returns the offset of its end: it is out
+    /// again when [`Self::read_offset`] has come to that.
     ///
     /// The record is published when this returns. Whoever then has to wake the consumer asks
     /// [`WakeFlag::must_wake`](super::WakeFlag::must_wake).
@@ -137,18 +138,18 @@ impl Ring {
         Ok(reserved.end)
     }
 
-    /// Moves the tail on over a record that takes `span_bytes`, and the padding before it.
+    /// Advances the write offset over a record that takes `span_bytes`, and the padding before it.
     fn reserve(&self, span_bytes: u64) -> Result<Reserved, PushError> {
         let capacity = self.memory.capacity();
-        let mut begin = self.memory.tail().load(Relaxed);
-        // Another round means that another producer has moved the tail.
+        let mut begin = self.memory.write_offset().load(Relaxed);
+        // Another round means that another producer has advanced it.
         loop {
             let record = begin + capacity.padding(begin, span_bytes);
             let end = record + span_bytes;
             if !self.has_room_up_to(end) {
                 return Err(PushError::Full);
             }
-            match self.memory.tail().compare_exchange(begin, end, Relaxed, Relaxed) {
+            match self.memory.write_offset().compare_exchange(begin, end, Relaxed, Relaxed) {
                 Ok(_) => return Ok(Reserved { begin, record, end }),
                 Err(moved) => begin = moved,
             }
@@ -158,18 +159,18 @@ impl Ring {
     fn has_room_up_to(&self, end: u64) -> bool {
         let capacity_bytes = self.memory.capacity().bytes();
         // Partner: the store below, by whichever producer.
-        if end <= self.memory.known_head().load(Acquire) + capacity_bytes {
+        if end <= self.memory.known_read_offset().load(Acquire) + capacity_bytes {
             return true;
         }
         // Partner: the store in `Consumer::release`.
-        let head = self.memory.head().load(Acquire);
+        let read_offset = self.memory.read_offset().load(Acquire);
         // Partner: the load above.
-        self.memory.known_head().store(head, Release);
-        end <= head + capacity_bytes
+        self.memory.known_read_offset().store(read_offset, Release);
+        end <= read_offset + capacity_bytes
     }
 
     fn publish(&self, reserved: &Reserved, record_bytes: u32) {
-        let lap = |position| self.memory.capacity().lap(position);
+        let lap = |offset| self.memory.capacity().lap(offset);
         if reserved.begin != reserved.record {
             // It hands nothing over, it says where to look: at the entry below.
             let word = Entry::Padding.word(lap(reserved.begin));
@@ -189,27 +190,27 @@ impl Ring {
         Consumer::new(*self)
     }
 
-    /// The position up to which the consumer has released. Who sees a position here sees what the
+    /// The offset up to which the consumer has released. Who sees an offset here sees what the
     /// consumer did before it released it.
     #[must_use]
-    pub fn head(&self) -> u64 {
+    pub fn read_offset(&self) -> u64 {
         // Partner: the store in `Consumer::release`.
-        self.memory.head().load(Acquire)
+        self.memory.read_offset().load(Acquire)
     }
 
-    /// The position up to which producers have reserved: the end of every record whose `try_push`
+    /// The offset up to which producers have reserved: the end of every record whose `try_push`
     /// has returned before this is called, and perhaps of some whose has not.
     #[must_use]
-    pub fn tail(&self) -> u64 {
-        self.memory.tail().load(Relaxed)
+    pub fn write_offset(&self) -> u64 {
+        self.memory.write_offset().load(Relaxed)
     }
 
     /// How much is in use, padding and the rests of blocks included. A moment's value.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        // The head first: the other way round it could have passed the tail.
-        let head = self.head();
-        self.tail().saturating_sub(head).min(self.capacity_bytes())
+        // The read offset first: loaded last, it could have passed the write offset.
+        let read_offset = self.read_offset();
+        self.write_offset().saturating_sub(read_offset).min(self.capacity_bytes())
     }
 
     /// How many bytes there are for records.

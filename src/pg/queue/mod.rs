@@ -96,7 +96,7 @@ struct Worker {
     waiting_streams: AtomicU64,
     /// When the oldest of them was enqueued.
     waiting_oldest_us: AtomicI64,
-    /// The oldest of them ended at this position of the ring, or at 0 where it was of another one;
+    /// The oldest of them ended at this offset of the ring, or at 0 where it was of another one;
     /// `NOTHING_WAITS` where there is none.
     waiting_from: AtomicU64,
     /// Whether the last batch has failed.
@@ -105,7 +105,7 @@ struct Worker {
     held_up_by: SharedText,
 }
 
-/// No position of a ring comes this far.
+/// No offset of a ring comes this far.
 const NOTHING_WAITS: u64 = u64::MAX;
 
 #[repr(C, align(64))]
@@ -245,7 +245,7 @@ impl Queues {
         self.queue(partition.index() % self.workers)
     }
 
-    /// When this shared memory was set up; together with a position in a ring it names a record.
+    /// When this shared memory was set up; together with an offset in a ring it identifies a record.
     pub fn epoch(&self) -> i64 {
         self.common().epoch.load(Ordering::Relaxed)
     }
@@ -362,7 +362,7 @@ impl Queue {
 
     /// Records of the queue that were put among the dead letters: all of those that were released.
     pub fn dead(&self) -> u64 {
-        // Relaxed: whoever sees a record released, by `Ring::head`, sees it counted.
+        // Relaxed: whoever sees a record released, by `Ring::read_offset`, sees it counted.
         self.state().worker.dead.load(Ordering::Relaxed)
     }
 
@@ -443,7 +443,7 @@ impl Queue {
         self.state().worker.released.fetch_add(events, Ordering::Relaxed);
         let waiting_since_us = &self.state().producers.waiting_since_us;
         waiting_since_us.store(oldest_us.unwrap_or(0), Ordering::Relaxed);
-        self.waiters.wake_up_to(self.ring.head());
+        self.waiters.wake_up_to(self.ring.read_offset());
     }
 
     /// Counts a batch of `drained` events.
@@ -481,10 +481,10 @@ impl Queue {
         let worker = &self.state().worker;
         let before = worker.waiting_events.swap(events, Ordering::Relaxed);
         worker.waiting_streams.store(streams, Ordering::Relaxed);
-        let (position, enqueued_at_us) = oldest.unwrap_or((NOTHING_WAITS, 0));
+        let (offset, enqueued_at_us) = oldest.unwrap_or((NOTHING_WAITS, 0));
         worker.waiting_oldest_us.store(enqueued_at_us, Ordering::Relaxed);
         // Release: whoever sees that nothing waits any more sees what has become of it.
-        worker.waiting_from.store(position, Ordering::Release);
+        worker.waiting_from.store(offset, Ordering::Release);
         if events == 0 && before > 0 {
             worker.held_up_by.set("");
         }
@@ -495,10 +495,10 @@ impl Queue {
         self.waiters.wake_moved();
     }
 
-    /// Whether records that ended at `position` of the ring, or before, may wait outside of it.
-    pub fn may_wait(&self, position: u64) -> bool {
+    /// Whether records that ended at `offset` of the ring, or before, may wait outside of it.
+    pub fn may_wait(&self, offset: u64) -> bool {
         // Acquire: with the store in `set_waiting`.
-        self.state().worker.waiting_from.load(Ordering::Acquire) <= position
+        self.state().worker.waiting_from.load(Ordering::Acquire) <= offset
     }
 
     /// Remembers what events outside of the ring wait for.

@@ -30,8 +30,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// What a process waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Awaited {
-    /// That records up to this position of the ring are released; it is above 0.
-    Position(u64),
+    /// That records up to this offset of the ring are released; it is above 0.
+    Offset(u64),
     /// That events which have waited are moved to their streams.
     Moved,
     /// Any news of the queue.
@@ -92,7 +92,7 @@ impl Waiters {
         loop {
             slot.0.store(
                 match awaited {
-                    Awaited::Position(position) => position,
+                    Awaited::Offset(offset) => offset,
                     Awaited::Moved => MOVED,
                     Awaited::Anything => ANYTHING,
                 },
@@ -115,9 +115,9 @@ impl Waiters {
         }
     }
 
-    /// Wakes those who wait for something up to `position`, and those who wait for anything.
-    pub fn wake_up_to(&self, position: u64) {
-        self.wake(|awaited| awaited <= position || awaited == ANYTHING);
+    /// Wakes those who wait for something up to `offset`, and those who wait for anything.
+    pub fn wake_up_to(&self, offset: u64) {
+        self.wake(|awaited| awaited <= offset || awaited == ANYTHING);
     }
 
     /// Wakes those who wait for events to be moved to their streams, and those who wait for anything.

@@ -21,7 +21,7 @@ const TABLE: &str = "dead_letters";
 const INSERT: &CStr = c"
     INSERT INTO allsource.dead_letters (enqueued_at, sqlstate, reason, tenant_id, stream_id,
                 entity_id, event_type, payload, metadata, event_id,
-                queue_epoch, queue_worker, queue_position)
+                queue_epoch, queue_worker, queue_offset)
     SELECT *
       FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
                       pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),
@@ -42,13 +42,13 @@ const TAKE: &CStr = c"
               d.event_id";
 
 const FIND: &CStr = c"
-    SELECT d.queue_position, d.sqlstate, d.reason
+    SELECT d.queue_offset, d.sqlstate, d.reason
       FROM allsource.dead_letters d
      WHERE d.queue_epoch OPERATOR(pg_catalog.=) $1
        AND d.queue_worker OPERATOR(pg_catalog.=) $2
-       AND d.queue_position OPERATOR(pg_catalog.>=) $3
-       AND d.queue_position OPERATOR(pg_catalog.<=) $4
-     ORDER BY d.queue_position";
+       AND d.queue_offset OPERATOR(pg_catalog.>=) $3
+       AND d.queue_offset OPERATOR(pg_catalog.<=) $4
+     ORDER BY d.queue_offset";
 
 /// Columns of the result of `TAKE`.
 mod taken {
@@ -63,7 +63,7 @@ mod taken {
 
 /// Columns of the result of `FIND`.
 mod found {
-    pub const QUEUE_POSITION: i32 = 1;
+    pub const QUEUE_OFFSET: i32 = 1;
     pub const SQLSTATE: i32 = 2;
     pub const REASON: i32 = 3;
 }
@@ -76,7 +76,7 @@ pub struct Place {
     /// number of the queue's worker
     pub worker: usize,
     /// where the record ended
-    pub position: u64,
+    pub offset: u64,
 }
 
 /// Which of the records of a queue, given by its number and their ends in ascending order, have
@@ -99,8 +99,8 @@ pub fn find(
     let mut found: Option<(usize, Failure)> = None;
     with_snapshot_of_now(|_| {
         execute_as_owner(TABLE, FIND, &parameters, Access::Read, |row| {
-            let position = row.get(found::QUEUE_POSITION).map_or(0, |value| value.value() as u64);
-            if records.binary_search_by_key(&position, |(_, end)| *end).is_err() {
+            let offset = row.get(found::QUEUE_OFFSET).map_or(0, |value| value.value() as u64);
+            if records.binary_search_by_key(&offset, |(_, end)| *end).is_err() {
                 return Ok(());
             }
             match &mut found {
@@ -160,7 +160,7 @@ fn insert(letters: &[Unwritten<'_>]) -> Result<(), Error> {
         }),
         arrays.add(ElementType::Int8, letters, |(_, place, _)| Some(place.epoch.as_bytes())),
         arrays.add(ElementType::Int8, letters, |(_, place, _)| Some(place.worker.as_bytes())),
-        arrays.add(ElementType::Int8, letters, |(_, place, _)| Some(place.position.as_bytes())),
+        arrays.add(ElementType::Int8, letters, |(_, place, _)| Some(place.offset.as_bytes())),
     ];
     let parameters: [Parameter; ARRAYS] = starts.map(|(array_type, start)| {
         // SAFETY: an array begins there, and the buffer stays as it is until the statement is done.

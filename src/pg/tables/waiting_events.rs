@@ -25,7 +25,7 @@ const ROWS_PER_INSERT: usize = 1_000;
 const BYTES_PER_READ: i64 = 1024 * 1024;
 
 const INSERT: &CStr = c"
-    INSERT INTO allsource.waiting_events (queue_epoch, queue_worker, enqueued_at, queue_position,
+    INSERT INTO allsource.waiting_events (queue_epoch, queue_worker, enqueued_at, queue_offset,
                 partition_id, stream_key, tenant_id, stream_id, entity_id, event_type, payload,
                 metadata, event_id)
     SELECT $1, $2, r.*
@@ -34,10 +34,10 @@ const INSERT: &CStr = c"
                       pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11),
                       pg_catalog.unnest($12), pg_catalog.unnest($13)) AS r";
 
-// After a restart positions begin again and partitions may belong to other workers.
+// After a restart offsets begin at 0 and partitions may belong to other workers.
 const ADOPT: &CStr = c"
     UPDATE allsource.waiting_events AS w
-       SET queue_epoch = $1, queue_worker = $2, queue_position = 0
+       SET queue_epoch = $1, queue_worker = $2, queue_offset = 0
      WHERE w.queue_epoch OPERATOR(pg_catalog.<>) $1
        AND pg_catalog.mod(w.partition_id, $3) OPERATOR(pg_catalog.=) $2";
 
@@ -49,18 +49,18 @@ const STREAMS: &CStr = c"
      GROUP BY w.stream_key, w.partition_id";
 
 const OLDEST: &CStr = c"
-    SELECT w.queue_position, w.enqueued_at
+    SELECT w.queue_offset, w.enqueued_at
       FROM allsource.waiting_events w
      WHERE w.queue_epoch OPERATOR(pg_catalog.=) $1
        AND w.queue_worker OPERATOR(pg_catalog.=) $2
-     ORDER BY w.queue_position
+     ORDER BY w.queue_offset
      LIMIT 1";
 
 const NEXT: &CStr = c"
     SELECT o.*
       FROM (SELECT r.*, pg_catalog.sum(pg_catalog.pg_column_size(r.payload))
                         OVER (ORDER BY r.place, r.id ROWS UNBOUNDED PRECEDING) AS bytes
-              FROM (SELECT w.id, w.stream_key, w.queue_position, w.enqueued_at, w.tenant_id,
+              FROM (SELECT w.id, w.stream_key, w.queue_offset, w.enqueued_at, w.tenant_id,
                            w.stream_id, w.entity_id, w.event_type, w.payload, w.metadata,
                            w.event_id, d.place
                       FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))
@@ -87,7 +87,7 @@ const IS_WAITING: &CStr = c"
       FROM allsource.waiting_events w
      WHERE w.queue_epoch OPERATOR(pg_catalog.=) $1
        AND w.queue_worker OPERATOR(pg_catalog.=) $2
-       AND w.queue_position OPERATOR(pg_catalog.=) ANY ($3)
+       AND w.queue_offset OPERATOR(pg_catalog.=) ANY ($3)
      LIMIT 1";
 
 /// A record that has to wait.
@@ -96,7 +96,7 @@ pub struct NewWaiting<'a> {
     /// what it is
     pub record: Record<'a>,
     /// where it ended in the queue
-    pub position: u64,
+    pub offset: u64,
     /// the partition of its stream
     pub partition: Partition,
     /// the hash of its stream
@@ -118,8 +118,8 @@ impl QueueName {
     }
 
     /// A record of the queue.
-    pub fn place(self, position: u64) -> Place {
-        Place { epoch: self.epoch, worker: self.worker, position }
+    pub fn place(self, offset: u64) -> Place {
+        Place { epoch: self.epoch, worker: self.worker, offset }
     }
 }
 
@@ -167,7 +167,7 @@ pub fn insert(queue: QueueName, records: &[NewWaiting<'_>]) -> Result<(), Error>
         let mut arrays = Arrays::default();
         let all = || records.iter();
         arrays.add_int8(TIMES, all().map(|row| row.record.enqueued_at_us));
-        arrays.add_int8(INT8S, all().map(|row| row.position as i64));
+        arrays.add_int8(INT8S, all().map(|row| row.offset as i64));
         let partitions: Vec<[u8; 4]> =
             all().map(|row| row.partition.number().to_ne_bytes()).collect();
         arrays.add(INT4S, partitions.iter().map(|number| Some(&number[..])));
@@ -217,14 +217,14 @@ pub fn adopt(queue: QueueName, workers: usize) -> Result<Vec<WaitingStream>, Err
     Ok(streams)
 }
 
-/// The position of the oldest row of a queue, and when it was enqueued.
+/// The offset of the oldest row of a queue, and when it was enqueued.
 pub fn oldest(queue: QueueName) -> Result<Option<(u64, i64)>, Error> {
     let mut oldest = None;
     execute_as_owner(TABLE, OLDEST, &queue.parameters(), Access::Write, |row| {
         oldest = row
             .get(1)
             .zip(row.get(2))
-            .map(|(position, enqueued_at)| (position.value() as u64, enqueued_at.value() as i64));
+            .map(|(offset, enqueued_at)| (offset.value() as u64, enqueued_at.value() as i64));
         Ok(())
     })?;
     Ok(oldest)
@@ -237,7 +237,7 @@ pub struct WaitingEvent {
     /// the hash of its stream
     pub key: u64,
     /// where it ended in its queue
-    pub position: u64,
+    pub offset: u64,
     enqueued_at_us: i64,
     tenant_id: Vec<u8>,
     stream_id: Vec<u8>,
@@ -257,7 +257,7 @@ impl WaitingEvent {
         Self {
             id: int8(1),
             key: int8(2).cast_unsigned(),
-            position: int8(3) as u64,
+            offset: int8(3) as u64,
             enqueued_at_us: int8(4),
             tenant_id: bytes(5).unwrap_or_default(),
             stream_id: bytes(6).unwrap_or_default(),
@@ -325,7 +325,7 @@ pub fn delete(ids: impl Iterator<Item = i64>) -> Result<usize, Error> {
 /// Whether one of the records of a queue, given by its number and their ends, waits. Sees what is committed now.
 pub fn is_any_waiting(queue: QueueName, records: &[(usize, u64)]) -> Result<bool, Error> {
     let mut arrays = Arrays::default();
-    arrays.add_int8(INT8S, records.iter().map(|(_, position)| *position as i64));
+    arrays.add_int8(INT8S, records.iter().map(|(_, offset)| *offset as i64));
     let parameters: Vec<Parameter> =
         queue.parameters().into_iter().chain(arrays.parameters()).collect();
     let mut waiting = false;

@@ -76,7 +76,7 @@ fn try_drain(
         for held in &written.held {
             waiting.extend(held.records.iter().map(|record| NewWaiting {
                 record: records[*record],
-                position: worker.ends[*record],
+                offset: worker.ends[*record],
                 partition: held.partition,
                 key: held.key,
             }));
@@ -142,7 +142,7 @@ fn settled(worker: &mut Worker, len: usize, written: &Written, duration: Duratio
 
 fn release(worker: &mut Worker, len: usize) {
     worker.consumer.release(worker.ends[len - 1]);
-    let oldest = worker.consumer.peek_from(worker.consumer.head());
+    let oldest = worker.consumer.peek_from(worker.consumer.read_offset());
     let oldest = oldest.and_then(|(bytes, _)| Record::decode(bytes).ok());
     worker.queue.settled(len as u64, oldest.map(|record| record.enqueued_at_us));
 }

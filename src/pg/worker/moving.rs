@@ -202,7 +202,7 @@ impl Writer for Mover<'_> {
             let must_wait = |_, key| self.held.contains(&key);
             let written = write_batch(&records, store, must_wait, &Cell::new(None))?;
             let letter = |(record, failure): &(usize, Failure)| {
-                (records[*record], queue.place(rows[*record].position), failure.clone())
+                (records[*record], queue.place(rows[*record].offset), failure.clone())
             };
             dead_letters::insert_all(&collect(written.refused.iter().map(letter))?)?;
             let stay: HashSet<usize> =
@@ -247,7 +247,7 @@ impl Writer for Mover<'_> {
             if waiting_events::delete(std::iter::once(row.id))? != 1 {
                 return Err(another_store());
             }
-            dead_letters::insert_all(&[(record, queue.place(row.position), reason.clone())])?;
+            dead_letters::insert_all(&[(record, queue.place(row.offset), reason.clone())])?;
             waiting_events::oldest(queue)
         };
         let oldest = in_transaction(|| set_aside().unwrap_or_else(|error| error.raise(ITSELF)))?;

@@ -143,8 +143,8 @@ impl Process {
     /// Settles what the queue holds now, before the process ends: a server that is stopped in the
     /// ordinary way loses nothing. It waits for nobody: what fails stays.
     fn drain_what_is_there(&mut self) {
-        let end = self.worker.queue.ring.tail();
-        while !self.worker.queues.paused() && self.worker.consumer.head() < end {
+        let end = self.worker.queue.ring.write_offset();
+        while !self.worker.queues.paused() && self.worker.consumer.read_offset() < end {
             self.gather();
             if self.worker.ends.is_empty() {
                 break;
@@ -162,15 +162,15 @@ impl Process {
         worker.ends.clear();
         let events_max = worker.pacing.events_max(settings::batch_max_events());
         let bytes_max = settings::batch_max_bytes();
-        let head = worker.consumer.head();
-        let mut position = head;
+        let start = worker.consumer.read_offset();
+        let mut offset = start;
         while worker.ends.len() < events_max {
-            let Some((_, next)) = worker.consumer.peek_from(position) else { break };
-            if next - head > bytes_max && !worker.ends.is_empty() {
+            let Some((_, next)) = worker.consumer.peek_from(offset) else { break };
+            if next - start > bytes_max && !worker.ends.is_empty() {
                 break;
             }
             worker.ends.push(next);
-            position = next;
+            offset = next;
         }
     }
 
@@ -179,7 +179,7 @@ impl Process {
         let worker = &self.worker;
         let enough = settings::batch_max_bytes().min(worker.queue.ring.capacity_bytes()) / 2;
         let full = worker.ends.len() == worker.pacing.events_max(settings::batch_max_events())
-            || worker.ends.last().is_some_and(|end| end - worker.consumer.head() >= enough);
+            || worker.ends.last().is_some_and(|end| end - worker.consumer.read_offset() >= enough);
         let interval = settings::flush_interval();
         let left = worker.pacing.left(worker.last_batch, interval, Instant::now());
         if full || left.as_millis() == 0 || worker.queue.is_hurried() {
@@ -202,7 +202,7 @@ impl Process {
         });
         let flag = worker.queue.wake_flag();
         flag.announce_sleep();
-        if !worker.consumer.has_record(worker.consumer.head()) {
+        if !worker.consumer.has_record(worker.consumer.read_offset()) {
             sleep(turn);
         }
         flag.woken_up();

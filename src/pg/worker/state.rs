@@ -39,7 +39,7 @@ pub struct Worker {
     pub last_batch: Instant,
     /// streams whose events wait
     pub waiting: Waiting,
-    /// how many events wait, and the oldest of them: its position and time
+    /// how many events wait, and the oldest of them: its offset in the ring and its time
     pub waiting_events: u64,
     oldest_waiting: Option<(u64, i64)>,
     /// events that the last batch has left waiting
@@ -81,7 +81,7 @@ impl Worker {
     pub fn start(&self, record: usize) -> u64 {
         match record.checked_sub(1) {
             Some(previous) => self.ends[previous],
-            None => self.consumer.head(),
+            None => self.consumer.read_offset(),
         }
     }
 

@@ -51,7 +51,7 @@ pub fn enqueue(
         if pushed.is_err() {
             producer.announce();
         }
-        let (queue, position) = pushed.map_err(|error| match error {
+        let (queue, offset) = pushed.map_err(|error| match error {
             Refusal::Full(because) => {
                 for stream_id in &batch.stream_ids[index..] {
                     queues.of_partition(Partition::of(stream_id)).rejected(1);
@@ -64,7 +64,7 @@ pub fn enqueue(
             }
         })?;
         if let Some(handed_over) = &mut handed_over {
-            handed_over.add(queue, position);
+            handed_over.add(queue, offset);
         }
     }
     producer.announce();
@@ -112,8 +112,8 @@ impl<'a> Producer<'a> {
         let queue = self.queues.of_partition(Partition::of(record.stream_id));
         let header = record.header();
         let parts = record.parts(&header);
-        let position = match queue.ring.try_push(&parts) {
-            Ok(position) => position,
+        let offset = match queue.ring.try_push(&parts) {
+            Ok(offset) => offset,
             Err(PushError::TooLarge { record_bytes, limit_bytes }) => {
                 return Err(Refusal::TooLarge { size_bytes: record_bytes, limit_bytes });
             }
@@ -124,7 +124,7 @@ impl<'a> Producer<'a> {
         if *unannounced == EVENTS_PER_WAKE {
             self.announce();
         }
-        Ok((queue.index, position))
+        Ok((queue.index, offset))
     }
 
     /// Waits for room, but not where the worker may wait for this transaction: neither would ever go
@@ -139,7 +139,7 @@ impl<'a> Producer<'a> {
             *self.deadline.get_or_insert_with(|| Instant::now() + settings::enqueue_timeout());
         let push = || queue.ring.try_push(parts).ok();
         match queue.wait_until(Awaited::Anything, Some(deadline), push) {
-            Waited::Done(position) => Ok(position),
+            Waited::Done(offset) => Ok(offset),
             Waited::TimedOut => {
                 Err(Refusal::Full(match (self.queues.paused(), queue.has_worker()) {
                     (true, _) => QueueStaysFull::Paused,

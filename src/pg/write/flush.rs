@@ -48,9 +48,9 @@ impl HandedOver {
         Ok(Self { queues, home, records: with_room(events)?, before })
     }
 
-    /// Notes a record that ends at `position` of the queue of this number.
-    pub fn add(&mut self, queue: usize, position: u64) {
-        self.records.push((queue, position));
+    /// Notes a record that ends at `offset` of the queue of this number.
+    pub fn add(&mut self, queue: usize, offset: u64) {
+        self.records.push((queue, offset));
     }
 
     /// Waits until all are in their streams. An error says how many have become dead letters instead,
@@ -62,7 +62,7 @@ impl HandedOver {
         for records in of_queues() {
             let Some((index, last)) = records.last() else { continue };
             let queue = self.queues.queue(*index);
-            wait_for_position(self.queues, queue, *last, None)?;
+            wait_for_offset(self.queues, queue, *last, None)?;
             has_waited |= queue.may_wait(*last) && self.wait_until_moved(queue, records)?;
         }
         let (mut failed, mut first) = (0, None);
@@ -111,15 +111,15 @@ impl HandedOver {
     }
 }
 
-/// Waits until everything before `position` of the queue has left the ring.
-fn wait_for_position(
+/// Waits until everything before `offset` of the queue has left the ring.
+fn wait_for_offset(
     queues: Queues,
     queue: Queue,
-    position: u64,
+    offset: u64,
     deadline: Option<Instant>,
 ) -> Result<(), Error> {
-    let awaited = Awaited::Position(position);
-    wait_for(queues, queue, awaited, deadline, || Ok(queue.ring.head() >= position))
+    let awaited = Awaited::Offset(offset);
+    wait_for(queues, queue, awaited, deadline, || Ok(queue.ring.read_offset() >= offset))
 }
 
 /// Waits until `is_settled`. Without a deadline, waits as long as there is a worker that is not at
@@ -183,12 +183,12 @@ pub fn flush(timeout: Option<Duration>) -> Result<u64, Error> {
         .map(|queue| {
             let report = queue.report();
             let events = report.depth_events + report.waiting_events;
-            (queue, queue.ring.tail(), events, queue.discarded())
+            (queue, queue.ring.write_offset(), events, queue.discarded())
         })
         .collect();
-    for (queue, tail, _, _) in &targets {
-        wait_for_position(queues, *queue, *tail, deadline)?;
-        wait_for(queues, *queue, Awaited::Moved, deadline, || Ok(!queue.may_wait(*tail)))?;
+    for (queue, end, _, _) in &targets {
+        wait_for_offset(queues, *queue, *end, deadline)?;
+        wait_for(queues, *queue, Awaited::Moved, deadline, || Ok(!queue.may_wait(*end)))?;
     }
     if targets.iter().any(|(queue, _, _, discarded)| queue.discarded() != *discarded) {
         return Err(Error::Discarded);

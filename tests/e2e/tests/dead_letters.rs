@@ -253,7 +253,7 @@ fn letters_are_found_by_their_place() {
     client
         .batch_execute(
             "INSERT INTO allsource.dead_letters (enqueued_at, queue_epoch, queue_worker,
-                         queue_position, sqlstate, reason, tenant_id, stream_id, event_type, payload)
+                         queue_offset, sqlstate, reason, tenant_id, stream_id, event_type, payload)
              SELECT now(), 1, 0, i, '22023', 'r', 't', 's', 't', jsonb '1'
                FROM generate_series(1, 20000) AS i;
              ANALYZE allsource.dead_letters;",
