@@ -1,12 +1,12 @@
 //! Writing a batch of the ring: in one transaction the good records are written, the refused ones set
-//! aside, and those of streams that somebody else has are put where they wait.
+//! aside, and those of streams that cannot be written put into `waiting_events`.
 //!
 //! ```text
 //! write_batch ──► ok: released
 //!    │ error
-//!    ├─ of one partition        that one is halted, and the batch is written without it
-//!    ├─ of no known partition   all of its partitions are halted, and each is tried on its own
-//!    ├─ no memory               half of the batch is written
+//!    ├─ of one partition        it is halted, and the batch is written without it
+//!    ├─ of no known partition   all partitions of the batch are halted, and each is tried on its own
+//!    ├─ out of memory           half of the batch is written
 //!    └─ of the server           all of it stays in the ring, and the worker backs off
 //! ```
 

@@ -1,21 +1,9 @@
-//! A worker: drains its queue into the store.
-//!
-//! ```text
-//!            nothing to drain                  pause              resume
-//!   ┌─────┐ ─────────────────► sleeping      ───────► at rest ─────────┐
-//!   │loop │ ◄───────────────── woken                                   │
-//!   │     │   records          written        settled: released,       │
-//!   │     │ ─────────────────► in one       ─ waiters told ────────────┤
-//!   │     │                    transaction                             │
-//!   │     │                      │ failed: halve, set aside, or back off
-//!   └─────┘ ◄────────────────────┴─────────────────────────────────────┘
-//!   SIGTERM: settles what is in the queue, and ends
-//!   somebody wants the database: ends at once; the launcher starts it anew when they are done
-//! ```
+//! A worker's process: its loop, and what it does between batches. `docs/ARCHITECTURE.md` draws its
+//! states.
 //!
 //! Records stay in the ring until the transaction that writes them has committed, and are released
-//! right after it, with no check for interrupts in between: a worker that ends is followed by one
-//! that goes on exactly there. Only the end of the whole server loses them, and the ring with them.
+//! right after it, with no check for interrupts in between. A worker that ends is followed by one
+//! that continues at that point. Only the end of the whole server loses them, and the ring with them.
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
 use crate::drain::backoff::Backoff;
