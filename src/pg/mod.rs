@@ -8,8 +8,8 @@
 //! | `session` | what the transaction allows; memory for one step of a loop |
 //! | `shared` | areas and locks in shared memory, latches, counting |
 //! | `call` | a SQL function's arguments and result |
-//! | `tables` | relations, scans, insertion, rights; heads, runs and dead letters as they are stored |
-//! | `positions` | giving positions out, and the safe one |
+//! | `tables` | relations, scans, insertion, rights; heads, runs, dead letters and waiting events as they are stored |
+//! | `positions` | assigning positions, and the safe one |
 //! | `queue` | the queues in shared memory, and those who wait for a worker |
 //! | `write` | append, enqueue, flush |
 //! | `read` | one stream, the whole store, what is wrong with it |
