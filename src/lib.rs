@@ -6,7 +6,7 @@
 //! model ← codec ← { positions, queue, metrics, drain } ← pg ← api ← lib.rs
 //! ```
 //!
-//! What is left of `pg` is plain Rust and builds without PostgreSQL
+//! Everything to the left of `pg` is plain Rust and builds without PostgreSQL
 //! (`--no-default-features`). `pg` is the only boundary to PostgreSQL, and `api` holds the SQL
 //! functions. The design is described in `docs/ARCHITECTURE.md`.
 

@@ -18,8 +18,8 @@ use crate::sql_function;
 
 sql_function! {
     /// `es_enqueue(stream_id, event_type, payload, metadata, tenant_id, entity_id, event_id,
-    /// durable)`: hands one event over to the workers. It takes effect at once, whatever becomes of
-    /// the transaction.
+    /// durable)`: enqueues one event for the workers. It takes effect at once, and is not undone by a
+    /// rollback.
     ///
     /// Errors: 53000 queue full, 54000 event too large, 22023 bad argument, 25006 read-only, 55000
     /// not preloaded, no worker or another database; with `durable` the reason why the event could
@@ -38,8 +38,8 @@ sql_function! {
 
 sql_function! {
     /// `es_enqueue_batch(stream_ids, event_types, payloads, metadata, tenant_id, event_ids,
-    /// durable)`: hands events over in the order of the arrays, and returns how many. Arguments are
-    /// checked before the first one is handed over; an error after that says how many were.
+    /// durable)`: enqueues events in the order of the arrays, and returns how many. Arguments are checked
+    /// before the first one is enqueued; an error after that says how many were.
     ///
     /// Errors as for `es_enqueue`. Volatile, parallel unsafe.
     #[measured(EnqueueBatch)]
@@ -107,8 +107,8 @@ sql_function! {
 }
 
 sql_function! {
-    /// `es_worker_pause()`: tells the workers to rest, and returns when each has finished the batch
-    /// in hand. Producers go on until the queues are full. Lasts until `es_worker_resume` or a
+    /// `es_worker_pause()`: pauses the workers, and returns when each has finished its current
+    /// batch. Producers continue until the queues are full. Lasts until `es_worker_resume` or a
     /// restart of the server.
     ///
     /// Errors: 55000 not preloaded or no worker. Volatile, parallel unsafe.
@@ -119,7 +119,7 @@ sql_function! {
 }
 
 sql_function! {
-    /// `es_worker_resume()`: tells the workers to go on.
+    /// `es_worker_resume()`: resumes the workers.
     ///
     /// Errors: 55000 not preloaded or no worker. Volatile, parallel unsafe.
     fn es_worker_resume, pg_finfo_es_worker_resume(_call) {

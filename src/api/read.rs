@@ -13,7 +13,7 @@ use crate::sql_function;
 
 sql_function! {
     /// `es_read(stream_id, from_version, max_count, backward, tenant_id)`: the events of a stream,
-    /// with the columns of the view `events`, as the statement's snapshot has them. No row where
+    /// with the columns of the view `events`, as the statement's snapshot has them. No row if
     /// there is no such stream.
     ///
     /// Errors: 22023 bad argument. Stable, parallel safe.

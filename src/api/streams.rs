@@ -76,7 +76,7 @@ const STREAMS: &std::ffi::CStr = c"
      FETCH FIRST $3 ROWS WITH TIES";
 
 sql_function! {
-    /// `es_stream_watermark(stream_id, tenant_id)`: the stream's watermark; NULL where there is no
+    /// `es_stream_watermark(stream_id, tenant_id)`: the stream's watermark; NULL if there is no
     /// such stream.
     ///
     /// Errors: 22023 bad argument. Stable, parallel safe.

@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 
 sql_function! {
     /// `es_verify_gapless(stream_id, tenant_id)`: whether versions 1 to the watermark are there,
-    /// each once; NULL where there is no such stream.
+    /// each once; NULL if there is no such stream.
     ///
     /// Errors: 22023 bad argument. Stable, parallel safe.
     fn es_verify_gapless, pg_finfo_es_verify_gapless(call) {
@@ -22,7 +22,7 @@ sql_function! {
 }
 
 sql_function! {
-    /// `es_run_checksum(run event_log)`: the checksum that the run should have; NULL where its
+    /// `es_run_checksum(run event_log)`: the checksum that the run should have; NULL if its
     /// columns are damaged. Immutable, strict, parallel safe.
     fn es_run_checksum, pg_finfo_es_run_checksum(call) {
         // SAFETY: the argument is declared as the row type of event_log.

@@ -1,4 +1,4 @@
-//! The arrays that callers give, taken apart: names, events, versions, partitions.
+//! Decoding the arrays that callers give: names, events, versions, partitions.
 
 use super::array::{ArrayError, ArrayReader};
 use crate::model::error::StoreError;
@@ -81,7 +81,7 @@ impl<'a> ArrayArgument<'a> {
         }))
     }
 
-    /// All elements as expected versions; `None` where an element is NULL.
+    /// All elements as expected versions; `None` if an element is NULL.
     pub fn expected_versions(mut self) -> Result<Vec<Option<ExpectedVersion>>, ArgumentError> {
         try_collect((0..self.len).map(|_| {
             let Some(element) = self.reader.read()? else { return Ok(None) };

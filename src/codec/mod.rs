@@ -1,5 +1,5 @@
-//! Bytes: of a run, in PostgreSQL's array format built and taken apart without PostgreSQL, with a
-//! checksum over what it holds; of the arrays that callers give; and of a record of the queue.
+//! Encoding and decoding, without PostgreSQL: runs, in PostgreSQL's array format and with a checksum;
+//! the arrays that callers give; and records of the queue.
 
 pub mod argument;
 pub mod array;

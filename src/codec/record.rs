@@ -24,8 +24,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 const NONE_LONG: u32 = u32::MAX;
 const NONE_SHORT: u16 = u16::MAX;
 
-/// Where a record belongs. Dropping and making the extension gives another one, and so does copying
-/// the database.
+/// Where a record belongs. An extension that is dropped and created again is another one, and so is a
+/// copy of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Home {
     /// number of the database
@@ -73,7 +73,7 @@ pub struct Header {
 
 impl<'a> Record<'a> {
     /// The record's header. Names are below 64 kB and payload and metadata below 4 GB, which the
-    /// limits on names and on events see to.
+    /// limits on names and on events make sure of.
     pub fn header(&self) -> Header {
         let short = |bytes: Option<&[u8]>| bytes.map_or(NONE_SHORT, |bytes| bytes.len() as u16);
         let long = |bytes: Option<&[u8]>| bytes.map_or(NONE_LONG, |bytes| bytes.len() as u32);
@@ -112,7 +112,7 @@ impl<'a> Record<'a> {
         ]
     }
 
-    /// Takes a record apart.
+    /// Decodes a record.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DamagedRecord> {
         let (header, mut rest) = Header::read_from_prefix(bytes).map_err(|_| DamagedRecord)?;
         let mut take = |len: usize| {

@@ -1,4 +1,4 @@
-//! What an error means for the records that met it.
+//! What an error means for the records that could not be written.
 
 /// Why records could not be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,10 +14,10 @@ pub struct Failure {
 pub enum Remedy {
     /// A record is at fault: find it, and set it aside.
     SetAside,
-    /// The tables are at fault, or somebody has them: the records wait until they can be written.
+    /// The tables are at fault, or locked: the records wait until they can be written.
     Wait,
-    /// Unknown. The records wait, and one that cannot be written while others of its partition can
-    /// is at fault.
+    /// Unknown. The records wait. One that cannot be written is at fault if others of its partition can
+    /// be.
     WaitOrSetAside,
     /// The server is at fault: nothing can be written now.
     TryLater,
@@ -32,7 +32,7 @@ impl Failure {
     /// What is to be done, by the class of the SQLSTATE (Appendix A of PostgreSQL's manual).
     pub fn remedy(&self) -> Remedy {
         match (self.sqlstate(), &self.sqlstate()[..2]) {
-            // A sequence has come to its end, which is no record's fault.
+            // A sequence has reached its end, which is no record's fault.
             ("2200H", _) => Remedy::TryLater,
             // Data exceptions, constraints, limits.
             (_, "22" | "23" | "44" | "54") => Remedy::SetAside,

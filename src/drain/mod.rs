@@ -1,5 +1,5 @@
-//! What a worker does with records of the queue, without I/O: which events are written, which of
-//! them have to wait, what a failure means, and when the next batch begins.
+//! What a worker decides about records of the queue, without I/O: which events are written, which have
+//! to wait, what a failure means, and when the next batch begins.
 
 pub mod backoff;
 pub mod failure;

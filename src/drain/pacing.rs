@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// A batch begins no sooner after the last one than this many times as long as that one's flush has
-/// taken, so that most of the time the log is free for the flushes of others.
+/// After a commit the next batch waits this many times as long as the commit took, so that most of the
+/// time the log is free for the flushes of others.
 const FLUSHES: u32 = 4;
 
 /// The longest such pause.
@@ -23,20 +23,20 @@ impl Default for Pacing {
 }
 
 impl Pacing {
-    /// How long the next batch is to wait, where nobody waits for it. `interval`: at least so long
-    /// after the last one.
+    /// How long the next batch is to wait, if no session waits for it: at least until `interval` after
+    /// the last one has ended.
     pub fn left(&self, ended: Instant, interval: Duration, now: Instant) -> Duration {
         let begin = self.not_before.map_or(ended + interval, |begin| begin.max(ended + interval));
         begin.saturating_duration_since(now)
     }
 
-    /// A batch was committed, and that took as long as `flush`.
+    /// A batch was committed, which took `flush`.
     pub fn committed(&mut self, now: Instant, flush: Duration) {
         self.not_before = Some(now + flush.saturating_mul(FLUSHES).min(PAUSE_MAX));
         self.events_max = self.events_max.saturating_mul(2);
     }
 
-    /// A batch of `events` was too large for the memory. Whether a smaller one may be tried at once.
+    /// There was too little memory for a batch of `events`. Returns whether a smaller one can be tried.
     pub fn ran_out_of_memory(&mut self, events: usize) -> bool {
         self.events_max = (events / 2).max(1);
         events > 1

@@ -1,5 +1,5 @@
-//! Settling records that may be at fault: each is written, set aside or
-//! suspected, in order, exactly once.
+//! Settling records some of which may be at fault: each is written, set aside or suspected, in order,
+//! exactly once.
 
 use super::failure::{Failure, Remedy};
 use std::ops::Range;
@@ -11,13 +11,13 @@ pub trait Writer {
     fn write(&mut self, records: Range<usize>) -> Result<(), Failure>;
     /// Puts a record among the dead letters.
     fn set_aside(&mut self, record: usize, reason: &Failure) -> Result<(), Failure>;
-    /// A record cannot be written, and it is not known whose fault that is: it and later ones of its
-    /// stream are left alone from here on.
+    /// A record cannot be written, and the cause is unknown: it and later ones of its stream are not
+    /// tried again here.
     fn suspect(&mut self, record: usize, reason: Failure) -> Result<(), Failure>;
 }
 
 /// Settles `records` from the first on, halving where some cannot be written. `Err` is a failure
-/// that no record is to be blamed for; what was settled until then stays so.
+/// that is no record's fault; what was settled until then stays settled.
 pub fn settle(writer: &mut impl Writer, records: Range<usize>) -> Result<(), Failure> {
     if records.is_empty() {
         return Ok(());

@@ -4,7 +4,7 @@
 use crate::model::event::{EventId, NewEvent};
 use std::collections::HashMap;
 
-/// What the stream knows of an event's id.
+/// What is known of an event's id in its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
     /// It is new, or the event has none.
@@ -31,7 +31,7 @@ pub struct Offered<'a> {
 pub enum Verdict {
     /// It is written.
     Write,
-    /// It is there already: somebody has tried again.
+    /// It is there already: this is a retry.
     Skip,
     /// Its id belongs to an event of another type or payload.
     RefuseId,
@@ -40,7 +40,7 @@ pub enum Verdict {
 }
 
 /// Judges the events that are offered to one stream, in their order. `entity_id` is that of the
-/// stream; `None` where the stream is not there: the first event makes it.
+/// stream; `None` if the stream does not exist: then the first event creates it.
 pub fn judge<'a>(
     entity_id: Option<Option<&'a [u8]>>,
     offered: impl IntoIterator<Item = Offered<'a>>,

@@ -1,28 +1,28 @@
-//! Which streams' events wait, as a worker remembers it: the events themselves stand in a table.
+//! Which streams' events wait, as a worker remembers it. The events themselves are in a table.
 //!
-//! A stream that somebody else has locked is gone round: its events are put into the table, and
-//! later ones after them, until they have been moved to the stream. Where a partition as a whole
-//! cannot be written, because a leaf is locked or its index fails, all its streams wait.
+//! A worker passes over a stream that another transaction has locked: its events are put into the
+//! table, and later ones behind them, until they have been moved to the stream. If a partition as a
+//! whole cannot be written, because a leaf is locked or its index fails, all its streams wait.
 //!
-//! A stream is remembered by the hash of its name, 40 bytes of memory each. Two streams of the same
-//! hash wait for each other, which does no harm.
+//! A stream is remembered by a hash of its name and tenant, in 40 bytes. Two streams of the same hash
+//! wait for each other, which does no harm.
 
 use super::backoff::Backoff;
 use crate::model::partition::{PARTITIONS, Partition};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// A stream that was freed is written after this long at the latest, unless very many wait.
+/// The longest time between two attempts to write a stream, unless very many streams wait.
 const STREAM_WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// So much longer for each stream that waits: to look at one takes some microseconds.
+/// The shortest such time, for each stream that waits: an attempt takes some microseconds.
 const WAIT_PER_STREAM: Duration = Duration::from_micros(50);
 
 /// A stream whose events wait.
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     partition: Partition,
-    /// The first of its rows in the table is not before this one.
+    /// No row of the stream has a lower `id`.
     first_id: i64,
     backoff: Backoff,
     not_before: Instant,
@@ -31,7 +31,7 @@ struct Stream {
 /// Why a partition cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// Somebody has locked one of its tables.
+    /// One of its tables is locked.
     Locked,
     /// Writing fails.
     Failing,
@@ -49,7 +49,7 @@ struct Halt {
 pub struct Due {
     /// its hash
     pub key: u64,
-    /// the first of its rows is not before this one
+    /// no row of the stream has a lower `id`
     pub first_id: i64,
 }
 
@@ -86,7 +86,7 @@ impl Waiting {
         self.halts[partition.index()].map_or(0, |halt| halt.backoff.failures())
     }
 
-    /// Events of a stream wait from now on, or more of them do. `first_id`: no row is before it.
+    /// Events of a stream wait from now on, or more of them do. No row has a lower `id` than `first_id`.
     pub fn add(&mut self, partition: Partition, key: u64, first_id: i64, now: Instant) {
         self.streams.entry(key).or_insert_with(|| {
             let mut backoff = Backoff::default();
@@ -95,7 +95,7 @@ impl Waiting {
         });
     }
 
-    /// A stream is locked still.
+    /// A stream is still held.
     pub fn still_held(&mut self, key: u64, now: Instant) {
         let more = WAIT_PER_STREAM.saturating_mul(self.streams.len().min(1 << 20) as u32);
         if let Some(stream) = self.streams.get_mut(&key) {
@@ -103,7 +103,7 @@ impl Waiting {
         }
     }
 
-    /// Rows of a stream before `first_id` were moved, and more may be there.
+    /// Rows of a stream before `first_id` were moved; there may be more.
     pub fn moved_up_to(&mut self, key: u64, first_id: i64, now: Instant) {
         if let Some(stream) = self.streams.get_mut(&key) {
             *stream = Stream { first_id, backoff: Backoff::default(), not_before: now, ..*stream };
@@ -134,7 +134,7 @@ impl Waiting {
         *halt = Some(Halt { trouble, backoff, not_before: now + wait });
     }
 
-    /// A partition can be written.
+    /// A partition can be written again.
     pub fn proceed(&mut self, partition: Partition) {
         self.halts[partition.index()] = None;
     }
@@ -146,7 +146,7 @@ impl Waiting {
         }
     }
 
-    /// When the next stream's turn comes.
+    /// When it is the next stream's turn.
     pub fn next_turn(&self) -> Option<Instant> {
         self.streams.values().map(|stream| self.turn(stream)).min()
     }

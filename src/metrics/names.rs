@@ -64,7 +64,7 @@ pub struct Metric {
     pub metric_type: MetricType,
     /// what it counts
     pub unit: Unit,
-    /// one sentence for whoever sees it
+    /// one sentence that explains it
     pub help: &'static str,
     /// the labels that every sample has, in this order; those of a histogram's buckets have `le` too
     pub labels: &'static [&'static str],

@@ -49,7 +49,7 @@ pub struct WorkerGauges {
     pub queue_depth_bytes: u64,
     /// bytes of its queue
     pub queue_capacity_bytes: u64,
-    /// age of the oldest event in its queue, 0 where there is none
+    /// age of the oldest event in its queue, 0 if there is none
     pub queue_lag: Duration,
     /// how often a call had to wait for room
     pub queue_full_waits: u64,

@@ -33,7 +33,7 @@ pub enum StoreError {
         /// how many it has
         dimensions: i32,
     },
-    /// An array argument holds NULL where none is allowed.
+    /// An array argument holds NULL if none is allowed.
     #[error("{argument} must not contain nulls")]
     NullElement {
         /// the argument

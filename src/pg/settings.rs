@@ -59,7 +59,7 @@ pub fn init() {
         GucFlags::default(),
     );
     queue();
-    // A misspelt setting is an error, not a setting of nobody's.
+    // So a misspelt setting of this prefix is an error.
     // SAFETY: all settings of the prefix are defined.
     #[expect(unsafe_code, reason = "a call that pgrx does not wrap")]
     unsafe {
@@ -67,10 +67,10 @@ pub fn init() {
     }
 }
 
-/// Those of the queue and its workers.
+/// Defines the settings of the queue and its workers.
 fn queue() {
-    // Settings of the postmaster can only be defined while it loads libraries. Where ours is loaded
-    // later there is no queue, and they say nothing; but they exist, so that they can be shown.
+    // Settings that need a restart can only be defined while the postmaster loads libraries. If this
+    // library is loaded later there is no queue, and they have no effect; but they can be shown.
     let at_start = || if preloading() { GucContext::Postmaster } else { GucContext::Sighup };
     GucRegistry::define_string_guc(
         c"allsource.database",

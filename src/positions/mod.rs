@@ -1,11 +1,11 @@
-//! Giving out positions, and finding the safe one: what several processes do with a counter and a
+//! Assigning positions, and finding the safe one: what several processes do with a counter and a
 //! slot for each of them.
 //!
-//! Invariant: *nothing at or below the safe position appears later.* Who takes positions publishes a
-//! lower bound of them in its slot, then takes them from the counter, and clears the slot when its
-//! transaction has ended and is visible. Who wants to know the safe position loads the counter first
-//! and the slots afterwards. A position below the counter was taken by somebody whose bound had been
-//! published before, so it is seen, or the transaction has ended.
+//! Invariant: *nothing at or below the safe position appears later.* A process that takes positions
+//! publishes a lower bound of them in its slot, then takes them from the counter, and clears the slot
+//! when its transaction has ended and is visible. To find the safe position, a process loads the
+//! counter first and the slots afterwards. A position below the counter was taken after its bound was
+//! published, so the bound is seen, or the transaction has ended.
 //!
 //! The orderings: taking is a Release of the bound, and all who take later prolong it, since they
 //! modify what they have read; loading the counter is the Acquire. Clearing is a Release of the
@@ -17,14 +17,14 @@ use crate::sync::{AtomicU64, Ordering};
 
 const NO_BOUND: u64 = 0;
 
-/// What gives out positions, from 1 on.
+/// What assigns positions, from 1 on.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Counter {
-    /// The next position to be given out.
+    /// The next position to be assigned.
     next: AtomicU64,
-    /// The highest safe position that anybody has found. It stays true for ever, so nobody is told
-    /// a lower one, which a bound that was loaded early and published late would suggest.
+    /// The highest safe position that was ever found. It stays safe, so a lower one is never returned,
+    /// which would follow from a bound that was loaded early and published late.
     safe: AtomicU64,
 }
 
@@ -43,19 +43,19 @@ impl Counter {
         Self { next: AtomicU64::new(next), safe: AtomicU64::new(0) }
     }
 
-    /// Begins anew at `next`. Nobody may use it meanwhile.
+    /// Starts again at `next`. Nobody may use it meanwhile.
     pub fn restart(&self, next: u64) {
         self.safe.store(0, Ordering::Relaxed);
         self.next.store(next, Ordering::Release);
     }
 
-    /// The position that will be given out next.
+    /// The position that will be assigned next.
     pub fn next(&self) -> u64 {
         // Partner: `take`.
         self.next.load(Ordering::Acquire)
     }
 
-    /// Makes sure that what is given out from now on is at least `next`.
+    /// Makes sure that what is assigned from now on is at least `next`.
     pub fn raise(&self, next: u64) {
         self.next.fetch_max(next, Ordering::AcqRel);
     }

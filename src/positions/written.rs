@@ -1,12 +1,12 @@
 //! How far each partition has been written, so that readers can pass over those with nothing new.
 //!
-//! Invariant: *every event above `since` was written by somebody who has raised its partition's mark
-//! before its transaction ended.* Marks begin at zero with each counter, and what is at or below
+//! Invariant: *every event above `since` was written by a transaction that has raised its partition's
+//! mark before it ended.* Marks begin at zero with each counter, and what is at or below
 //! `since`, the highest position that may have been used before, is not known. A transaction that is
 //! rolled back leaves its marks: then a reader looks, and finds nothing.
 //!
-//! Load the marks *after* the snapshot to read with has been taken: whoever takes a snapshot that
-//! shows a transaction has synchronised with that transaction's end.
+//! Load the marks *after* the snapshot to read with has been taken: taking a snapshot that shows a
+//! transaction synchronizes with that transaction's end.
 
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::sync::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// Marks for a counter that gives out positions above `since`.
+    /// Marks for a counter that assigns positions above `since`.
     #[must_use]
     pub fn new(since: u64) -> Self {
         Self { since: AtomicU64::new(since), marks: std::array::from_fn(|_| AtomicU64::new(0)) }
@@ -45,7 +45,7 @@ impl Written {
     }
 
     /// Whether nothing above `position` that a snapshot taken before this call shows is in
-    /// `partition`; false where that is not known.
+    /// `partition`; false if that is not known.
     pub fn nothing_above(&self, partition: Partition, position: u64) -> bool {
         position >= self.since.load(Ordering::Acquire)
             && position >= self.marks[partition.index()].load(Ordering::Acquire)

@@ -1,8 +1,8 @@
 //! How records are taken out.
 //!
-//! Looking and releasing are apart. A consumer reads many records ahead and in place, does with
-//! them what it has to, and releases them when that is done: for a worker, when its transaction has
-//! committed. If it ends before, the next consumer meets the same records again.
+//! Reading and releasing are separate. A consumer reads many records ahead and in place, processes
+//! them, and releases them when that is done: for a worker, when its transaction has committed. If it
+//! ends before, the next consumer finds the same records again.
 #![expect(unsafe_code, reason = "reads memory that processes share")]
 
 use super::capacity::BLOCK_BYTES;

@@ -7,7 +7,7 @@
 //!
 //! Entries are kept apart from the records, one for each block, and nothing else is ever written
 //! to them. So the bytes of a record can never be taken for an entry, and an entry that is left
-//! from an earlier lap is told by its number: nothing has to be erased when records are released.
+//! from an earlier lap is recognized by its number: nothing has to be erased when records are released.
 //!
 //! Memory that is all zeros has no entry of laps 0 to 2^32 - 2. A number comes again after 2^32
 //! laps, that is after 4 PiB through a ring of 1 MiB, and even then does harm only where no record

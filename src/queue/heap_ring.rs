@@ -25,8 +25,8 @@ pub struct HeapRing {
 }
 
 impl HeapRing {
-    /// Makes a ring whose first record begins at `offset`, rounded down to a block: a test need
-    /// not go round billions of times to see what happens there.
+    /// Makes a ring whose first record begins at `offset`, rounded down to a block, so that a test can
+    /// begin after billions of laps.
     #[must_use]
     #[cfg(not(any(loom, shuttle)))]
     pub fn starting_at(capacity: Capacity, offset: u64) -> Self {

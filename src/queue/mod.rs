@@ -1,13 +1,13 @@
 //! A ring of records in shared memory: many processes put in, one takes out.
 //!
-//! It is what bulk ingestion hands events over with. Nothing here knows PostgreSQL: the memory is
-//! the caller's, and so is sleeping and waking. In the memory there are offsets and lengths only,
-//! no pointers, so each process may have it mapped at another address.
+//! Bulk ingestion passes events through it. Nothing here knows PostgreSQL: the caller provides the
+//! memory, and does the sleeping and waking. The memory contains offsets and lengths only, no pointers,
+//! so each process may have it mapped at another address.
 //!
 //! | file | noun |
 //! | --- | --- |
-//! | `ring` | the ring, and putting in: the algorithm is described there |
-//! | `consumer` | taking out |
+//! | `ring` | the ring, and putting records in; the algorithm is described there |
+//! | `consumer` | taking records out |
 //! | `capacity`, `entry` | sizes; the word that says what is where |
 //! | `memory`, `model_memory` | the bytes: as they are, and for the model checkers |
 //! | `heap_ring` | a ring in a process's own memory, for tests and benches |

@@ -123,7 +123,7 @@ impl Ring {
     /// Puts in a record that consists of `parts`, and returns the offset of its end: it is out
     /// again when [`Self::read_offset`] has come to that.
     ///
-    /// The record is published when this returns. Whoever then has to wake the consumer asks
+    /// The record is published when this returns. A caller that has to wake the consumer then asks
     /// [`WakeFlag::must_wake`](super::WakeFlag::must_wake).
     pub fn try_push(&self, parts: &[&[u8]]) -> Result<u64, PushError> {
         let record_bytes = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));

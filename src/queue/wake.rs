@@ -62,13 +62,13 @@ impl WakeFlag {
     }
 
     /// Called by a producer after it has pushed one record or several: whether it now has to wake
-    /// the consumer. Of several producers one is told so.
+    /// the consumer. Of several producers one gets `true`.
     #[must_use]
     pub fn must_wake(&self) -> bool {
         // Partner: the fence in `announce_sleep`. The record comes before the load that follows.
         fence(SeqCst);
-        // Whoever exchanges it wakes the consumer; for those that find it awake after that, the
-        // consumer has yet to look again.
+        // The producer that exchanges it wakes the consumer. For those that find it awake after that,
+        // the consumer has yet to look again.
         self.state.load(Relaxed) == ASLEEP && self.state.swap(AWAKE, Relaxed) == ASLEEP
     }
 }

@@ -69,7 +69,7 @@ pub enum Error {
         /// the table
         table: String,
     },
-    /// An append by code that runs while another one moves heads on.
+    /// An append by code that runs while another one advances heads.
     #[error("cannot append within a BEFORE trigger or an index expression of event_streams")]
     NestedAppend,
     /// A trigger that would fire for SQL, and cannot here.
@@ -136,10 +136,10 @@ pub enum Error {
         /// the limit
         limit_bytes: usize,
     },
-    /// To wait for the workers in a transaction that they may have to wait for.
+    /// Waiting for the workers in a transaction that has locked a stream.
     #[error("cannot wait for the workers in a transaction that has changed a stream")]
     WaitAfterAppend,
-    /// Waiting for workers that are at rest.
+    /// Waiting for workers that are paused.
     #[error("the workers are paused")]
     WorkersPaused,
     /// Waiting for a worker that is not there.
@@ -156,7 +156,7 @@ pub enum Error {
     /// Events whose extension was dropped before they were written.
     #[error("enqueued events were discarded")]
     Discarded,
-    /// An event that somebody waited for could not be written.
+    /// An event that the call waited for could not be written.
     #[error("enqueued event could not be written: {}", failure.message)]
     NotWritten {
         /// how many of the call's events
@@ -196,9 +196,9 @@ impl From<ArgumentError> for Error {
 /// Why a full queue stays full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueStaysFull {
-    /// The worker may wait for this transaction itself.
+    /// This transaction has locked a stream, whose events may be waiting for it.
     WorkersMayWaitForCaller,
-    /// The workers are at rest.
+    /// The workers are paused.
     Paused,
     /// The queue has no worker.
     NoWorker,

@@ -1,4 +1,4 @@
-//! What PostgreSQL is told of an error: message, DETAIL and HINT.
+//! How PostgreSQL reports an error: message, DETAIL and HINT.
 
 use super::class::sqlstate;
 use super::{Error, Obstacle, QueueStaysFull};
@@ -133,8 +133,7 @@ impl Error {
         })
     }
 
-    /// All that PostgreSQL is told. `function` is what was to be executed: a SQL function, or what a
-    /// background process does.
+    /// The report. `function` is what was to be executed: a SQL function, or a background process.
     pub fn report(&self, function: &str) -> Report {
         let message = match self {
             Self::CannotExecute(obstacle) => format!("cannot execute {function} {obstacle}"),

@@ -4,17 +4,17 @@
 //! Invariants:
 //!
 //! 1. *Never twice.* A position is used only when the sequence `position_seq` holds, durably, a
-//!    number at least as high. The sequence is the truth, the counter its cache: whoever takes
-//!    positions looks first whether the sequence still holds what the counter knows, and goes above it
-//!    where others have set it, as a restore does. After a restart the counter begins above it.
+//!    number at least as high. The sequence is the truth, the counter its cache: a backend that takes
+//!    positions first checks whether the sequence still holds what the counter knows, and goes above
+//!    it if others have set it, as a restore does. After a restart the counter begins above it.
 //! 2. *Nothing below the safe position appears later.* A backend publishes a lower bound in its
-//!    slot before it looks at the sequence and takes positions from the counter, and clears the slot
+//!    slot before it reads the sequence and takes positions from the counter, and clears the slot
 //!    when its transaction has ended, which PostgreSQL reports after the transaction has become
-//!    visible. A reader looks at the sequence, then at the counter, then at the slots: a position that
+//!    visible. A reader reads the sequence, then the counter, then the slots: a position that
 //!    is below the counter was taken after its bound had been published, so the reader sees the bound,
 //!    or the transaction has ended.
 //!
-//! Whoever only reads sets no counter up: as long as nobody has taken a position since the server
+//! A session that only reads sets up no counter: as long as no position was taken since the server
 //! started, what the sequence holds is safe.
 #![expect(unsafe_code, reason = "locks a sequence and flushes WAL")]
 
@@ -122,7 +122,7 @@ impl Positions {
             unsafe {
                 let (held, moved) = absorb(counter, self.sequence);
                 let mut reserved = counter.reserved.load(Ordering::Relaxed);
-                // It is never lower than what was given out, whoever has lowered it.
+                // It is raised again if others have lowered it.
                 if needed > reserved || held.value < reserved {
                     reserved = needed.max(reserved) + RESERVE_AHEAD;
                     sequence::set(self.sequence, reserved);
@@ -138,9 +138,9 @@ impl Positions {
     }
 }
 
-/// Takes over what others have set the sequence to, be it to the value that it had: a restore may have
-/// brought events with any position up to that, or up to what was reserved. The lock must be held.
-/// Returns what the sequence holds, and up to where positions are not to be given out, or 0.
+/// Takes over what others have set the sequence to, even if it is the value that it had: a restore may
+/// have brought events with any position up to that, or up to what was reserved. The lock must be held.
+/// Returns what the sequence holds, and up to where positions are not to be assigned, or 0.
 unsafe fn absorb(counter: &DatabaseCounter, sequence: pg_sys::Oid) -> (SequenceValue, u64) {
     // SAFETY: by the caller's promise, the sequence is locked.
     unsafe {
@@ -188,7 +188,7 @@ pub fn observed_written() -> Option<&'static Written> {
     (!in_recovery() && counter.is_for(sequence)).then_some(&counter.written)
 }
 
-/// What there is to see of positions at one moment.
+/// The positions of a store at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed {
     /// The safe position: no event at or below it can still appear. Observe it *before* the snapshot
@@ -200,9 +200,8 @@ pub struct Observed {
     pub oldest: Option<Duration>,
 }
 
-/// Looks at the positions of this database's store. A lock of the sequence keeps `DROP EXTENSION` away
-/// until the transaction ends, so that what is found out about it is not taken for a later
-/// incarnation's.
+/// Observes the positions of this database's store. A lock of the sequence keeps `DROP EXTENSION` away
+/// until the transaction ends, so that the result is not taken for that of a later incarnation.
 pub fn observe() -> Result<Observed, Error> {
     let registry = registry()?;
     if in_recovery() {

@@ -1,4 +1,4 @@
-//! Positions: giving them out, and the safe one, here and on a standby.
+//! Positions: assigning them, and the safe one, here and on a standby.
 
 pub mod counter;
 pub mod recorded;

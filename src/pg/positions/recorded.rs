@@ -2,7 +2,7 @@
 //!
 //! The first worker records the safe position about once a second. Every transaction that has taken
 //! a position at or below it had committed, or rolled back, before it was found; so its commit comes
-//! before the record's own in the log, and whoever sees the record sees all those events.
+//! before the record's own in the WAL, and a snapshot that shows the record shows all those events.
 
 use crate::pg::call::rows::int8;
 use crate::pg::error::Error;
@@ -13,7 +13,7 @@ use crate::pg::tables::schema::Sequence;
 use pgrx::pg_sys;
 
 /// Records the safe position where it is above `recorded`, which is what was recorded last. Does
-/// nothing in a database without the extension. What goes wrong is raised.
+/// nothing in a database without the extension. Errors are raised.
 pub fn record(recorded: &mut Option<u64>) {
     if let Err(error) = try_record(recorded) {
         error.raise("allsource worker");
@@ -45,7 +45,7 @@ const RECORD: &std::ffi::CStr = c"
        SET \"position\" = $1, recorded_at = pg_catalog.clock_timestamp()
      WHERE \"position\" OPERATOR(pg_catalog.<) $1 OR recorded_at IS NULL";
 
-/// The safe position that the statement's snapshot shows as recorded; `None` where none ever was.
+/// The safe position that the statement's snapshot shows as recorded; `None` if none ever was.
 pub fn recorded() -> Result<Option<i64>, Error> {
     let mut position = None;
     execute(RECORDED, &[], Access::Read, |row| {

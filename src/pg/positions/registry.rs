@@ -15,18 +15,18 @@ use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 /// Databases of one server that can have positions at the same time.
 pub const DATABASES_MAX: usize = 128;
 
-/// The counter of one database. What is said of it is changed under the lock.
+/// The counter of one database. It is set up and reserved under the lock.
 #[repr(C, align(64))]
 pub struct DatabaseCounter {
     database: AtomicU32,
     /// OID of `position_seq`: another one means another incarnation of the extension.
     sequence: AtomicU32,
-    /// what gives positions out
+    /// what assigns positions
     pub positions: Counter,
     /// What the sequence held, durably, when it was last looked at under the lock.
     pub reserved: AtomicU64,
-    /// The end of the WAL record that the sequence was in then: another one means that somebody has
-    /// set it, be it to the same value, and may have written to the tables before.
+    /// The end of the WAL record that the sequence was in then. Another one means that somebody has set
+    /// the sequence, perhaps to the same value, and may have written to the tables before.
     pub sequence_lsn: AtomicU64,
     /// how far each partition has been written
     pub written: Written,
@@ -106,7 +106,7 @@ impl Registry {
 impl DatabaseCounter {
     /// Whether it is that of the store whose sequence this is, in this database.
     pub fn is_for(&self, sequence: pg_sys::Oid) -> bool {
-        // Acquire: whoever sees the sequence sees the rest.
+        // Acquire: a backend that sees the sequence sees the rest.
         self.sequence.load(Ordering::Acquire) == sequence.to_u32()
             && self.database.load(Ordering::Relaxed) == database_oid()
     }
@@ -141,7 +141,7 @@ impl Registry {
         counter.positions.restart(next);
         counter.written.restart(next - 1);
         counter.database.store(database, Ordering::Relaxed);
-        // Release: whoever sees the sequence sees the rest.
+        // Release: a backend that sees the sequence sees the rest.
         counter.sequence.store(sequence.to_u32(), Ordering::Release);
         Ok(index)
     }

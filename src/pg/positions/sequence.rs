@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 /// What a sequence holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SequenceValue {
-    /// the last number given out; 0 where there is none
+    /// the last number assigned; 0 if there is none
     pub value: u64,
     /// the end of the WAL record that it is in
     pub lsn: pg_sys::XLogRecPtr,

@@ -23,7 +23,7 @@ pub struct StreamNumbers {
 }
 
 impl StreamNumbers {
-    /// For a call that makes at most `wanted` streams.
+    /// For a call that creates at most `wanted` streams.
     pub fn new(wanted: usize) -> Self {
         Self { next: Cell::new(0), end: Cell::new(0), wanted: Cell::new(wanted as u64) }
     }
@@ -41,8 +41,8 @@ impl StreamNumbers {
     fn reserve(&self) -> Result<(), Error> {
         let count = self.wanted.get().clamp(1, BLOCK_MAX);
         self.wanted.set(self.wanted.get().saturating_sub(count));
-        // Keeps others away who reserve, and nobody else: setval itself, below, leaves a lock behind
-        // until the transaction ends, which must not be in anybody's way.
+        // Excludes others that reserve, and nothing else: the lock that setval itself leaves behind, below,
+        // until the transaction ends, must not block anybody.
         let lock = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
         let oid = lock_sequence(Sequence::StreamNo, lock)?;
         // SAFETY: locked by the call before. The lock is not needed until the transaction ends: the

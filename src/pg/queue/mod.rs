@@ -1,8 +1,7 @@
-//! The queues in shared memory: for each worker a ring, what the worker tells of itself, and whom
-//! to wake.
+//! The queues in shared memory: for each worker a ring, the worker's state, and the processes to wake.
 //!
-//! Producers are the backends that enqueue. The worker of a queue is its only consumer; that there
-//! is one at a time is seen to by [`Queue::claim`].
+//! Producers are the backends that enqueue. The worker of a queue is its only consumer;
+//! [`Queue::claim`] makes sure that there is one at a time.
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
 pub mod pause;
@@ -73,7 +72,7 @@ struct Producers {
     enqueued: AtomicU64,
     rejected: AtomicU64,
     full_waits: AtomicU64,
-    /// When the oldest event that is not settled was enqueued; 0 where there is none.
+    /// When the oldest event in the ring was enqueued; 0 if there is none.
     waiting_since_us: AtomicI64,
 }
 
@@ -89,15 +88,15 @@ struct Worker {
     discarded: AtomicU64,
     batches: AtomicU64,
     largest_batch: AtomicU64,
-    /// Events that are out of the ring, whatever has become of them.
+    /// Events that have left the ring, whatever has become of them.
     released: AtomicU64,
-    /// Events and streams in the table of those that wait.
+    /// Waiting events, and their streams.
     waiting_events: AtomicU64,
     waiting_streams: AtomicU64,
     /// When the oldest of them was enqueued.
     waiting_oldest_us: AtomicI64,
-    /// The oldest of them ended at this offset of the ring, or at 0 where it was of another one;
-    /// `NOTHING_WAITS` where there is none.
+    /// The oldest of them ended at this offset of the ring, or at 0 if it is from an earlier ring;
+    /// `NOTHING_WAITS` if there is none.
     waiting_from: AtomicU64,
     /// Whether the last batch has failed.
     failing: AtomicBool,
@@ -111,7 +110,7 @@ const NOTHING_WAITS: u64 = u64::MAX;
 #[repr(C, align(64))]
 struct QueueState {
     wake: WakeFlag,
-    /// Somebody waits for the worker, so a batch is not to wait until it has grown.
+    /// A session waits for the worker, so a batch must not wait until it has grown.
     hurry: AtomicBool,
     producers: Producers,
     worker: Worker,
@@ -169,8 +168,8 @@ unsafe fn state(start: *mut u8, index: usize) -> *mut QueueState {
     unsafe { start.add(size_of::<Common>()).cast::<QueueState>().add(index) }
 }
 
-/// All queues of the server, with what their places follow from: it is asked for once per call and
-/// not once per event.
+/// All queues of the server, and what their addresses are computed from, once per call and not once
+/// per event.
 #[derive(Clone, Copy)]
 pub struct Queues {
     start: *mut u8,
@@ -250,14 +249,14 @@ impl Queues {
         self.common().epoch.load(Ordering::Relaxed)
     }
 
-    /// Whether workers are to rest.
+    /// Whether workers are to pause.
     pub fn paused(&self) -> bool {
-        // SeqCst, with the store: whoever has paused finds the worker at rest, or the worker finds
-        // that it is to rest.
+        // SeqCst, with the store: the session that pauses sees the worker paused, or the worker sees
+        // that it has to pause.
         self.common().paused.load(Ordering::SeqCst)
     }
 
-    /// Tells the workers to rest, or to go on.
+    /// Pauses or resumes the workers.
     pub fn set_paused(&self, paused: bool) {
         self.common().paused.store(paused, Ordering::SeqCst);
         self.iter().for_each(|queue| queue.wake_worker());
@@ -338,18 +337,18 @@ impl Queue {
     /// Asks the worker not to wait until its batch has grown.
     pub fn hurry(&self) {
         let hurry = &self.state().hurry;
-        // Only the first of those who wait wakes the worker.
+        // Only the first session that waits wakes the worker.
         if !hurry.load(Ordering::Relaxed) && !hurry.swap(true, Ordering::Relaxed) {
             self.wake_worker();
         }
     }
 
-    /// Whether somebody has asked the worker to hurry.
+    /// Whether a session has asked the worker to hurry.
     pub fn is_hurried(&self) -> bool {
         self.state().hurry.load(Ordering::Relaxed)
     }
 
-    /// The worker begins a batch; who waits for more than that asks again.
+    /// The worker begins a batch. A session that waits for a later one asks again.
     pub fn begin_batch(&self) {
         self.state().hurry.store(false, Ordering::Relaxed);
         self.set_phase(Phase::Draining);
@@ -362,7 +361,7 @@ impl Queue {
 
     /// Records of the queue that were put among the dead letters: all of those that were released.
     pub fn dead(&self) -> u64 {
-        // Relaxed: whoever sees a record released, by `Ring::read_offset`, sees it counted.
+        // Relaxed: a session that sees a record released, by `Ring::read_offset`, sees it counted.
         self.state().worker.dead.load(Ordering::Relaxed)
     }
 
@@ -408,7 +407,7 @@ impl Queue {
             worker.process.store(0, Ordering::Relaxed);
             worker.pid.store(0, Ordering::Relaxed);
         });
-        // Those who wait for it see that it is gone.
+        // Sessions that wait for it see that it has ended.
         self.waiters.wake_all();
     }
 
@@ -475,7 +474,7 @@ impl Queue {
         self.state().worker.discarded.load(Ordering::Relaxed)
     }
 
-    /// How many events of how many streams wait outside of the ring, and the oldest of them: where it
+    /// How many events of how many streams wait in the table, and the oldest of them: where it
     /// ended in the ring, and when it was enqueued. Called before those records are released.
     pub fn set_waiting(&self, events: u64, streams: u64, oldest: Option<(u64, i64)>) {
         let worker = &self.state().worker;
@@ -483,25 +482,25 @@ impl Queue {
         worker.waiting_streams.store(streams, Ordering::Relaxed);
         let (offset, enqueued_at_us) = oldest.unwrap_or((NOTHING_WAITS, 0));
         worker.waiting_oldest_us.store(enqueued_at_us, Ordering::Relaxed);
-        // Release: whoever sees that nothing waits any more sees what has become of it.
+        // Release: a session that sees that nothing waits any more sees what has become of it.
         worker.waiting_from.store(offset, Ordering::Release);
         if events == 0 && before > 0 {
             worker.held_up_by.set("");
         }
     }
 
-    /// Wakes those who wait for events that have waited outside of the ring.
+    /// Wakes sessions that wait for waiting events.
     pub fn wake_moved(&self) {
         self.waiters.wake_moved();
     }
 
-    /// Whether records that ended at `offset` of the ring, or before, may wait outside of it.
+    /// Whether records that ended at `offset` of the ring, or before, may be waiting events.
     pub fn may_wait(&self, offset: u64) -> bool {
         // Acquire: with the store in `set_waiting`.
         self.state().worker.waiting_from.load(Ordering::Acquire) <= offset
     }
 
-    /// Remembers what events outside of the ring wait for.
+    /// Remembers what waiting events wait for.
     pub fn set_held_up_by(&self, reason: &str) {
         self.state().worker.held_up_by.set(reason);
     }

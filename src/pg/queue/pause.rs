@@ -5,7 +5,7 @@ use super::{Phase, Queues};
 use crate::pg::error::Error;
 use crate::pg::tables::rights::check_admin;
 
-/// Tells the workers to rest and waits until they do: each finishes the batch in hand.
+/// Pauses the workers, and waits until each has finished its current batch.
 pub fn pause() -> Result<(), Error> {
     check_admin("the workers")?;
     let queues = Queues::of_this_database()?;
@@ -20,7 +20,7 @@ pub fn pause() -> Result<(), Error> {
     Ok(())
 }
 
-/// Tells the workers to go on.
+/// Resumes the workers.
 pub fn resume() -> Result<(), Error> {
     check_admin("the workers")?;
     Queues::of_this_database()?.set_paused(false);

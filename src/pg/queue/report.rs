@@ -1,13 +1,14 @@
-//! What a queue has to tell of itself.
+//! A queue's state and counts at one moment.
+
 use super::{Phase, Queue};
 use crate::pg::session::xact::now_us;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What a queue has to tell.
+/// A queue's state and counts at one moment.
 #[derive(Clone, Debug)]
 pub struct QueueReport {
-    /// the worker's process; `None` where there is none
+    /// the worker's process; `None` if there is none
     pub pid: Option<i32>,
     /// what it is doing
     pub phase: Phase,
@@ -33,13 +34,13 @@ pub struct QueueReport {
     pub dead: u64,
     /// events of an extension that was dropped before they were written
     pub discarded: u64,
-    /// the last failure that had to be tried again
+    /// the last failure after which the worker tried again
     pub last_error: Option<String>,
-    /// whether it was the last batch that failed
+    /// whether the last batch failed
     pub failing: bool,
     /// how long the oldest event in the ring has been waiting
     pub lag: Duration,
-    /// events that wait outside of the ring
+    /// events in `waiting_events`
     pub waiting_events: u64,
     /// how many streams they are for
     pub waiting_streams: u64,
@@ -50,7 +51,7 @@ pub struct QueueReport {
 }
 
 impl Queue {
-    /// What there is to tell of it at this moment.
+    /// Its state and counts now.
     pub fn report(&self) -> QueueReport {
         let producers = &self.state().producers;
         let worker = &self.state().worker;

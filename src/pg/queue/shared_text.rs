@@ -4,7 +4,7 @@
 use crate::pg::shared::memory::{Lock, with_lock};
 use std::cell::UnsafeCell;
 
-/// What is kept of a text.
+/// Bytes of a text that are kept.
 const BYTES_MAX: usize = 500;
 
 /// A text that is read and written under `Lock::Workers` only. Zeroed memory is an empty one.
@@ -30,7 +30,7 @@ impl SharedText {
         });
     }
 
-    /// A copy; `None` where it is empty.
+    /// A copy; `None` if it is empty.
     pub fn get(&self) -> Option<String> {
         let bytes = with_lock(Lock::Workers, || {
             // SAFETY: the lock is held, so nobody writes.

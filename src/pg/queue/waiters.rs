@@ -1,12 +1,12 @@
-//! Those who wait for a worker: one slot for each process, in shared memory.
+//! Sessions that wait for a worker: one slot for each process, in shared memory.
 //!
-//! A condition variable would wake everybody at each batch, also those whose events are in a later
-//! one. Here each says what it waits for, and only those are woken that have it.
+//! A condition variable would wake all of them at each batch, also those whose events are in a later
+//! one. Here each says what it waits for, and is woken only when that has come.
 //!
 //! ```text
 //! waiter                               worker
 //!   slot := what it waits for            releases records
-//!   is it there already?                 looks at all slots, empties those that have it
+//!   is it there already?                 examines all slots, clears those that have it
 //!   sleep on its latch                   sets their latches
 //! ```
 //!
@@ -32,9 +32,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 pub enum Awaited {
     /// That records up to this offset of the ring are released; it is above 0.
     Offset(u64),
-    /// That events which have waited are moved to their streams.
+    /// That waiting events are moved to their streams.
     Moved,
-    /// Any news of the queue.
+    /// Any change of the queue.
     Anything,
 }
 
@@ -78,8 +78,8 @@ impl Waiters {
         unsafe { std::slice::from_raw_parts(self.slots, slots_len()) }
     }
 
-    /// Sleeps until `check` gives something. It is asked at first, after each wake-up, and at least
-    /// every second. Cancelling the query ends it with an error.
+    /// Sleeps until `check` returns something. It is called first, after each wake-up, and at least
+    /// every second. Cancelling the query ends the wait with an error.
     pub fn wait_until<T>(
         &self,
         awaited: Awaited,
@@ -135,7 +135,7 @@ impl Waiters {
         fence(Ordering::SeqCst);
         for (number, slot) in self.slots().iter().enumerate() {
             let awaited = slot.load(Ordering::Relaxed);
-            // Emptied, so that nobody is woken twice for the same.
+            // Cleared, so that nobody is woken twice for the same event.
             if awaited != NOBODY
                 && is_wanted(awaited)
                 && slot
@@ -148,8 +148,8 @@ impl Waiters {
     }
 }
 
-/// A slot that is emptied when the wait ends, by an error too. A process that ends while it waits
-/// leaves it filled until the next wake-up, which then sets a latch in vain.
+/// A slot that is cleared when the wait ends, even by an error. If a process ends while it waits, its
+/// slot is cleared by the next wake-up, which then sets a latch in vain.
 struct Slot<'a>(&'a AtomicU64);
 
 impl Drop for Slot<'_> {

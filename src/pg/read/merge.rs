@@ -57,7 +57,7 @@ impl Merge {
         Some((scan, *partition))
     }
 
-    /// Moves that scan on.
+    /// Advances that scan.
     pub fn advance(&mut self) {
         let Some(mut head) = self.heads.peek_mut() else { return };
         let index = head.0.1;

@@ -39,8 +39,8 @@ pub struct StoreRange<'a> {
 }
 
 thread_local! {
-    /// A position that was the last of its run, and the generation that this was found in. Whoever
-    /// reads on comes back with it, and the run that it is in need not be searched for.
+    /// A position that was the last of its run, and the generation that this was found in. A reader that
+    /// continues comes back with it, and the run that it is in need not be searched for.
     static RUN_ENDED_AT: Cell<Option<(u64, i64)>> = const { Cell::new(None) };
 }
 

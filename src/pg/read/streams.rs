@@ -68,7 +68,7 @@ impl Streams {
         }
     }
 
-    /// `false` where there is no such stream.
+    /// `false` if there is no such stream.
     fn remember(&mut self, partition: Partition, stream_no: i64) -> Result<bool, Error> {
         let heads = match &mut self.heads[partition.index()] {
             Some(heads) => heads,

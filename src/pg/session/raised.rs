@@ -3,7 +3,7 @@
 //! pgrx makes a panic of an error, so that Rust's destructors run, and keeps its SQLSTATE, message,
 //! DETAIL and HINT. What else belongs to it, the CONTEXT and the names of table, column, type and
 //! constraint, is copied here, by an error context callback: PostgreSQL calls it when the error is
-//! complete but for the context of those outside. Whoever catches the panic throws the copy.
+//! complete except for the context of outer callers. The code that catches the panic throws the copy.
 #![expect(unsafe_code, reason = "copies PostgreSQL's error data")]
 
 use crate::drain::failure::Failure;
@@ -52,8 +52,8 @@ pub enum Caught {
     Panic(Box<dyn Any + Send>),
 }
 
-/// Runs `f` and catches what it raises. The transaction must be aborted then, by throwing the error
-/// on or by whoever began it.
+/// Runs `f` and catches what it raises. Then the transaction must be aborted, by throwing the error again
+/// or by the code that began it.
 pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Caught> {
     if let Err(refused) = prepare() {
         let report = Error::from(refused).report("");

@@ -31,15 +31,14 @@ pub fn uses_one_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
-/// Takes notice of what others have changed in the catalogs, as taking a lock does.
+/// Accepts what others have changed in the catalogs, as taking a lock does.
 pub fn accept_invalidations() {
     // SAFETY: called in a transaction.
     unsafe { pg_sys::AcceptInvalidationMessages() }
 }
 
-/// Flushes what this transaction has logged, if that is more than `bytes` since `flushed`, the end of
-/// what it has flushed, which is moved on. A commit then has less left to flush at once, and commits
-/// of others that come meanwhile wait for less.
+/// Flushes the WAL of this transaction if that is more than `bytes` since `flushed`, which is advanced. So
+/// its commit has less left to flush, and commits of others that come meanwhile wait for less.
 pub fn flush_log_in_steps(bytes: u64, flushed: &mut u64) {
     // SAFETY: a plain variable of this process: the end of its last record.
     unsafe {
@@ -53,8 +52,8 @@ pub fn flush_log_in_steps(bytes: u64, flushed: &mut u64) {
     }
 }
 
-/// Runs `f`, which only reads, and gives back the locks that it has taken. The caller goes on to wait
-/// for others, who must not have to wait for it.
+/// Runs `f`, which only reads, and releases the locks that it has taken: the caller will wait for others,
+/// which must not have to wait for it.
 pub fn without_keeping_locks<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: a subtransaction is begun and rolled back in pairs, and what it changes is put back; an
     // error within aborts the transaction that it is part of.

@@ -25,7 +25,7 @@ pub fn registry() -> Option<&'static Registry> {
     Some(unsafe { &*start.cast::<Registry>() })
 }
 
-/// The second of a clock that all processes share and nobody sets.
+/// The second of a clock that all processes share and that cannot be set.
 pub fn now_s() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes to `now`. The clock is always there; zero would only make rates wrong.
@@ -76,7 +76,7 @@ pub fn appended(partition: Partition, events: u64) {
     }
 }
 
-/// Counts events that were handed over to the queue.
+/// Counts events that were enqueued.
 pub fn enqueued(events: u64) {
     count(Counter::EventsEnqueued, events);
 }

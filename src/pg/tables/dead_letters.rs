@@ -32,7 +32,7 @@ const INSERT: &CStr = c"
 /// Letters that are written by one statement at most.
 const LETTERS_PER_INSERT: usize = 1_000;
 
-/// Bytes of letters that are written by one statement at most, but for a single letter.
+/// Bytes of letters that are written by one statement at most, except for a single letter.
 const BYTES_PER_INSERT: usize = 16 * 1024 * 1024;
 
 const TAKE: &CStr = c"
@@ -198,7 +198,7 @@ impl Arrays {
     }
 }
 
-/// A dead letter's own copy of what it is about.
+/// A dead letter, copied.
 pub struct Letter {
     /// `tenant_id`
     pub tenant_id: Vec<u8>,

@@ -185,7 +185,7 @@ impl<'t> GuardedLeaf<'t> {
         }
     }
 
-    /// Fires BEFORE triggers of an update; `false` where the row is gone.
+    /// Fires BEFORE triggers of an update; `false` if the row is gone.
     unsafe fn before_update(
         &self,
         place: &mut pg_sys::ItemPointerData,

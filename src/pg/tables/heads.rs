@@ -99,7 +99,7 @@ impl Heads {
     }
 
     /// Makes the scan stand on the head of the stream of this name, which is about to be updated;
-    /// `false` where there is no such stream.
+    /// `false` if there is no such stream.
     pub fn find_to_update(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> bool {
         self.seek(stream_id, tenant_id);
         self.scan.next_without_pruning()
@@ -171,7 +171,7 @@ impl Heads {
     }
 }
 
-/// Looks for a stream that `Heads::find` does not see: another transaction may be making it.
+/// Looks for a stream that `Heads::find` does not see: another transaction may be creating it.
 pub fn look_for_maker(
     partition: Partition,
     stream_id: &[u8],
@@ -195,7 +195,7 @@ pub fn look_for_maker(
     })
 }
 
-/// Who has made a stream.
+/// Who has created a stream.
 pub enum Made {
     /// Nobody.
     Nowhere,

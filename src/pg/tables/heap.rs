@@ -13,13 +13,13 @@ pub enum Update {
     Changed,
     /// It was deleted.
     Gone,
-    /// This transaction has it; with `Wait::Skip` only.
+    /// This transaction, which has not ended, has changed or locked it; with `Wait::Skip` only.
     Held(pg_sys::TransactionId),
     /// Something that must not happen.
     Failed(pg_sys::TM_Result::Type),
 }
 
-/// What to do where another transaction has a row.
+/// What to do if another transaction has a row locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// Wait for its end.

@@ -1,6 +1,6 @@
-//! Whether a leaf is what the store takes it for. The store reads and writes below SQL, where nobody
-//! else would notice another type or a missing index; so a leaf is checked before its first use, and
-//! again whenever PostgreSQL reports a change of it.
+//! Whether a leaf is as the store expects it. The store reads and writes below SQL, where PostgreSQL would
+//! not notice another type or a missing index. So a leaf is checked before its first use, and again
+//! whenever PostgreSQL reports a change of it.
 #![expect(unsafe_code, reason = "looks into PostgreSQL's descriptors")]
 
 use super::names::look_up;
@@ -149,8 +149,8 @@ unsafe fn bound(relation: pg_sys::Oid) -> Option<i32> {
     }
 }
 
-/// Statement triggers of the partitioned table would fire for SQL; here there is no statement. So that
-/// an audit has no gap, they are refused.
+/// Refuses statement-level triggers of the partitioned table: SQL would fire them, but here there is no
+/// statement, and an audit would have gaps.
 unsafe fn check_statement_triggers(root: Root) -> Result<(), Error> {
     let parent = look_up(root.table())?;
     let ours = match root {

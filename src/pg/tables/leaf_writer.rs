@@ -17,7 +17,7 @@ use pgrx::pg_sys;
 
 /// A leaf, open to be written to.
 pub struct LeafWriter<'t> {
-    // Before the leaf, which it refers to. A leaf that is not guarded has one to make streams.
+    // Before the leaf, which it refers to. A leaf that is not guarded has one to create streams.
     guarded: Option<GuardedLeaf<'t>>,
     slots: Vec<*mut pg_sys::TupleTableSlot>,
     indexes: [Option<OpenRelation>; INDEXES],

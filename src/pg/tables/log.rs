@@ -209,8 +209,8 @@ pub fn pass_events<'a>(
     Ok(())
 }
 
-/// The last position in the log of a partition; `None` where there is none, or where somebody has the
-/// leaf to himself now, which is not waited for. No lock stays.
+/// The last position in the log of a partition; `None` if there is none, or if the leaf is locked, which
+/// is not waited for. No lock is kept.
 pub fn last_position(partition: Partition) -> Result<Option<u64>, Error> {
     let Some(leaf) = Leaf::open_if_free(Root::Log, partition)? else { return Ok(None) };
     let table = leaf.known().table;

@@ -1,4 +1,4 @@
-//! The store as it is stored: opening relations, scanning and writing leaves, and the rows of each
+//! The tables of the store: opening relations, scanning and writing leaves, and the rows of each
 //! table.
 
 pub mod dead_letters;

@@ -2,8 +2,7 @@
 //!
 //! A name is looked up, the relation locked, and the name looked up again if meanwhile any relation
 //! concerned may have changed, as PostgreSQL does for the names in a statement
-//! (`RangeVarGetRelidExtended`): who waited for a lock may find that the name belongs to another
-//! relation now.
+//! (`RangeVarGetRelidExtended`): after waiting for a lock the name may belong to another relation.
 #![expect(unsafe_code, reason = "looks into catalogs and locks relations")]
 
 use super::schema::SCHEMA;

@@ -3,7 +3,7 @@
 
 use pgrx::pg_sys;
 
-/// A relation that is closed when the value goes. After an error PostgreSQL closes it.
+/// A relation that is closed when the value is dropped. After an error PostgreSQL closes it.
 #[derive(Debug)]
 pub struct OpenRelation {
     relation: pg_sys::Relation,
@@ -41,7 +41,7 @@ impl OpenRelation {
     ///
     /// # Safety
     ///
-    /// It must be open, and nobody else close it.
+    /// It must be open, and must not be closed otherwise.
     pub unsafe fn of(relation: pg_sys::Relation) -> Self {
         Self { relation, gives_back: pg_sys::NoLock as pg_sys::LOCKMODE }
     }

@@ -88,7 +88,7 @@ fn check_sequence(sequence: Sequence, oid: pg_sys::Oid) -> Result<(), Error> {
     Err(Error::Layout { object, problem: "It is not a sequence.".into() })
 }
 
-/// Locks a leaf for writing without waiting for anybody; `false` where it is locked.
+/// Locks a leaf for writing without waiting for anybody; `false` if it is locked.
 pub fn try_lock(root: Root, partition: Partition) -> Result<bool, Error> {
     let table = look_up(&root.leaf(partition))?;
     // SAFETY: a lock of the transaction.
@@ -184,7 +184,7 @@ impl Leaf {
         }
     }
 
-    /// Opens a leaf for reading; `None` where a lock is in the way.
+    /// Opens a leaf for reading; `None` if a lock is in the way.
     pub fn open_if_free(root: Root, partition: Partition) -> Result<Option<Self>, Error> {
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         let table = look_up(&root.leaf(partition))?;

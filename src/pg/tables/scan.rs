@@ -184,8 +184,7 @@ impl Scan {
     }
 
     /// Asks the processor for the row that stands behind this one in the table, and is likely to be
-    /// the next. Whoever merges scans comes back to it after a while, and need not wait for the
-    /// memory then.
+    /// the next. A merge of scans comes back to it after a while, and need not wait for the memory then.
     pub fn prefetch_next(&self) {
         #[cfg(target_arch = "x86_64")]
         {

@@ -1,5 +1,5 @@
-//! Events whose streams could not be written when their turn came. The workers alone put them in and
-//! take them out, each those of its partitions.
+//! Waiting events: enqueued events whose streams could not be written when their turn came. Only workers
+//! insert and delete rows, each those of its own partitions.
 #![expect(unsafe_code, reason = "passes PostgreSQL's values on")]
 
 use crate::codec::array::{ElementType, write_array};
@@ -21,7 +21,7 @@ const TABLE: &str = "waiting_events";
 /// Rows that are inserted by one statement.
 const ROWS_PER_INSERT: usize = 1_000;
 
-/// Bytes of payloads, as they are stored, that are read together, but for a single row.
+/// Bytes of payloads, as they are stored, that are read together; a single row may have more.
 const BYTES_PER_READ: i64 = 1024 * 1024;
 
 const INSERT: &CStr = c"
@@ -103,7 +103,7 @@ pub struct NewWaiting<'a> {
     pub key: u64,
 }
 
-/// A queue, as rows name it: when its memory was made, and its worker.
+/// A queue, as rows identify it: when its memory was set up, and its worker.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueName {
     /// which run of shared memory
@@ -161,7 +161,7 @@ const TEXTS: (pg_sys::Oid, ElementType) = (pg_sys::TEXTARRAYOID, ElementType::Te
 const JSONBS: (pg_sys::Oid, ElementType) = (pg_sys::JSONBARRAYOID, ElementType::Jsonb);
 const UUIDS: (pg_sys::Oid, ElementType) = (pg_sys::UUIDARRAYOID, ElementType::Uuid);
 
-/// Puts records in, in their order.
+/// Inserts records, in their order.
 pub fn insert(queue: QueueName, records: &[NewWaiting<'_>]) -> Result<(), Error> {
     for records in records.chunks(ROWS_PER_INSERT) {
         let mut arrays = Arrays::default();
@@ -199,8 +199,8 @@ pub struct WaitingStream {
     pub events: u64,
 }
 
-/// Makes the rows that an earlier run of shared memory has left this queue's, and returns all of its
-/// streams. The queue is one of `workers`.
+/// Assigns rows that are left from before a restart to the queue, and returns all streams of the queue's
+/// rows. The queue is one of `workers`.
 pub fn adopt(queue: QueueName, workers: usize) -> Result<Vec<WaitingStream>, Error> {
     let [epoch, worker] = queue.parameters();
     let parameters = [epoch, worker, (pg_sys::INT4OID, int4(workers as i32))];
@@ -230,7 +230,7 @@ pub fn oldest(queue: QueueName) -> Result<Option<(u64, i64)>, Error> {
     Ok(oldest)
 }
 
-/// A row's own copy of what it holds.
+/// A row, copied.
 pub struct WaitingEvent {
     /// its number
     pub id: i64,
@@ -309,7 +309,7 @@ pub fn next(
     Ok(events)
 }
 
-/// Takes rows out, and returns how many there were.
+/// Deletes rows, and returns how many there were.
 pub fn delete(ids: impl Iterator<Item = i64>) -> Result<usize, Error> {
     let mut arrays = Arrays::default();
     arrays.add_int8(INT8S, ids);
@@ -322,7 +322,8 @@ pub fn delete(ids: impl Iterator<Item = i64>) -> Result<usize, Error> {
     Ok(deleted)
 }
 
-/// Whether one of the records of a queue, given by its number and their ends, waits. Sees what is committed now.
+/// Whether one of the records of a queue, given by its number and their ends, waits. Sees what is
+/// committed now.
 pub fn is_any_waiting(queue: QueueName, records: &[(usize, u64)]) -> Result<bool, Error> {
     let mut arrays = Arrays::default();
     arrays.add_int8(INT8S, records.iter().map(|(_, offset)| *offset as i64));

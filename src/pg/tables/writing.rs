@@ -6,15 +6,15 @@ use pgrx::pg_sys;
 use std::cell::Cell;
 
 thread_local! {
-    /// Whether a call has begun to move heads on and not yet taken positions.
+    /// Whether a call has begun to advance heads and not yet taken positions.
     static MOVING_HEADS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A call that writes: what its leaves have in common.
 ///
-/// While heads are moved on, code of users may run: BEFORE triggers, functions of indexes. Were it to
-/// append, its events would have higher versions and lower positions than those that are on their
-/// way, so it is refused. The AFTER triggers of a call are queued while rows are written, and fired
+/// While heads are advanced, code of users may run: BEFORE triggers, functions of indexes. If it
+/// appended, its events would have higher versions and lower positions than those of the call, so that
+/// is refused. The AFTER triggers of a call are queued while rows are written, and fired
 /// after the last one.
 pub struct Writing {
     is_moving_heads: Cell<bool>,
@@ -30,7 +30,7 @@ impl Writing {
         Ok(Self { is_moving_heads: Cell::new(true), has_triggers: Cell::new(false) })
     }
 
-    /// Heads are moved on, and positions are taken.
+    /// Heads are advanced, and positions are taken.
     pub fn has_positions(&self) {
         if self.is_moving_heads.replace(false) {
             MOVING_HEADS.set(false);

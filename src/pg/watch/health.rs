@@ -1,4 +1,4 @@
-//! Whether all is well: one answer per question that an operator has.
+//! Whether everything is well: one answer per question that an operator has.
 
 use super::samples::dead_letters;
 use crate::pg::error::{Error, Obstacle};
@@ -7,10 +7,10 @@ use crate::pg::queue::{Phase, QueueReport, Queues};
 use crate::pg::session::xact::in_recovery;
 use std::time::Duration;
 
-/// A queue that is fuller than this is about to hold producers up.
+/// If a queue is fuller than this, producers will soon have to wait.
 const QUEUE_FILL_MAX_PERCENT: u64 = 80;
 
-/// Events that have waited longer than this are not being drained as they should.
+/// If an event has waited longer than this, something is wrong.
 const LAG_MAX: Duration = Duration::from_secs(10);
 
 /// A transaction that has appended and is open for longer than this keeps readers waiting.
@@ -114,7 +114,7 @@ fn waiting_events(report: &QueueReport) -> Check {
     check("waiting events", *waiting_for < LAG_MAX, detail)
 }
 
-/// Whether a transaction keeps the safe position from moving on.
+/// Whether a transaction keeps the safe position from advancing.
 fn safe_position() -> Result<Check, Error> {
     let observed = observe()?;
     let (safe, oldest) = (observed.safe, observed.oldest.unwrap_or_default());

@@ -21,7 +21,7 @@ unsafe extern "C-unwind" {
     fn enable_timeout_every(id: c_int, first: pg_sys::TimestampTz, delay_ms: c_int);
 }
 
-/// `USER_TIMEOUT` of PostgreSQL 15: the first number that is given out to extensions.
+/// `USER_TIMEOUT` of PostgreSQL 15: the first number that is assigned to extensions.
 const USER_TIMEOUT: c_int = 12;
 
 /// How long work that SIGTERM finds may go on.
@@ -32,8 +32,8 @@ const GRACE_MS: c_int = 10_000;
 pub enum Termination {
     /// Ends the process at the next check for interrupts.
     AtOnce,
-    /// Is told by `is_shutdown_requested`, and ends the process where it has not ended by itself
-    /// within one or two times [`GRACE_MS`]: a lock or a standby that it waits for may never come.
+    /// Sets `is_shutdown_requested`, and ends the process if it has not ended by itself within one or
+    /// two times [`GRACE_MS`]: a synchronous standby that it waits for may never answer.
     AfterWork,
 }
 
@@ -45,9 +45,9 @@ pub struct Definition<'a> {
     pub function: &'a str,
     /// the function's argument
     pub argument: usize,
-    /// after how many seconds PostgreSQL starts it anew; `None`: it does not
+    /// after how many seconds PostgreSQL starts it again; `None`: it does not
     pub restart_s: Option<c_int>,
-    /// a process to be told when it starts and ends
+    /// a process that is notified when it starts and ends
     pub notify_pid: c_int,
 }
 
@@ -110,7 +110,7 @@ pub fn is_shutdown_requested() -> bool {
     unsafe { (&raw const pg_sys::ShutdownRequestPending).read_volatile() != 0 }
 }
 
-/// Sleeps until the latch is set or the time is up, and sees to signals.
+/// Sleeps until the latch is set or the time is up, and handles signals.
 pub fn sleep(longest: Duration) {
     latch::wait(longest);
     see_to_signals();
@@ -177,8 +177,8 @@ pub fn in_timed_transaction<T>(f: impl FnOnce() -> T) -> Result<(T, Duration), F
     result
 }
 
-/// Runs `f`, and puts back whatever settings code of others has changed within: functions of indexes,
-/// for instance. After an error the abort does so.
+/// Runs `f`, and restores the settings that code of users has changed within it, such as functions of
+/// indexes. After an error the abort restores them.
 unsafe fn with_settings_restored<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: called within a transaction; levels are opened and closed in pairs.
     unsafe {
@@ -189,7 +189,7 @@ unsafe fn with_settings_restored<T>(f: impl FnOnce() -> T) -> T {
     }
 }
 
-/// A promise of durability holds with `synchronous_commit = off` too: in this transaction it is
+/// Durability is promised even with `synchronous_commit = off`: for this transaction it is set to
 /// `local`.
 fn commit_durably() {
     // SAFETY: plain variables of this process; the setting exists, and is put back at the
@@ -210,9 +210,10 @@ fn commit_durably() {
         );
     }
 }
-/// Whether somebody wants the database for themselves: DROP DATABASE, CREATE DATABASE with it as
-/// the template, ALTER DATABASE RENAME. They hold a lock of the database and wait for up to five
-/// seconds for those who are connected to go away.
+
+/// Whether a command waits for others to disconnect from the database: DROP DATABASE, CREATE DATABASE
+/// with it as the template, ALTER DATABASE RENAME. They hold a lock of the database, and wait for up to
+/// five seconds.
 pub fn database_is_wanted(database: pg_sys::Oid) -> bool {
     let tag = pg_sys::LOCKTAG {
         locktag_field1: 0,

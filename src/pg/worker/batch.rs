@@ -1,5 +1,5 @@
 //! Writing records to their streams as `allsource_writer`, in the transaction that is open, without
-//! waiting for anybody.
+//! waiting for locks.
 
 use crate::codec::record::{Home, Record};
 use crate::drain::failure::Failure;
@@ -26,8 +26,8 @@ use crate::pg::write::retry::find_known;
 use std::cell::Cell;
 use std::ops::Range;
 
-/// How much of the log a batch writes before it flushes that: who commits at the same time waits for so
-/// much at most.
+/// How much WAL a batch writes before it flushes it. A commit of another session that comes meanwhile
+/// waits for about that much.
 const FLUSH_BYTES: u64 = 1024 * 1024;
 
 /// What has become of records.
@@ -39,15 +39,15 @@ pub struct Written {
     pub discarded: u64,
     /// records that must not be written, and why
     pub refused: Vec<(usize, Failure)>,
-    /// streams that were gone round
+    /// streams that were passed over, because they are held or must wait
     pub held: Vec<Held>,
-    /// partitions that somebody has locked
+    /// partitions of which a table is locked
     pub locked: Vec<Partition>,
-    /// what the last of them was held by
+    /// what the last of them waits for
     pub held_up_by: Option<String>,
 }
 
-/// A stream that was gone round.
+/// A stream that was passed over.
 pub struct Held {
     /// its partition
     pub partition: Partition,
@@ -57,8 +57,8 @@ pub struct Held {
     pub records: Vec<usize>,
 }
 
-/// The store of this database, which stays as it is until the transaction ends: its incarnation.
-/// `None`: there is none.
+/// Locks the store of this database, so that it is not dropped before the transaction ends, and returns
+/// its incarnation; `None` if there is no store.
 pub fn lock_store() -> Result<Option<u32>, Error> {
     match lock_sequence(
         Sequence::Position,
@@ -70,9 +70,9 @@ pub fn lock_store() -> Result<Option<u32>, Error> {
     }
 }
 
-/// Writes records to their streams. Those of streams that `must_wait`, or that somebody else has, are
-/// left alone. `at` is set to the partition that is being written, so that an error can be told to be
-/// of it. `store` is what `lock_store` has given.
+/// Writes records to their streams, except those of streams that `must_wait` or are held by another
+/// transaction. `at` is set to the partition that is being written, so that an error can be attributed
+/// to it. `store` is what `lock_store` has returned.
 pub fn write_batch(
     records: &[Record<'_>],
     store: Option<u32>,
@@ -89,7 +89,7 @@ pub fn write_batch(
     Ok(written)
 }
 
-/// Indexes of those whose incarnation of the extension is still there: nearly always all of them.
+/// Indexes of the records whose incarnation of the extension still exists: nearly always all.
 fn live_records(records: &[Record<'_>], store: Option<u32>) -> Result<Vec<u32>, Error> {
     let database = database_oid();
     let home = store.map(|incarnation| Home { database, incarnation });
@@ -100,7 +100,7 @@ fn live_records(records: &[Record<'_>], store: Option<u32>) -> Result<Vec<u32>, 
             live.push(index as u32);
         } else if gone != Some(record.home) {
             if record.home.database == database && is_relation(record.home.incarnation) {
-                // It is there and cannot be found by its name: somebody is at work on it.
+                // It exists and cannot be found by its name: somebody is working on it.
                 return Err(Error::Missing { object: "position_seq".into() });
             }
             gone = Some(record.home);
@@ -120,7 +120,7 @@ struct Batch<'r, 'a> {
     has_ids: bool,
 }
 
-/// A stream that was moved on.
+/// A stream whose head was advanced.
 struct Moved<'a> {
     group: usize,
     range: Range<usize>,
@@ -180,7 +180,7 @@ impl<'r, 'a> Batch<'r, 'a> {
         Ok(written)
     }
 
-    /// Locks the streams of a partition and moves their heads on.
+    /// Locks the streams of a partition and advances their heads.
     fn lock_partition(
         &self,
         ranges: &[(usize, Range<usize>)],
@@ -215,7 +215,7 @@ impl<'r, 'a> Batch<'r, 'a> {
         Ok(())
     }
 
-    /// Moves a stream's head on by the events that are to be written.
+    /// Advances a stream's head by the events that are to be written.
     fn advance(
         &self,
         heads: &mut HeadWriter<'_>,
@@ -325,7 +325,7 @@ impl<'r, 'a> Batch<'r, 'a> {
         Held { partition: group.partition, key: group.stream.hash64(), records }
     }
 
-    /// Locks the leaves that are needed; gives the one that somebody has locked.
+    /// Locks the leaves that are needed; returns the first one that somebody else has locked.
     fn lock_leaves(&self, partition: Partition) -> Result<Option<Root>, Error> {
         let ids = self.has_ids.then_some(Root::Ids);
         for root in [Root::Streams, Root::Log].into_iter().chain(ids) {

@@ -25,7 +25,7 @@ use crate::pg::worker::state::{ITSELF, Worker, report_statistics};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// Writes the batch in hand, or what of it there is memory for.
+/// Writes the batch, or as much of it as there is memory for.
 pub fn drain(worker: &mut Worker) -> Result<(), Failure> {
     let mut len = worker.ends.len();
     loop {
@@ -52,8 +52,8 @@ pub fn drain(worker: &mut Worker) -> Result<(), Failure> {
     }
 }
 
-/// What has become of the batch, and how long its commit took; `None` where the extension is another
-/// one than the worker has known.
+/// What has become of the batch, and how long its commit took; `None` if the extension is not the one
+/// that the worker knows.
 fn try_drain(
     worker: &Worker,
     len: usize,
@@ -89,7 +89,7 @@ fn try_drain(
     Ok(written.map(|written| (written, flush)))
 }
 
-/// An unknown failure that may be of any partition: all of this batch's are halted.
+/// The failure may be of any partition: all partitions of the batch are halted.
 fn confine_to_all(worker: &mut Worker, failure: &Failure, len: usize) -> Result<bool, Failure> {
     if !matches!(failure.remedy(), Remedy::SetAside | Remedy::WaitOrSetAside) {
         return Ok(false);
@@ -106,7 +106,8 @@ fn confine_to_all(worker: &mut Worker, failure: &Failure, len: usize) -> Result<
     Ok(is_news)
 }
 
-/// The first `len` records are settled. No check for interrupts since the commit.
+/// The transaction of the first `len` records has committed: releases them. There was no check for
+/// interrupts since the commit.
 fn settled(worker: &mut Worker, len: usize, written: &Written, duration: Duration) {
     let now = Instant::now();
     let mut first: Option<usize> = None;

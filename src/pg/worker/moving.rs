@@ -1,7 +1,7 @@
-//! Moving events that wait to their streams, in their order, when these can be written again.
+//! Moving waiting events to their streams, in order, when these can be written again.
 //!
-//! Each transaction takes rows out of the table and writes them, so an event is in one of the two
-//! places at any time. It is of one partition, so that a failure is known to be of that one.
+//! Each transaction takes rows out of the table and writes them, so at any time an event is in exactly
+//! one of the two places. It is about one partition, so a failure can be attributed to that one.
 
 use crate::codec::record::{Home, Record};
 use crate::drain::failure::{Failure, Remedy};
@@ -22,20 +22,20 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::Instant;
 
-/// Streams that are looked at together.
+/// Streams that are tried together.
 const STREAMS_MAX: usize = 256;
 
 /// Rows that are moved together.
 const ROWS_MAX: usize = 1_000;
 
-/// Failures of unknown cause in a row before a single event may be at fault.
+/// Failures in a row of unknown cause before a single event is suspected.
 const PATIENCE: u32 = 5;
 
-/// Events that are suspected of it at the same time: where there are more, the partition is at fault.
+/// Events that can be suspected at the same time. If there are more, the partition is at fault.
 const SUSPECTS_MAX: usize = 32;
 
-/// Moves some events of the partition whose turn it is. Returns how many are settled; `None` where it is
-/// no stream's turn. An error is one of the server.
+/// Moves some events of the partition whose turn it is. Returns how many are settled; `None` if it is
+/// no stream's turn. An error is the server's.
 pub fn move_some(worker: &mut Worker) -> Result<Option<u64>, Failure> {
     let now = Instant::now();
     let Some((partition, due)) = worker.waiting.due(now, STREAMS_MAX) else { return Ok(None) };
@@ -55,7 +55,7 @@ pub fn move_some(worker: &mut Worker) -> Result<Option<u64>, Failure> {
     }
 }
 
-/// Tries whether a partition that has failed can be written again.
+/// Tries a partition that has failed with a single event.
 fn probe(worker: &mut Worker, partition: Partition, due: &[Due]) -> Result<u64, Failure> {
     let failures = worker.waiting.failures(partition);
     let failure = match move_rows(worker, partition, &due[..1], 1, 1) {
@@ -65,7 +65,7 @@ fn probe(worker: &mut Worker, partition: Partition, due: &[Due]) -> Result<u64, 
     if failures < PATIENCE || failure.remedy() != Remedy::WaitOrSetAside {
         return Err(failure);
     }
-    // Perhaps it is that event, and others of the partition can be written.
+    // Perhaps only that event fails, and others of the partition can be written.
     let suspects = &due[..due.len().min(SUSPECTS_MAX)];
     move_rows(worker, partition, suspects, SUSPECTS_MAX, 1)
 }
@@ -90,8 +90,8 @@ fn read(
     rows.ok_or_else(|| another_store().to_failure())
 }
 
-/// Moves the first rows of streams of a partition, which then is no more halted unless somebody has
-/// locked it. Returns how many were settled.
+/// Moves the first rows of streams of a partition. If that succeeds, the partition is not halted any
+/// more, unless one of its tables is locked. Returns how many were settled.
 fn move_rows(
     worker: &mut Worker,
     partition: Partition,
@@ -112,8 +112,8 @@ fn move_rows(
         }
         None => worker.waiting.proceed(partition),
     }
-    // Rows of a stream that was read before the last one are all read. Where nothing was read, there
-    // is nothing.
+    // Streams were read one after the other, so of all but the last one all rows were read. If nothing
+    // was read, there are no rows.
     let last_ids: HashMap<u64, i64> = rows.iter().map(|row| (row.key, row.id)).collect();
     let last_key = rows.last().map(|row| row.key);
     for due in due {
@@ -139,7 +139,7 @@ fn move_rows(
 struct Mover<'w> {
     worker: &'w mut Worker,
     rows: &'w [WaitingEvent],
-    /// Streams that somebody has: their rows stay.
+    /// Streams that are held: their rows stay.
     held: HashSet<u64>,
     locked: Option<Partition>,
     /// Rows that fail for an unknown reason; later ones of their streams stay too.
@@ -156,7 +156,7 @@ impl<'w> Mover<'w> {
         Self { worker, rows, held, locked: None, suspects: Vec::new(), blamed, events: 0 }
     }
 
-    /// Where others could be written, those that could not are at fault; else the partition is.
+    /// If others could be written, the suspects are at fault; otherwise the partition is.
     fn set_suspects_aside(&mut self) -> Result<(), Failure> {
         let suspects = std::mem::take(&mut self.suspects);
         if self.events == 0
@@ -274,7 +274,7 @@ impl Writer for Mover<'_> {
     }
 }
 
-/// Somebody has taken rows away, or the extension: what was read is not right any more.
+/// Somebody has deleted rows, or dropped the extension: what was read is not valid any more.
 fn another_store() -> Error {
     Error::Missing { object: "a row of waiting_events".into() }
 }

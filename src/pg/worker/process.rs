@@ -21,19 +21,19 @@ use crate::pg::worker::state::{Worker, one_line, report_statistics};
 use pgrx::pg_sys;
 use std::time::{Duration, Instant};
 
-/// How long a worker sleeps at most: then it looks whether its database is wanted.
+/// How long a worker sleeps at most. Then it checks whether its database is wanted.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-/// How often a worker looks how far its batch has grown.
+/// How often a worker checks how far its batch has grown.
 const GROWTH_LOOK: Duration = Duration::from_millis(10);
 
-/// After each batch at least so many waiting events are moved, if there are: and twice as many as the
-/// batch has left waiting, so that they become fewer.
+/// After each batch at least this many waiting events are moved, if there are so many, and at least
+/// twice as many as the batch has added, so that they become fewer.
 const MOVED_MIN: u64 = 1_000;
 
-/// Settings of a worker's session that its promises depend on. Nobody's rules run, and nobody's time
-/// limits apply. The worker waits for nobody: where PostgreSQL would have it wait for a lock all the
-/// same, it gives way soon, before anybody can have waited long for what it holds.
+/// Settings of a worker's session that its promises depend on. Rules of users do not run, and time
+/// limits do not apply. Where PostgreSQL waits for a lock by itself, the transaction fails soon, before
+/// others have waited long for the locks that it holds.
 const SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 8] = [
     (c"session_replication_role", c"replica"),
     (c"search_path", c"pg_catalog, pg_temp"),
@@ -128,8 +128,8 @@ impl Process {
         }
     }
 
-    /// Settles what the queue holds now, before the process ends: a server that is stopped in the
-    /// ordinary way loses nothing. It waits for nobody: what fails stays.
+    /// Settles what the queue holds now, before the process ends, so that a clean stop of the server
+    /// loses nothing. It ends at the first failure of the server.
     fn drain_what_is_there(&mut self) {
         let end = self.worker.queue.ring.write_offset();
         while !self.worker.queues.paused() && self.worker.consumer.read_offset() < end {
@@ -162,7 +162,8 @@ impl Process {
         }
     }
 
-    /// Sleeps for a moment while the batch is small, the last one is not long past, and nobody waits.
+    /// Sleeps for a moment if the batch is small, the last one was not long ago, and no session waits.
+    /// Returns whether it has.
     fn waits_to_grow(&self) -> bool {
         let worker = &self.worker;
         let enough = settings::batch_max_bytes().min(worker.queue.ring.capacity_bytes()) / 2;
@@ -196,7 +197,7 @@ impl Process {
         flag.woken_up();
     }
 
-    /// Settles the batch.
+    /// Writes the batch.
     fn drain(&mut self) {
         self.worker.queue.begin_batch();
         let result = drain(&mut self.worker);
@@ -207,7 +208,7 @@ impl Process {
         }
     }
 
-    /// Moves events that wait, as far as it is their turn.
+    /// Moves waiting events whose turn it is.
     fn move_waiting(&mut self) -> Result<(), Failure> {
         let enough = MOVED_MIN.max(2 * self.worker.left_waiting);
         let mut moved = 0;
@@ -239,7 +240,7 @@ impl Process {
         }
     }
 
-    /// What is done about once a second, and more rarely as long as it fails; draining goes on.
+    /// What is done about once a second, and less often while it fails. Draining continues.
     fn keep_house(&mut self) {
         let mut wait = SLEEP_MAX;
         if self.worker.queue.index == 0 {
@@ -257,14 +258,14 @@ impl Process {
             }
         }
         if self.worker.waiting.is_empty() {
-            // A dump that was restored may have brought some. Where this fails now, it works later.
+            // A restored dump may have brought some. If this fails, it is tried again a second later.
             let _ = self.worker.load();
         }
         self.next_housekeeping = Instant::now() + wait;
     }
 }
 
-/// Gives way to somebody who wants the database for themselves.
+/// Ends the process if a command needs the database to have no other sessions.
 fn end_if_database_is_wanted() {
     // SAFETY: a constant of this process; exiting with 1 is not reported as a crash.
     unsafe {
@@ -274,8 +275,8 @@ fn end_if_database_is_wanted() {
     }
 }
 
-/// Keeps what one batch has allocated for the next one. By default, what is large goes back to the
-/// operating system each time, and comes again page by page.
+/// Keeps the memory that one batch has allocated for the next one. By default, large pieces are
+/// returned to the operating system each time.
 fn keep_memory() {
     // SAFETY: sets two numbers of the allocator; where it refuses them, nothing changes.
     unsafe {

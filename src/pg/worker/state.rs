@@ -1,4 +1,4 @@
-//! What a worker is: its queue, what it knows of events that wait, and what it reports.
+//! A worker's state: its queue, what it knows of waiting events, and what it reports.
 #![expect(unsafe_code, reason = "asks PostgreSQL about this process")]
 
 use crate::codec::record::Record;
@@ -18,7 +18,7 @@ use crate::queue::Consumer;
 use pgrx::pg_sys;
 use std::time::Instant;
 
-/// What a worker calls itself in messages.
+/// The worker's name in messages.
 pub const ITSELF: &str = "allsource worker";
 
 /// A worker.
@@ -27,11 +27,11 @@ pub struct Worker {
     pub queues: Queues,
     /// its own
     pub queue: Queue,
-    /// what takes records out of its ring
+    /// takes records out of its ring
     pub consumer: Consumer,
     /// where each record of the batch ends
     pub ends: Vec<u64>,
-    /// how rarely a batch that fails is tried
+    /// when a batch that has failed is tried again
     pub backoff: Backoff,
     /// when the next batch begins and how large it may be
     pub pacing: Pacing,
@@ -46,7 +46,7 @@ pub struct Worker {
     pub left_waiting: u64,
     /// the store that `waiting` is about
     pub store: Option<u32>,
-    /// whether it must be looked at before anything is written
+    /// whether the store must be looked up before anything is written
     pub must_load: bool,
     last_message: String,
 }
@@ -97,8 +97,8 @@ impl Worker {
             .map_err(|damaged| Error::from(damaged).to_failure())
     }
 
-    /// Finds out which streams' events wait: when the worker starts, and when the extension was made
-    /// again.
+    /// Reads from the table which streams' events wait: when the worker starts, when the extension was
+    /// created again, and from time to time while none is known.
     pub fn load(&mut self) -> Result<(), Failure> {
         type Loaded = (Option<u32>, Vec<WaitingStream>, Option<(u64, i64)>);
         let (queue, before) = (self.queue_name(), self.store);
@@ -106,7 +106,7 @@ impl Worker {
         let load = || -> Result<Loaded, Error> {
             let store = lock_store()?;
             if store != before && before.is_some_and(is_relation) {
-                // It is there and cannot be found by its name: somebody is at work on it.
+                // It exists and cannot be found by its name: somebody is working on it.
                 return Err(Error::Missing { object: "position_seq".into() });
             }
             if store.is_none() {
@@ -140,7 +140,7 @@ impl Worker {
         self.publish_waiting();
     }
 
-    /// Events do not wait any more; `oldest` is the oldest of those that do.
+    /// Events were moved; `oldest` is the oldest of those that still wait.
     pub fn fewer_wait(&mut self, events: u64, oldest: Option<(u64, i64)>) {
         self.waiting_events = match oldest {
             Some(_) => self.waiting_events.saturating_sub(events).max(1),
@@ -154,7 +154,7 @@ impl Worker {
         self.queue.wake_moved();
     }
 
-    /// Tells others what waits.
+    /// Publishes what waits.
     pub fn publish_waiting(&self) {
         let streams = self.waiting.streams() as u64;
         self.queue.set_waiting(self.waiting_events, streams, self.oldest_waiting);
@@ -190,14 +190,14 @@ impl Worker {
         self.queue.set_last_error(message);
     }
 
-    /// All goes well again: the next failure is news.
+    /// A batch succeeded, or there is none: the next failure is logged again.
     pub fn all_is_well(&mut self) {
         self.backoff.succeeded();
         self.last_message.clear();
         self.queue.set_failing(false);
     }
 
-    /// Whether a failure is of one partition: then that one is not written for now.
+    /// Halts the partition that a failure is of. Returns whether the batch can be tried without it.
     pub fn confine(&mut self, failure: &Failure, at: Option<Partition>) -> bool {
         match (failure.remedy(), at) {
             (Remedy::TryLater, _) | (_, None) => false,

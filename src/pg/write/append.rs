@@ -1,4 +1,4 @@
-//! Appending: heads are locked and moved on first, then positions are taken, then runs are written.
+//! Appending: heads are locked and advanced first, then positions are taken, then runs are written.
 
 use super::event_ids::IdWriter;
 use super::head_writer::{Advanced, HeadWriter};
@@ -42,7 +42,7 @@ pub fn append(appends: &[StreamAppend<'_>]) -> Result<Vec<Appended>, Error> {
     Ok(appended)
 }
 
-/// Locks the streams, in their order, and moves their heads on.
+/// Locks the streams, in their order, and advances their heads.
 pub fn lock_heads(appends: &[StreamAppend<'_>], writing: &Writing) -> Result<Vec<Advanced>, Error> {
     let numbers = StreamNumbers::new(appends.len());
     let mut advanced = with_room(appends.len())?;
@@ -78,7 +78,8 @@ pub fn take_positions(
     Ok(Taken { next: first as i64, written: positions.written() })
 }
 
-/// Writes the events of the streams that were moved on, with the next of the positions that were taken.
+/// Writes the events of the streams whose heads were advanced, with the next of the positions that were
+/// taken.
 pub fn write_runs(
     appends: &[StreamAppend<'_>],
     advanced: &[Advanced],
@@ -173,7 +174,7 @@ impl<'t> Leaves<'t> {
     }
 }
 
-/// Gives the row of a stream to `use_head`, and makes the stream first when it is not there.
+/// Gives the row of a stream to `use_head`, and creates the stream first if it is not there.
 /// `stream` has no events.
 pub fn create_stream<T>(
     stream: &StreamAppend<'_>,

@@ -1,4 +1,4 @@
-//! Handing events over to the workers.
+//! Enqueueing: putting events into the queues of the workers.
 
 use super::batch::EventBatch;
 use super::flush::{HandedOver, check_can_wait};
@@ -17,11 +17,11 @@ use crate::pg::tables::schema::Sequence;
 use crate::queue::PushError;
 use std::time::Instant;
 
-/// After this many events a worker that sleeps is woken, though the call has more to hand over.
+/// After this many events a sleeping worker is woken, even if the call has more.
 const EVENTS_PER_WAKE: u64 = 64;
 
-/// Hands events over, in their order, and wakes the workers. With `durable`, returns when all are
-/// durable. An error after events were handed over says how many: it does not take them back.
+/// Enqueues events, in their order, and wakes the workers. With `durable`, returns when all are durable.
+/// An error after some events were enqueued says how many; they stay enqueued.
 pub fn enqueue(
     batch: EventBatch<'_>,
     entity_id: Option<&[u8]>,
@@ -36,7 +36,7 @@ pub fn enqueue(
     let incarnation = sequence_oid(Sequence::Position)?.to_u32();
     let home = Home { database: database_oid(), incarnation };
     let mut producer = Producer::new(queues, home, batch, entity_id);
-    // Nothing is handed over where something is wrong.
+    // Nothing is enqueued if anything is wrong.
     let limit_bytes = queues.queue(0).ring.record_bytes_max();
     let events = batch.events.len();
     for index in 0..events {
@@ -76,16 +76,16 @@ enum Refusal {
     TooLarge { size_bytes: usize, limit_bytes: usize },
 }
 
-/// What one call hands over.
+/// What one call enqueues.
 struct Producer<'a> {
     queues: Queues,
     home: Home,
     batch: EventBatch<'a>,
     entity_id: Option<&'a [u8]>,
     now_us: i64,
-    /// Events of each queue that its worker was not told of.
+    /// Events of each queue that its worker was not notified of.
     unannounced: [u64; PARTITIONS],
-    /// When the call's patience ends; set by its first wait.
+    /// When the call stops waiting for room; set by its first wait.
     deadline: Option<Instant>,
 }
 
@@ -106,7 +106,7 @@ impl<'a> Producer<'a> {
         }
     }
 
-    /// Hands an event over; returns its queue and where it ends there.
+    /// Enqueues an event; returns its queue and the offset at which it ends there.
     fn push(&mut self, index: usize) -> Result<(usize, u64), Refusal> {
         let record = self.record(index);
         let queue = self.queues.of_partition(Partition::of(record.stream_id));
@@ -127,8 +127,8 @@ impl<'a> Producer<'a> {
         Ok((queue.index, offset))
     }
 
-    /// Waits for room, but not where the worker may wait for this transaction: neither would ever go
-    /// on. Nothing is reserved meanwhile, so the wait can be cancelled.
+    /// Waits for room, but not in a transaction that has locked a stream. Nothing is reserved meanwhile,
+    /// so the wait can be cancelled.
     fn push_with_patience(&mut self, queue: Queue, parts: &[&[u8]]) -> Result<u64, Refusal> {
         self.announce();
         if holds_streams() {
@@ -150,7 +150,7 @@ impl<'a> Producer<'a> {
         }
     }
 
-    /// Tells the workers what they were not told of.
+    /// Notifies the workers of the events that they were not notified of.
     fn announce(&mut self) {
         for queue in self.queues.iter() {
             let unannounced = std::mem::take(&mut self.unannounced[queue.index]);

@@ -1,4 +1,4 @@
-//! Writing the event ids that callers give, so that a retried append is recognised.
+//! Writing the event ids that callers give, so that a retried append is recognized.
 
 use crate::model::event::NewEvent;
 use crate::model::partition::Partition;

@@ -16,14 +16,14 @@ use crate::pg::tables::schema::Sequence;
 use crate::pg::tables::waiting_events::{QueueName, is_any_waiting};
 use std::time::{Duration, Instant};
 
-/// Waiting for a worker that waits for this transaction's locks would never end, and nobody could
-/// see the circle.
+/// Refuses to wait for the workers in a transaction that has locked a stream: events of that stream would
+/// wait for this transaction, and PostgreSQL would not detect the deadlock.
 pub fn check_can_wait() -> Result<(), Error> {
     if holds_streams() { Err(Error::WaitAfterAppend) } else { Ok(()) }
 }
 
-/// What a call that waits has handed over: the number of the queue and the end of each record, and
-/// what had become of others' records before.
+/// What a call that waits has enqueued: queue and end of each record, and the counts of records that were
+/// not written, from before the call.
 pub struct HandedOver {
     queues: Queues,
     home: Home,
@@ -39,7 +39,7 @@ struct Before {
 }
 
 impl HandedOver {
-    /// Called before anything is handed over; `events` is how many there are.
+    /// Called before anything is enqueued; `events` is how many there are.
     pub fn new(queues: Queues, home: Home, events: usize) -> Result<Self, Error> {
         let mut before = [Before::default(); PARTITIONS];
         for queue in queues.iter() {
@@ -86,8 +86,7 @@ impl HandedOver {
         }
     }
 
-    /// Waits as long as one of the records of a queue stands among those that wait. Returns whether any
-    /// did.
+    /// Waits as long as one of the records of a queue is a waiting event. Returns whether any was.
     fn wait_until_moved(&self, queue: Queue, records: &[(usize, u64)]) -> Result<bool, Error> {
         let name = QueueName { epoch: self.queues.epoch(), worker: queue.index };
         let mut has_waited = false;
@@ -101,7 +100,7 @@ impl HandedOver {
         Ok(has_waited)
     }
 
-    /// Refuses to go on where the extension is another one than the records were handed over to.
+    /// Refuses to continue if the extension was dropped since the records were enqueued.
     fn check_home(&self) -> Result<(), Error> {
         accept_invalidations();
         match sequence_oid(Sequence::Position) {
@@ -122,8 +121,8 @@ fn wait_for_offset(
     wait_for(queues, queue, awaited, deadline, || Ok(queue.ring.read_offset() >= offset))
 }
 
-/// Waits until `is_settled`. Without a deadline, waits as long as there is a worker that is not at
-/// rest, or one may come within the time that an enqueuer waits for room.
+/// Waits until `is_settled`. Without a deadline, waits as long as there is a worker that is not paused;
+/// without a worker, for `allsource.enqueue_timeout`.
 fn wait_for(
     queues: Queues,
     queue: Queue,

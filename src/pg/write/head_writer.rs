@@ -1,4 +1,4 @@
-//! Moving heads on. Appending moves a stream's head on, which locks the stream until the transaction
+//! Advancing heads. Appending advances a stream's head, which locks the stream until the transaction
 //! ends.
 #![expect(unsafe_code, reason = "drives PostgreSQL's table access")]
 
@@ -32,7 +32,7 @@ const CREATE_ATTEMPTS_MAX: usize = 10;
 /// What has become of a stream's head.
 #[derive(Clone, Copy, Debug)]
 pub enum Advanced {
-    /// The head was moved on: the events are to be written.
+    /// The head was advanced: the events are to be written.
     Moved {
         /// number of the stream
         stream_no: i64,
@@ -48,11 +48,11 @@ pub enum Advanced {
 /// What `try_advance` has done.
 #[derive(Clone, Copy, Debug)]
 pub enum Tried {
-    /// The head was moved on.
+    /// The head was advanced.
     Moved(Advanced),
     /// There is nothing to be written.
     Unchanged,
-    /// Another transaction has the stream: the process, where it can be told.
+    /// Another transaction has locked the stream: its process, if that is known.
     Held(Option<i32>),
 }
 
@@ -67,7 +67,7 @@ pub struct Found<'a> {
     pub entity_id: Option<&'a [u8]>,
 }
 
-/// A partition's heads, open to be moved on.
+/// A partition's heads, open to be advanced.
 pub struct HeadWriter<'t> {
     writer: LeafWriter<'t>,
     heads: Heads,
@@ -75,7 +75,7 @@ pub struct HeadWriter<'t> {
 }
 
 impl<'t> HeadWriter<'t> {
-    /// Opens the heads of a partition. Streams that are made get their numbers from `numbers`.
+    /// Opens the heads of a partition. Streams that are created get their numbers from `numbers`.
     pub fn open(
         partition: Partition,
         writing: &'t Writing,
@@ -86,8 +86,8 @@ impl<'t> HeadWriter<'t> {
         Ok(Self { writer, heads, numbers })
     }
 
-    /// Checks what the writer believes and moves the stream's head on by the number of events;
-    /// makes the stream when it is not there. From here on the stream is locked until the
+    /// Checks the expected version and advances the stream's head by the number of events;
+    /// creates the stream if it is not there. From here on the stream is locked until the
     /// transaction ends.
     pub fn advance(&mut self, append: &StreamAppend<'_>) -> Result<Advanced, Error> {
         if is_serializable() {
@@ -115,9 +115,9 @@ impl<'t> HeadWriter<'t> {
         }
     }
 
-    /// As `advance`, whatever the stream's version is, but waits for nobody, and `count` says how
-    /// many of the events are to be written, given the stream or that it is not there. It may be
-    /// asked again.
+    /// Like `advance` for any version, but does not wait for locks. `count` returns how many of the
+    /// events are to be written, given the stream, or `None` if it does not exist. It may be called
+    /// several times.
     pub fn try_advance(
         &mut self,
         append: &StreamAppend<'_>,
@@ -144,7 +144,7 @@ impl<'t> HeadWriter<'t> {
         }
     }
 
-    /// Moves the head that the scan stands on; `None` when the row is gone.
+    /// Advances the head that the scan stands on; `None` when the row is gone.
     fn try_advance_existing(
         &mut self,
         append: &StreamAppend<'_>,
@@ -186,13 +186,13 @@ impl<'t> HeadWriter<'t> {
                 }
                 Update::Gone => return Ok(None),
                 Update::Failed(result) => return Err(unexpected(append, result)),
-                // Whoever has the row may have a lock of it that is in nobody's way.
+                // The other transaction may have a row lock that does not conflict with ours.
                 Update::Changed | Update::Held(_) => must_lock = true,
             }
         }
     }
 
-    /// Makes the stream when it is not there, without events, and gives its row to `use_head`.
+    /// Creates the stream if it is not there, without events, and gives its row to `use_head`.
     pub fn get_or_create<T>(
         &mut self,
         append: &StreamAppend<'_>,
@@ -234,7 +234,7 @@ impl<'t> HeadWriter<'t> {
         })
     }
 
-    /// Moves the head that the scan stands on; `None` when the row is gone.
+    /// Advances the head that the scan stands on; `None` when the row is gone.
     fn advance_existing(&mut self, append: &StreamAppend<'_>) -> Result<Option<Advanced>, Error> {
         // A trigger sees a row that is its own to change.
         let mut must_lock = self.writer.is_guarded();
@@ -268,12 +268,12 @@ impl<'t> HeadWriter<'t> {
                 }
                 Update::Changed | Update::Held(_) => {}
             }
-            // Somebody was faster. Queue up for the row: whoever waits gets it in turn.
+            // Another transaction was faster. Queue for the row, so that those who wait get it in turn.
             must_lock = true;
         }
     }
 
-    /// Makes the stream with `events` events; `None` when it is there already. `attempts` counts the
+    /// Creates the stream with `events` events; `None` when it is there already. `attempts` counts the
     /// calls for a stream.
     fn create(
         &mut self,
@@ -313,13 +313,13 @@ impl<'t> HeadWriter<'t> {
     }
 }
 
-/// A head that was moved on by `events` events, and its columns.
+/// A head that was advanced by `events` events, and its columns.
 fn moved_on(
     head: &Head<'_>,
     events: usize,
 ) -> (Advanced, [Option<pg_sys::Datum>; streams::COLUMNS]) {
     let (stream_no, previous) = (head.stream_no(), head.current_version());
-    // A stream's times never go back, even where the clock does.
+    // A stream's times never decrease, even if the clock does.
     let timestamp_us = now_us().max(head.updated_at_us());
     let mut row = head.columns();
     row[streams::CURRENT_VERSION] = Some(pg_sys::Datum::from(previous + events as i64));
@@ -346,7 +346,7 @@ fn check_expected(append: &StreamAppend<'_>, current: Option<i64>) -> Result<(),
     .into())
 }
 
-/// A stream's entity is given when the stream is made, and stays: events must not change whom they
+/// A stream's entity is given when the stream is created, and stays: events must not change whom they
 /// are about when a later one is appended.
 fn check_entity(append: &StreamAppend<'_>, head: &Head<'_>) -> Result<(), Error> {
     let Some(given) = append.entity_id else { return Ok(()) };

@@ -17,7 +17,7 @@ use pgrx::pg_sys;
 /// Runs that are inserted together: enough to share pages and WAL records.
 const RUNS_PER_INSERT: usize = 64;
 
-/// Bytes of encoded runs that are inserted together at most, but for a single run.
+/// Bytes of encoded runs that are inserted together at most, except for a single run.
 const BYTES_PER_INSERT: usize = 512 * 1024;
 
 /// Where the events of one append go.

@@ -1,4 +1,4 @@
-//! Writing: appending in the caller's transaction, and handing over to the workers.
+//! Writing: appending in the caller's transaction, and enqueueing for the workers.
 
 pub mod append;
 pub mod batch;

@@ -1,4 +1,4 @@
-//! Recognising a retried append by its event ids.
+//! Recognizing a retried append by its event ids.
 
 use crate::drain::verdict::Known;
 use crate::model::error::StoreError;
@@ -14,7 +14,7 @@ use crate::pg::tables::scan::{Direction, Key, Scan, decision_snapshot};
 use crate::pg::tables::schema::{LeafIndex, Root, ids};
 use std::collections::HashSet;
 
-/// Where the events of a retried append have been all along.
+/// Where the events of a retried append are.
 #[derive(Clone, Copy, Debug)]
 pub struct Retry {
     /// version of the first
@@ -93,7 +93,7 @@ pub fn find_retry(
 /// Runs that are read on the way from one known event to the next one, rather than searched for.
 const VERSIONS_BETWEEN_MAX: i64 = 256;
 
-/// What a stream knows of the id of each event.
+/// What is known of the id of each event in its stream.
 pub fn find_known(append: &StreamAppend<'_>, stream_no: i64) -> Result<Vec<Known>, Error> {
     let mut known = vec![Known::New; append.events.len()];
     let mut there: Vec<(i64, usize)> = find_versions(append, stream_no)?
