@@ -36,7 +36,12 @@ pub mod write;
 /// Called once when the library is loaded.
 pub fn init() {
     settings::init();
-    shared::memory::init([&positions::registry::AREA, &queue::AREA, &shared::counting::AREA]);
+    shared::memory::init([
+        &positions::registry::AREA,
+        &queue::AREA,
+        &shared::counting::AREA,
+        &tables::head_places::AREA,
+    ]);
     worker::launcher::init();
     tables::names::init();
 }

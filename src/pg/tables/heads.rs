@@ -1,12 +1,15 @@
 //! Heads: the rows of `event_streams`.
 #![expect(unsafe_code, reason = "drives PostgreSQL's table access")]
 
+use super::head_places::HeadPlace;
 use super::heap::{Update, Wait};
 use super::relation::{For, Leaf};
 use super::scan::{Direction, Key, Scan, latest};
 use super::schema::{LeafIndex, Root, streams};
 use crate::model::partition::Partition;
+use crate::pg::call::datum::body;
 use crate::pg::error::Error;
+use crate::pg::session::xact::is_serializable;
 use pgrx::pg_sys;
 
 /// A stream's row, as long as the scan that found it stands on it.
@@ -56,6 +59,11 @@ impl<'a> Head<'a> {
         (!self.nulls[streams::ENTITY_ID]).then(|| self.values[streams::ENTITY_ID])
     }
 
+    fn is_of(&self, stream_id: &[u8], tenant_id: &[u8]) -> bool {
+        // SAFETY: both are texts of the row that the scan stands on.
+        unsafe { body(self.stream_id()) == stream_id && body(self.tenant_id()) == tenant_id }
+    }
+
     /// All columns.
     pub fn columns(&self) -> [Option<pg_sys::Datum>; streams::COLUMNS] {
         std::array::from_fn(|column| (!self.nulls[column]).then(|| self.values[column]))
@@ -89,19 +97,32 @@ impl Heads {
 
     /// The head of the stream of this name.
     pub fn find(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> Option<Head<'_>> {
-        self.seek(stream_id, tenant_id);
-        self.scan.next(Direction::Forward).then(|| self.current())
+        self.stand_on(stream_id, tenant_id).then(|| self.current())
     }
 
-    fn seek(&mut self, stream_id: &[u8], tenant_id: &[u8]) {
+    /// Makes the scan stand on the head of the stream of this name; `false` if there is no such
+    /// stream.
+    pub fn stand_on(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> bool {
+        // Under SERIALIZABLE the scan of the index records what was read.
+        let place = (!is_serializable())
+            .then(|| HeadPlace::of(self.leaf().known().table, stream_id, tenant_id))
+            .flatten();
+        if let Some(remembered) = place.and_then(HeadPlace::get)
+            && self.scan.find_at(remembered)
+            && self.current().is_of(stream_id, tenant_id)
+        {
+            return true;
+        }
+        let found = self.stand_on_by_index(stream_id, tenant_id);
+        if found && let Some(place) = place {
+            place.set(self.scan.indexed_place());
+        }
+        found
+    }
+
+    fn stand_on_by_index(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> bool {
         debug_assert_eq!(self.index, LeafIndex::ByStream);
         self.scan.find(&[(1, Key::Text(stream_id)), (2, Key::Text(tenant_id))]);
-    }
-
-    /// Makes the scan stand on the head of the stream of this name, which is about to be updated;
-    /// `false` if there is no such stream.
-    pub fn find_to_update(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> bool {
-        self.seek(stream_id, tenant_id);
         self.scan.next_without_pruning()
     }
 
@@ -184,7 +205,7 @@ pub fn look_for_maker(
     // The scan writes to it who has made the row that it stands on, or is about to delete it.
     let dirty = &raw mut dirty;
     let mut heads = Heads::by_name(partition, For::Writing, dirty)?;
-    let found = heads.find(stream_id, tenant_id).is_some();
+    let found = heads.stand_on_by_index(stream_id, tenant_id);
     drop(heads);
     // SAFETY: written by the scan, which does not run any more.
     let (xmin, xmax) = unsafe { ((*dirty).xmin, (*dirty).xmax) };

@@ -3,6 +3,7 @@
 
 pub mod dead_letters;
 pub mod guarded_leaf;
+pub mod head_places;
 pub mod heads;
 pub mod heap;
 pub mod layout;

@@ -38,31 +38,66 @@ pub enum Direction {
 /// An index scan over a leaf, with the row that it stands on. Dropped, it ends; after an error
 /// PostgreSQL ends it.
 pub struct Scan {
+    /// Null until the first `find`.
     scan: pg_sys::IndexScanDesc,
     slot: *mut pg_sys::TupleTableSlot,
     text: [*mut pg_sys::varlena; 2],
+    which: LeafIndex,
+    snapshot: pg_sys::Snapshot,
+    keys: usize,
+    context: pg_sys::MemoryContext,
     // Closed after the scan has ended, in this order.
-    _index: OpenRelation,
+    index: Option<OpenRelation>,
     leaf: Leaf,
 }
 
 impl Scan {
-    /// Opens an index of a leaf. `keys` is how many conditions `find` will give.
+    /// A scan of an index of a leaf. `keys` is how many conditions `find` will give.
     /// The snapshot must live as long as the scan.
     pub fn open(leaf: Leaf, index: LeafIndex, snapshot: pg_sys::Snapshot, keys: usize) -> Self {
-        let index = leaf.open_index(index);
-        // SAFETY: both relations are open, and locked until the transaction ends.
-        unsafe {
+        // SAFETY: the leaf is open, and locked until the transaction ends.
+        let (slot, context) = unsafe {
             let slot = pg_sys::table_slot_create(leaf.relation(), std::ptr::null_mut());
-            let scan =
-                pg_sys::index_beginscan(leaf.relation(), index.get(), snapshot, keys as c_int, 0);
-            Self { scan, slot, text: [std::ptr::null_mut(); 2], _index: index, leaf }
+            (slot, pg_sys::CurrentMemoryContext)
+        };
+        Self {
+            scan: std::ptr::null_mut(),
+            slot,
+            text: [std::ptr::null_mut(); 2],
+            which: index,
+            snapshot,
+            keys,
+            context,
+            index: None,
+            leaf,
+        }
+    }
+
+    /// Opens the index, in the memory that was current when the scan was opened.
+    fn begin(&mut self) {
+        if self.index.is_some() {
+            return;
+        }
+        // SAFETY: the context outlives the scan, as the leaf and its slot do.
+        unsafe {
+            let before = pg_sys::MemoryContextSwitchTo(self.context);
+            let index = self.leaf.open_index(self.which);
+            self.scan = pg_sys::index_beginscan(
+                self.leaf.relation(),
+                index.get(),
+                self.snapshot,
+                self.keys as c_int,
+                0,
+            );
+            self.index = Some(index);
+            pg_sys::MemoryContextSwitchTo(before);
         }
     }
 
     /// Restarts with these conditions: as many as were announced, each a column number of the
     /// index, from 1, and its condition.
     pub fn find(&mut self, keys: &[(i16, Key<'_>)]) {
+        self.begin();
         let mut data = [pg_sys::ScanKeyData::default(); 3];
         let mut texts = 0;
         // SAFETY: keys match the types of the index's columns by the callers' choice of index; a
@@ -138,8 +173,7 @@ impl Scan {
     /// The ordinary way does so at each visit of a page that has less room than the fill factor
     /// asks for, which pages of heads have after every update.
     pub fn next_without_pruning(&mut self) -> bool {
-        // SAFETY: scan and slot are open. The steps are those of index_getnext_slot and
-        // heapam_index_fetch_tuple; the slot keeps a pin of its own on the row's page.
+        // SAFETY: scan and slot are open. The steps are those of index_getnext_slot.
         unsafe {
             loop {
                 let forward = pg_sys::ScanDirection::ForwardScanDirection;
@@ -147,39 +181,70 @@ impl Scan {
                 if place.is_null() {
                     return false;
                 }
-                let mut place = *place;
-                let relation = self.leaf.relation();
-                let block = u32::from(place.ip_blkid.bi_hi) << 16 | u32::from(place.ip_blkid.bi_lo);
-                let buffer = pg_sys::ReadBuffer(relation, block);
-                let free = pg_sys::PageGetHeapFreeSpace(pg_sys::BufferGetPage(buffer));
-                if free < FREE_BYTES_MIN {
-                    pg_sys::heap_page_prune_opt(relation, buffer);
-                }
-                let tuple =
-                    &raw mut (*self.slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tupdata;
                 let mut all_dead = false;
-                pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as c_int);
-                let found = pg_sys::heap_hot_search_buffer(
-                    &mut place,
-                    relation,
-                    buffer,
-                    (*self.scan).xs_snapshot,
-                    tuple,
-                    &mut all_dead,
-                    true,
-                );
-                pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as c_int);
-                if found {
-                    (*tuple).t_self = place;
-                    (*tuple).t_tableOid = (*relation).rd_id;
-                    pg_sys::ExecStoreBufferHeapTuple(tuple, self.slot, buffer);
-                }
-                pg_sys::ReleaseBuffer(buffer);
-                if found {
+                if self.fetch(*place, &mut all_dead) {
                     return true;
                 }
-                (*self.scan).kill_prior_tuple = all_dead;
+                // As index_fetch_heap: what is dead on a standby may be needed on the primary.
+                if !(*self.scan).xactStartedInRecovery {
+                    (*self.scan).kill_prior_tuple = all_dead;
+                }
             }
+        }
+    }
+
+    /// Makes the scan stand on the row that an index entry for `place` leads to; `false` where there is
+    /// none, or the snapshot does not show it. The index itself is not used.
+    pub fn find_at(&mut self, place: pg_sys::ItemPointerData) -> bool {
+        // SAFETY: the relation is open, and its lock keeps the file from getting shorter.
+        unsafe {
+            let main = pg_sys::ForkNumber::MAIN_FORKNUM;
+            let blocks = pg_sys::RelationGetNumberOfBlocksInFork(self.leaf.relation(), main);
+            block_of(place) < blocks && self.fetch(place, &mut false)
+        }
+    }
+
+    /// The place that the index has for the row that `next_without_pruning` has found.
+    pub fn indexed_place(&self) -> pg_sys::ItemPointerData {
+        // SAFETY: the scan has begun.
+        unsafe { (*self.scan).xs_heaptid }
+    }
+
+    /// Puts the version of a row that the snapshot shows into the slot, as heapam_index_fetch_tuple
+    /// does; the slot keeps a pin of its own on the row's page.
+    ///
+    /// # Safety
+    ///
+    /// The block must be there.
+    unsafe fn fetch(&mut self, mut place: pg_sys::ItemPointerData, all_dead: &mut bool) -> bool {
+        // SAFETY: by the caller's promise; PostgreSQL checks the place within the page.
+        unsafe {
+            let relation = self.leaf.relation();
+            let buffer = pg_sys::ReadBuffer(relation, block_of(place));
+            let free = pg_sys::PageGetHeapFreeSpace(pg_sys::BufferGetPage(buffer));
+            if free < FREE_BYTES_MIN {
+                pg_sys::heap_page_prune_opt(relation, buffer);
+            }
+            let tuple =
+                &raw mut (*self.slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tupdata;
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as c_int);
+            let found = pg_sys::heap_hot_search_buffer(
+                &mut place,
+                relation,
+                buffer,
+                self.snapshot,
+                tuple,
+                all_dead,
+                true,
+            );
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as c_int);
+            if found {
+                (*tuple).t_self = place;
+                (*tuple).t_tableOid = (*relation).rd_id;
+                pg_sys::ExecStoreBufferHeapTuple(tuple, self.slot, buffer);
+            }
+            pg_sys::ReleaseBuffer(buffer);
+            found
         }
     }
 
@@ -240,13 +305,19 @@ impl Drop for Scan {
         // SAFETY: opened by `open`, and not used after.
         unsafe {
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
-            pg_sys::index_endscan(self.scan);
+            if !self.scan.is_null() {
+                pg_sys::index_endscan(self.scan);
+            }
         }
     }
 }
 
 fn int8(strategy: u32, function: u32, value: i64) -> (u32, u32, pg_sys::Oid, pg_sys::Datum) {
     (strategy, function, pg_sys::InvalidOid, pg_sys::Datum::from(value))
+}
+
+fn block_of(place: pg_sys::ItemPointerData) -> u32 {
+    u32::from(place.ip_blkid.bi_hi) << 16 | u32::from(place.ip_blkid.bi_lo)
 }
 
 /// What a writer decides by: under REPEATABLE READ and above the transaction's snapshot, which finds

@@ -96,7 +96,7 @@ impl<'t> HeadWriter<'t> {
         let mut attempts = 0;
         loop {
             check_for_interrupts();
-            if self.heads.find_to_update(append.stream_id, append.tenant_id) {
+            if self.heads.stand_on(append.stream_id, append.tenant_id) {
                 if let Some(advanced) = self.advance_existing(append)? {
                     return Ok(advanced);
                 }
@@ -126,7 +126,7 @@ impl<'t> HeadWriter<'t> {
         let mut attempts = 0;
         loop {
             check_for_interrupts();
-            if self.heads.find_to_update(append.stream_id, append.tenant_id) {
+            if self.heads.stand_on(append.stream_id, append.tenant_id) {
                 if let Some(tried) = self.try_advance_existing(append, &mut count)? {
                     return Ok(tried);
                 }

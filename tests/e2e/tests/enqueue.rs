@@ -274,7 +274,7 @@ fn a_queue_that_is_switched_off_is_refused() {
     let cluster = Cluster::with_store_and("enqueue-off", &[SERVED, "allsource.workers=0"]);
     let mut client = cluster.store();
     let new = event(json!(1));
-    let told = ["allsource.workers is 0", "Set allsource.workers"];
+    let told = ["without workers", "Set allsource.workers"];
     assert_refused(Enqueue::to("s", &new).send(&mut client), NOT_IN_STATE, &told);
     assert_refused(flush(&mut client), NOT_IN_STATE, &told);
     assert_refused(pause(&mut client), NOT_IN_STATE, &told);

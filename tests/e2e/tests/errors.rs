@@ -128,7 +128,14 @@ fn a_caught_error_leaves_nothing_in_the_next_one() {
 #[test]
 fn a_dead_letter_says_where_its_error_comes_from() {
     let (_cluster, mut client) = store("errors-dead");
-    client.batch_execute("SELECT allsource.es_enqueue('s', 'bad', '1')").expect("es_enqueue");
+    // It is at fault if others of its partition can be written.
+    client
+        .batch_execute(
+            "SELECT allsource.es_enqueue(name, CASE name WHEN 's' THEN 'bad' ELSE 'good' END, '1')
+               FROM (SELECT 's' UNION ALL SELECT 's' || generate_series(1, 200)) AS names (name)
+              WHERE allsource.es_partition(name) = allsource.es_partition('s')",
+        )
+        .expect("es_enqueue");
     flush(&mut client).expect("es_flush");
     let letters = dead_letters(&mut client).expect("es_dead_letters");
     let reason = "judged: the facts (PL/pgSQL function public.judge(text[]) line 4 at RAISE)";

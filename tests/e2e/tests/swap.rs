@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use allsource_e2e::bulk::{flush, worker};
+use allsource_e2e::bulk::{flush, worker, worker_when};
 use allsource_e2e::calls::{all_events, assert_verified, names_in};
 use allsource_e2e::failure::{describe, is_disconnect};
 use allsource_e2e::locks::{process_of, until_sleeps, until_waits};
@@ -161,7 +161,7 @@ fn an_append_that_waits_for_a_leaf_writes_to_the_leaf_of_that_name() {
 
 /// The same for the worker, whose append takes the same way.
 #[test]
-fn a_worker_that_waits_for_a_leaf_writes_to_the_leaf_of_that_name() {
+fn events_that_wait_for_a_leaf_are_written_to_the_leaf_of_that_name() {
     let cluster = Cluster::with_queue("swap-worker", &[]);
     let (mut client, mut changer) = (cluster.store(), cluster.store());
     let names = names_in(&mut client, PARTITION, 2);
@@ -170,8 +170,7 @@ fn a_worker_that_waits_for_a_leaf_writes_to_the_leaf_of_that_name() {
     execute(&mut changer, "TRUNCATE allsource.event_streams, allsource.event_log");
     execute(&mut changer, &format!("BEGIN; {}", swaps()[1].1));
     Enqueue::to(&names[1], &event).send(&mut client).expect("es_enqueue");
-    let pid = worker(&mut client).pid.expect("a worker");
-    until_waits(&mut cluster.connect("postgres"), pid);
+    worker_when(&mut client, "it waits for the leaf", |stats| stats.waiting_events == 1);
     execute(&mut changer, "COMMIT");
     flush(&mut client).expect("es_flush");
     assert_eq!(size_of(&mut client, "away_event_log_p07"), 0, "written to the old leaf");
