@@ -36,6 +36,8 @@ impl Failure {
             ("2200H", _) => Remedy::TryLater,
             // Data exceptions, constraints, limits.
             (_, "22" | "23" | "44" | "54") => Remedy::SetAside,
+            // The file of a table is missing, and nobody knows of other tables.
+            ("58P01", _) => Remedy::Wait,
             // Row security, transactions that lost, rights and names, locks and states.
             (_, "0A" | "40" | "42" | "3F" | "55") => Remedy::Wait,
             // Connections, invalid states, resources, operators, the system.
@@ -70,6 +72,8 @@ mod tests {
             (b"40P01", Remedy::Wait),
             (b"55P03", Remedy::Wait),
             (b"42P01", Remedy::Wait),
+            (b"58P01", Remedy::Wait),
+            (b"58030", Remedy::TryLater),
             (b"P0001", Remedy::WaitOrSetAside),
             (b"XX001", Remedy::WaitOrSetAside),
         ] {

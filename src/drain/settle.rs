@@ -24,15 +24,18 @@ pub fn settle(writer: &mut impl Writer, records: Range<usize>) -> Result<(), Fai
     }
     let Err(failure) = writer.write(records.clone()) else { return Ok(()) };
     match failure.remedy() {
+        _ if failure.is_out_of_memory() && records.len() > 1 => in_halves(writer, records),
         Remedy::SetAside if records.len() == 1 => writer.set_aside(records.start, &failure),
         Remedy::WaitOrSetAside if records.len() == 1 => writer.suspect(records.start, failure),
-        Remedy::SetAside | Remedy::WaitOrSetAside => {
-            let middle = records.start + records.len() / 2;
-            settle(writer, records.start..middle)?;
-            settle(writer, middle..records.end)
-        }
+        Remedy::SetAside | Remedy::WaitOrSetAside => in_halves(writer, records),
         Remedy::Wait | Remedy::TryLater => Err(failure),
     }
+}
+
+fn in_halves(writer: &mut impl Writer, records: Range<usize>) -> Result<(), Failure> {
+    let middle = records.start + records.len() / 2;
+    settle(writer, records.start..middle)?;
+    settle(writer, middle..records.end)
 }
 
 #[cfg(test)]
@@ -105,6 +108,29 @@ mod tests {
             let expected: Vec<_> = poisoned.iter().map(|poisoned| !poisoned).enumerate().collect();
             prop_assert_eq!(fake.settled, expected);
         }
+    }
+
+    #[test]
+    fn fewer_records_are_tried_where_there_is_no_memory_for_all() {
+        struct Small(Vec<usize>);
+        impl Writer for Small {
+            fn write(&mut self, records: Range<usize>) -> Result<(), Failure> {
+                if records.len() > 3 {
+                    return Err(failure(b"53200"));
+                }
+                self.0.extend(records);
+                Ok(())
+            }
+            fn set_aside(&mut self, record: usize, _: &Failure) -> Result<(), Failure> {
+                panic!("record {record} is set aside")
+            }
+            fn suspect(&mut self, record: usize, _: Failure) -> Result<(), Failure> {
+                panic!("record {record} is suspected")
+            }
+        }
+        let mut small = Small(Vec::new());
+        assert_eq!(settle(&mut small, 0..10), Ok(()));
+        assert_eq!(small.0, (0..10).collect::<Vec<_>>());
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Due {
 pub struct Waiting {
     streams: HashMap<u64, Stream>,
     halts: [Option<Halt>; PARTITIONS],
+    /// Of partitions that could be written again, how often that had failed before.
+    earlier: [Backoff; PARTITIONS],
 }
 
 impl Waiting {
@@ -120,23 +122,36 @@ impl Waiting {
         self.streams.clear();
     }
 
-    /// A partition cannot be written.
-    pub fn halt(&mut self, partition: Partition, trouble: Trouble, now: Instant) {
+    /// A partition cannot be written. Returns whether that is news: it was not so before, and not all
+    /// that waited then has been moved since.
+    pub fn halt(&mut self, partition: Partition, trouble: Trouble, now: Instant) -> bool {
         let halt = &mut self.halts[partition.index()];
         let mut backoff = match halt {
             Some(halt) if halt.trouble == trouble => halt.backoff,
+            _ if trouble == Trouble::Failing => self.earlier[partition.index()],
             _ => Backoff::default(),
         };
+        let is_news = backoff.failures() == 0;
         let wait = match trouble {
             Trouble::Locked => backoff.failed_up_to(STREAM_WAIT_MAX),
             Trouble::Failing => backoff.failed(),
         };
         *halt = Some(Halt { trouble, backoff, not_before: now + wait });
+        is_news
     }
 
     /// A partition can be written again.
     pub fn proceed(&mut self, partition: Partition) {
-        self.halts[partition.index()] = None;
+        if let Some(Halt { trouble: Trouble::Failing, backoff, .. }) =
+            self.halts[partition.index()].take()
+        {
+            self.earlier[partition.index()] = backoff;
+        }
+    }
+
+    /// All that was due of a partition was moved, and not only a single event to try it out.
+    pub fn is_well(&mut self, partition: Partition) {
+        self.earlier[partition.index()].succeeded();
     }
 
     fn turn(&self, stream: &Stream) -> Instant {
@@ -228,6 +243,14 @@ mod tests {
         waiting.gone(2);
         assert_eq!(keys(waiting.due(later, 10)), [1, 3]);
         assert_eq!(waiting.due(later, 1).expect("due").1.len(), 1);
+        // One event could be written, but the next ones could not.
+        waiting.proceed(partition(1));
+        assert!(!waiting.halt(partition(1), Trouble::Failing, later));
+        assert_eq!(waiting.failures(partition(1)), 12);
+        waiting.proceed(partition(1));
+        waiting.is_well(partition(1));
+        assert!(waiting.halt(partition(1), Trouble::Failing, later));
+        assert_eq!(waiting.failures(partition(1)), 1);
         // Locked is another trouble, and looked at more often.
         waiting.halt(partition(1), Trouble::Locked, later);
         assert_eq!(waiting.failures(partition(1)), 1);

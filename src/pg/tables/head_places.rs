@@ -55,7 +55,7 @@ impl HeadPlace {
     pub fn get(self) -> Option<pg_sys::ItemPointerData> {
         // Relaxed: what is found at the place is checked.
         let entry = self.entry.load(Ordering::Relaxed);
-        (entry != 0 && entry >> 48 == self.tag).then(|| pg_sys::ItemPointerData {
+        (entry != 0 && entry >> 48 == self.tag).then_some(pg_sys::ItemPointerData {
             ip_blkid: pg_sys::BlockIdData {
                 bi_hi: (entry >> 32) as u16,
                 bi_lo: (entry >> 16) as u16,

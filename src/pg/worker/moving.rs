@@ -10,6 +10,7 @@ use crate::drain::waiting::{Due, Trouble};
 use crate::model::memory::collect;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
+use crate::pg::queue::Phase;
 use crate::pg::session::xact::database_oid;
 use crate::pg::shared::counting;
 use crate::pg::tables::dead_letters;
@@ -39,12 +40,20 @@ const SUSPECTS_MAX: usize = 32;
 pub fn move_some(worker: &mut Worker) -> Result<Option<u64>, Failure> {
     let now = Instant::now();
     let Some((partition, due)) = worker.waiting.due(now, STREAMS_MAX) else { return Ok(None) };
-    let moved = match worker.waiting.trouble(partition) {
-        Some(Trouble::Failing) => probe(worker, partition, &due),
-        Some(Trouble::Locked) | None => move_rows(worker, partition, &due, ROWS_MAX, ROWS_MAX),
+    worker.queue.set_phase(Phase::Draining);
+    let is_probe = worker.waiting.trouble(partition) == Some(Trouble::Failing);
+    let moved = if is_probe {
+        probe(worker, partition, &due)
+    } else {
+        move_rows(worker, partition, &due, ROWS_MAX, ROWS_MAX)
     };
     match moved {
-        Ok(events) => Ok(Some(events)),
+        Ok(events) => {
+            if !is_probe {
+                worker.waiting.is_well(partition);
+            }
+            Ok(Some(events))
+        }
         Err(failure) => {
             if failure.remedy() == Remedy::TryLater {
                 return Err(failure);

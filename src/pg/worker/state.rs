@@ -164,12 +164,12 @@ impl Worker {
     pub fn halt(&mut self, partition: Partition, failure: &Failure) {
         let trouble =
             if failure.sqlstate() == "55P03" { Trouble::Locked } else { Trouble::Failing };
-        let is_news = self.waiting.trouble(partition) != Some(trouble);
-        self.waiting.halt(partition, trouble, Instant::now());
+        let is_news = self.waiting.halt(partition, trouble, Instant::now());
         let number = partition.number();
         let message = format!("partition {number} cannot be written: {}", one_line(failure));
         self.queue.set_held_up_by(&message);
-        if trouble == Trouble::Failing && is_news {
+        // What only sets events aside is not worth a line.
+        if trouble == Trouble::Failing && is_news && failure.remedy() != Remedy::SetAside {
             self.log(&message);
         }
     }
