@@ -86,6 +86,8 @@ struct Worker {
     drained: AtomicU64,
     dead: AtomicU64,
     discarded: AtomicU64,
+    /// Commits for which a synchronous standby was not waited until the end.
+    unconfirmed: AtomicU64,
     batches: AtomicU64,
     largest_batch: AtomicU64,
     /// Events that have left the ring, whatever has become of them.
@@ -352,6 +354,18 @@ impl Queue {
     pub fn begin_batch(&self) {
         self.state().hurry.store(false, Ordering::Relaxed);
         self.set_phase(Phase::Draining);
+    }
+
+    /// Counts a commit of the worker if it may not be on the synchronous standbys. Called before its
+    /// records are released.
+    pub fn count_unconfirmed_if(&self, is_unconfirmed: bool) {
+        self.state().worker.unconfirmed.fetch_add(u64::from(is_unconfirmed), Ordering::Relaxed);
+    }
+
+    /// How many such commits there were: all of those whose records were released.
+    pub fn unconfirmed(&self) -> u64 {
+        // Relaxed: as for `dead`.
+        self.state().worker.unconfirmed.load(Ordering::Relaxed)
     }
 
     /// Whether the queue has a worker.

@@ -16,10 +16,15 @@ unsafe extern "C-unwind" {
     fn die(signal: c_int);
     fn SignalHandlerForConfigReload(signal: c_int);
     fn SignalHandlerForShutdownRequest(signal: c_int);
+    fn StatementCancelHandler(signal: c_int);
     // From utils/timeout.h.
     fn RegisterTimeout(id: c_int, handler: unsafe extern "C-unwind" fn()) -> c_int;
     fn enable_timeout_every(id: c_int, first: pg_sys::TimestampTz, delay_ms: c_int);
+    fn get_timeout_indicator(id: c_int, reset: bool) -> bool;
 }
+
+/// `LOCK_TIMEOUT` of PostgreSQL 15.
+const LOCK_TIMEOUT: c_int = 2;
 
 /// `USER_TIMEOUT` of PostgreSQL 15: the first number that is assigned to extensions.
 const USER_TIMEOUT: c_int = 12;
@@ -90,8 +95,20 @@ pub fn set_up_signals(termination: Termination) {
             }
         };
         pg_sys::pqsignal(pg_sys::SIGTERM as c_int, on_term);
+        pg_sys::pqsignal(pg_sys::SIGINT as c_int, Some(on_interrupt));
         pg_sys::pqsignal(pg_sys::SIGHUP as c_int, Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
+    }
+}
+
+/// A handler of SIGINT, which a process sends to itself when `lock_timeout` is over. From others it would
+/// cancel the wait for a synchronous standby, and there is no statement of anybody's to cancel.
+unsafe extern "C-unwind" fn on_interrupt(signal: c_int) {
+    // SAFETY: PostgreSQL's own functions: one reads a flag, the other sets flags.
+    unsafe {
+        if get_timeout_indicator(LOCK_TIMEOUT, false) {
+            StatementCancelHandler(signal);
+        }
     }
 }
 
@@ -161,8 +178,12 @@ pub fn in_timed_transaction<T>(f: impl FnOnce() -> T) -> Result<(T, Duration), F
                 result
             });
             commit_durably();
+            let waits_for_standby = waits_for_standby() && pg_sys::ProcDiePending == 0;
             let started = Instant::now();
             pg_sys::CommitTransactionCommand();
+            if waits_for_standby && pg_sys::ProcDiePending != 0 {
+                UNCONFIRMED.store(true, Ordering::Relaxed);
+            }
             (result, started.elapsed())
         }
     });
@@ -175,6 +196,28 @@ pub fn in_timed_transaction<T>(f: impl FnOnce() -> T) -> Result<(T, Duration), F
         }
     }
     result
+}
+
+/// Set after a commit that was not waited for until its end: SIGTERM ends the wait for a synchronous
+/// standby. Cancelling does not, because background processes ignore it.
+static UNCONFIRMED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a commit since the last call may not be on the synchronous standbys.
+pub fn take_unconfirmed() -> bool {
+    UNCONFIRMED.swap(false, Ordering::Relaxed)
+}
+
+/// Whether commits wait for a synchronous standby (`SyncRepRequested` and `SyncStandbysDefined`).
+fn waits_for_standby() -> bool {
+    // SAFETY: plain variables of this process; the list of standbys is null or a string.
+    unsafe {
+        let local = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32;
+        let standbys = pg_sys::SyncRepStandbyNames;
+        pg_sys::max_wal_senders > 0
+            && pg_sys::synchronous_commit > local
+            && !standbys.is_null()
+            && *standbys != 0
+    }
 }
 
 /// Runs `f`, and restores the settings that code of users has changed within it, such as functions of

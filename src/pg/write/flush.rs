@@ -36,6 +36,7 @@ pub struct HandedOver {
 struct Before {
     dead: u64,
     discarded: u64,
+    unconfirmed: u64,
 }
 
 impl HandedOver {
@@ -43,7 +44,11 @@ impl HandedOver {
     pub fn new(queues: Queues, home: Home, events: usize) -> Result<Self, Error> {
         let mut before = [Before::default(); PARTITIONS];
         for queue in queues.iter() {
-            before[queue.index] = Before { dead: queue.dead(), discarded: queue.discarded() };
+            before[queue.index] = Before {
+                dead: queue.dead(),
+                discarded: queue.discarded(),
+                unconfirmed: queue.unconfirmed(),
+            };
         }
         Ok(Self { queues, home, records: with_room(events)?, before })
     }
@@ -72,10 +77,12 @@ impl HandedOver {
             if queue.discarded() != before.discarded {
                 self.check_home()?;
             }
+            warn_if_unconfirmed(queue, before.unconfirmed);
             if queue.dead() == before.dead && !has_waited {
                 continue;
             }
-            if let Some((count, failure)) = find(self.queues.epoch(), index, records)? {
+            let QueueName { epoch, worker } = self.name_of(queue);
+            if let Some((count, failure)) = find(epoch, worker, records)? {
                 failed += count;
                 first.get_or_insert(failure);
             }
@@ -86,9 +93,13 @@ impl HandedOver {
         }
     }
 
+    fn name_of(&self, queue: Queue) -> QueueName {
+        QueueName::new(self.queues.epoch(), self.home.incarnation, queue.index)
+    }
+
     /// Waits as long as one of the records of a queue is a waiting event. Returns whether any was.
     fn wait_until_moved(&self, queue: Queue, records: &[(usize, u64)]) -> Result<bool, Error> {
-        let name = QueueName { epoch: self.queues.epoch(), worker: queue.index };
+        let name = self.name_of(queue);
         let mut has_waited = false;
         wait_for(self.queues, queue, Awaited::Moved, None, || {
             self.check_home()?;
@@ -107,6 +118,17 @@ impl HandedOver {
             Ok(oid) if oid.to_u32() == self.home.incarnation => Ok(()),
             _ => Err(Error::Discarded),
         }
+    }
+}
+
+/// Warns, as PostgreSQL does at a commit, if the worker has not waited for a synchronous standby until
+/// the end.
+fn warn_if_unconfirmed(queue: Queue, before: u64) {
+    if queue.unconfirmed() != before {
+        pgrx::warning!(
+            "a worker has ended while it waited for synchronous replication: events are durable on \
+             this server, but might not have been replicated to the standby"
+        );
     }
 }
 
@@ -182,15 +204,18 @@ pub fn flush(timeout: Option<Duration>) -> Result<u64, Error> {
         .map(|queue| {
             let report = queue.report();
             let events = report.depth_events + report.waiting_events;
-            (queue, queue.ring.write_offset(), events, queue.discarded())
+            (queue, queue.ring.write_offset(), events, queue.discarded(), queue.unconfirmed())
         })
         .collect();
-    for (queue, end, _, _) in &targets {
+    for (queue, end, ..) in &targets {
         wait_for_offset(queues, *queue, *end, deadline)?;
         wait_for(queues, *queue, Awaited::Moved, deadline, || Ok(!queue.may_wait(*end)))?;
     }
-    if targets.iter().any(|(queue, _, _, discarded)| queue.discarded() != *discarded) {
-        return Err(Error::Discarded);
+    for (queue, _, _, discarded, unconfirmed) in &targets {
+        if queue.discarded() != *discarded {
+            return Err(Error::Discarded);
+        }
+        warn_if_unconfirmed(*queue, *unconfirmed);
     }
-    Ok(targets.iter().map(|(_, _, events, _)| events).sum())
+    Ok(targets.iter().map(|(_, _, events, ..)| events).sum())
 }

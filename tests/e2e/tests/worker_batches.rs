@@ -1,11 +1,17 @@
 //! What a worker does within a batch: what is known to be refused costs no transaction of its own, the
 //! outcome does not depend on how events fall into batches, and its settings are those of now.
 
-use allsource_e2e::bulk::{dead_letters, flush, pause, resume, worker, worker_when, workers_up};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use allsource_e2e::bulk::{
+    dead_letters, flush, flush_within, pause, resume, worker, worker_when, workers_up,
+};
 use allsource_e2e::calls::assert_verified;
-use allsource_e2e::failure::{BAD_ARGUMENT, DUPLICATE_ID};
+use allsource_e2e::cluster::STORE;
+use allsource_e2e::failure::{BAD_ARGUMENT, CANCELLED, DUPLICATE_ID, sqlstate};
 use allsource_e2e::{Append, Cluster, Enqueue, EnqueueBatch, NewEvent, ReadStream, patience};
-use postgres::Client;
+use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -110,9 +116,48 @@ fn synchronous_commit_is_that_of_now() {
         let waits: Option<bool> = client.query_one(query, &[&pid]).expect(query).get(0);
         waits == Some(true)
     });
+    // Cancelling does not end the wait.
+    client.execute("SELECT pg_cancel_backend($1)", &[&pid]).expect("pg_cancel_backend");
+    let error = flush_within(&mut client, "500ms").expect_err("the standby has not confirmed");
+    assert_eq!(sqlstate(&error), CANCELLED);
     set(&mut client, "ALTER SYSTEM RESET synchronous_standby_names");
     flush(&mut client).expect("es_flush");
     assert_verified(&mut client);
+}
+
+/// Who waits for a worker that is made to end while it waits for a standby is warned, as after a COMMIT.
+#[test]
+fn a_worker_that_ends_before_the_standby_has_confirmed_says_so() {
+    let cluster = Cluster::with_queue("batches-unconfirmed", &[]);
+    let mut client = cluster.store();
+    let set = |client: &mut Client, sql: &str| {
+        client.batch_execute(sql).expect(sql);
+        client.batch_execute("SELECT pg_reload_conf()").expect("to reload");
+    };
+    set(&mut client, "ALTER SYSTEM SET synchronous_standby_names = 'missing'");
+    client.batch_execute("SET synchronous_commit = local").expect("SET");
+    let pid = workers_up(&mut client)[0];
+    let warnings: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = Arc::clone(&warnings);
+    let mut config = cluster.config(STORE);
+    config.notice_callback(move |notice| {
+        heard.lock().expect("the list").push(notice.message().to_owned());
+    });
+    let mut waiter = config.connect(NoTls).expect("a session");
+    thread::scope(|scope| {
+        let durable =
+            scope.spawn(|| Enqueue::to("s", &event(json!(0))).durably().send(&mut waiter));
+        patience::until_true("the worker waits for the standby", || {
+            let query = "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $1";
+            let waits: Option<bool> = client.query_one(query, &[&pid]).expect(query).get(0);
+            waits == Some(true)
+        });
+        client.execute("SELECT pg_terminate_backend($1)", &[&pid]).expect("to end it");
+        durable.join().expect("the session").expect("it is durable here");
+    });
+    let warnings = warnings.lock().expect("the list");
+    assert!(warnings.iter().any(|warning| warning.contains("replicated")), "{warnings:?}");
+    set(&mut client, "ALTER SYSTEM RESET synchronous_standby_names");
 }
 
 /// A function of somebody's index changes a setting: it is what it was for the next batch.
