@@ -24,13 +24,15 @@ COMMENT ON TABLE allsource.dead_letters IS 'enqueued events that could not be wr
 COMMENT ON COLUMN allsource.dead_letters.queue_epoch IS 'with queue_worker and queue_offset the record''s place in its queue, by which durable => true finds it';
 
 CREATE TABLE allsource.waiting_events (
-    id             int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id             int8 GENERATED ALWAYS AS IDENTITY,
+    store_id       int8 NOT NULL,
     waiting_since  timestamptz NOT NULL DEFAULT clock_timestamp(),
     enqueued_at    timestamptz NOT NULL,
     queue_epoch    int8 NOT NULL,
     queue_worker   int4 NOT NULL,
     queue_offset   int8 NOT NULL,
     partition_id   int4 NOT NULL,
+    size_bytes     int4 NOT NULL,
     stream_key     int8 NOT NULL,
     tenant_id      text COLLATE "C" NOT NULL,
     stream_id      text COLLATE "C" NOT NULL,
@@ -38,14 +40,16 @@ CREATE TABLE allsource.waiting_events (
     event_type     text COLLATE "C" NOT NULL,
     payload        jsonb NOT NULL,
     metadata       jsonb,
-    event_id       uuid
+    event_id       uuid,
+    PRIMARY KEY (stream_key, id)
 ) USING heap;
 
-CREATE INDEX waiting_events_stream ON allsource.waiting_events (stream_key, id);
 CREATE INDEX waiting_events_place ON allsource.waiting_events (queue_epoch, queue_worker, queue_offset);
 
 COMMENT ON TABLE allsource.waiting_events IS 'enqueued events whose streams or partitions could not be written when their turn came; the workers move them to their streams in the order of id';
 COMMENT ON COLUMN allsource.waiting_events.queue_epoch IS 'with queue_worker and queue_offset the record''s place in its queue, by which durable => true finds it';
+COMMENT ON COLUMN allsource.waiting_events.store_id IS 'the store that the event was enqueued in: a hash of server, database and extension; events that a dump has brought wait for es_adopt_waiting_events()';
+COMMENT ON COLUMN allsource.waiting_events.size_bytes IS 'size of the event in the queue';
 COMMENT ON COLUMN allsource.waiting_events.stream_key IS 'hash of stream_id and tenant_id';
 
 CREATE TABLE allsource.safe_position (
@@ -149,6 +153,12 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'es_worker_resume';
 
 COMMENT ON FUNCTION allsource.es_worker_resume IS 'tell the workers to go on';
+
+CREATE FUNCTION allsource.es_adopt_waiting_events() RETURNS int8
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
+AS 'MODULE_PATHNAME', 'es_adopt_waiting_events';
+
+COMMENT ON FUNCTION allsource.es_adopt_waiting_events IS 'let the workers move waiting events that a restored dump has brought, once it is restored completely, and return how many there are';
 
 CREATE FUNCTION allsource.es_dead_letters(
     after_id  int8 DEFAULT 0,

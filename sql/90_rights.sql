@@ -29,5 +29,6 @@ GRANT EXECUTE ON FUNCTION
 
 GRANT EXECUTE ON FUNCTION
       allsource.es_worker_pause, allsource.es_worker_resume,
+      allsource.es_adopt_waiting_events,
       allsource.es_dead_letter_retry, allsource.es_dead_letter_discard
    TO allsource_admin;

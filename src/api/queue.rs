@@ -10,6 +10,7 @@ use crate::pg::error::Error;
 use crate::pg::queue::Queues;
 use crate::pg::queue::pause::{pause, resume};
 use crate::pg::settings;
+use crate::pg::tables::waiting_events::adopt_foreign;
 use crate::pg::write::batch::EventBatch;
 use crate::pg::write::dead_letter;
 use crate::pg::write::enqueue::enqueue;
@@ -125,6 +126,16 @@ sql_function! {
     fn es_worker_resume, pg_finfo_es_worker_resume(_call) {
         resume()?;
         Ok(int8(0))
+    }
+}
+
+sql_function! {
+    /// `es_adopt_waiting_events()`: makes waiting events that a dump has brought those of this store, so
+    /// that the workers move them, and returns how many there are.
+    ///
+    /// Errors: 42501 not a member of allsource_admin, 25006 read-only. Volatile, parallel unsafe.
+    fn es_adopt_waiting_events, pg_finfo_es_adopt_waiting_events(_call) {
+        Ok(int8(adopt_foreign()? as i64))
     }
 }
 

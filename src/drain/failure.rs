@@ -14,11 +14,14 @@ pub struct Failure {
 pub enum Remedy {
     /// A record is at fault: find it, and set it aside.
     SetAside,
-    /// The tables are at fault, or locked: the records wait until they can be written.
+    /// The records wait until they can be written. If others of the partition can be, only their streams
+    /// wait.
     Wait,
     /// Unknown. The records wait. One that cannot be written is at fault if others of its partition can
     /// be.
     WaitOrSetAside,
+    /// Others have locked what is needed.
+    GiveWay,
     /// The server is at fault: nothing can be written now.
     TryLater,
 }
@@ -38,8 +41,9 @@ impl Failure {
             (_, "22" | "23" | "44" | "54") => Remedy::SetAside,
             // The file of a table is missing, and nobody knows of other tables.
             ("58P01", _) => Remedy::Wait,
+            ("55P03", _) | (_, "40") => Remedy::GiveWay,
             // Row security, transactions that lost, rights and names, locks and states.
-            (_, "0A" | "40" | "42" | "3F" | "55") => Remedy::Wait,
+            (_, "0A" | "42" | "3F" | "55") => Remedy::Wait,
             // Connections, invalid states, resources, operators, the system.
             (_, "08" | "25" | "53" | "57" | "58" | "F0") => Remedy::TryLater,
             _ => Remedy::WaitOrSetAside,
@@ -69,8 +73,9 @@ mod tests {
             (b"53200", Remedy::TryLater),
             (b"53400", Remedy::TryLater),
             (b"57014", Remedy::TryLater),
-            (b"40P01", Remedy::Wait),
-            (b"55P03", Remedy::Wait),
+            (b"40P01", Remedy::GiveWay),
+            (b"55P03", Remedy::GiveWay),
+            (b"55000", Remedy::Wait),
             (b"42P01", Remedy::Wait),
             (b"58P01", Remedy::Wait),
             (b"58030", Remedy::TryLater),

@@ -26,9 +26,11 @@ pub fn settle(writer: &mut impl Writer, records: Range<usize>) -> Result<(), Fai
     match failure.remedy() {
         _ if failure.is_out_of_memory() && records.len() > 1 => in_halves(writer, records),
         Remedy::SetAside if records.len() == 1 => writer.set_aside(records.start, &failure),
-        Remedy::WaitOrSetAside if records.len() == 1 => writer.suspect(records.start, failure),
-        Remedy::SetAside | Remedy::WaitOrSetAside => in_halves(writer, records),
-        Remedy::Wait | Remedy::TryLater => Err(failure),
+        Remedy::Wait | Remedy::WaitOrSetAside if records.len() == 1 => {
+            writer.suspect(records.start, failure)
+        }
+        Remedy::SetAside | Remedy::Wait | Remedy::WaitOrSetAside => in_halves(writer, records),
+        Remedy::GiveWay | Remedy::TryLater => Err(failure),
     }
 }
 
@@ -148,9 +150,11 @@ mod tests {
                 Ok(())
             }
         }
-        let mut unknown = Broken(b"XX001", Vec::new());
-        assert_eq!(settle(&mut unknown, 0..3), Ok(()));
-        assert_eq!(unknown.1, [0, 1, 2]);
+        for sqlstate in [b"XX001", b"42P01"] {
+            let mut unknown = Broken(sqlstate, Vec::new());
+            assert_eq!(settle(&mut unknown, 0..3), Ok(()));
+            assert_eq!(unknown.1, [0, 1, 2]);
+        }
         let mut locked = Broken(b"55P03", Vec::new());
         assert_eq!(settle(&mut locked, 0..3), Err(failure(b"55P03")));
         assert!(locked.1.is_empty());

@@ -18,12 +18,28 @@ const STREAM_WAIT_MAX: Duration = Duration::from_millis(500);
 /// The shortest such time, for each stream that waits: an attempt takes some microseconds.
 const WAIT_PER_STREAM: Duration = Duration::from_micros(50);
 
+/// What is known of a stream that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its events can be moved, as far as is known.
+    Ready,
+    /// Another transaction had locked it.
+    Held,
+    /// Transactions lock it one after the other. Whoever only looks may find it locked each time.
+    Contended,
+    /// Its first event cannot be written, although others of the partition can.
+    Failing,
+}
+
 /// A stream whose events wait.
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     partition: Partition,
-    /// No row of the stream has a lower `id`.
+    /// The first of its rows in the table is not before this one.
     first_id: i64,
+    state: State,
+    /// The transaction that has locked it; 0: not known.
+    holder: u32,
     backoff: Backoff,
     not_before: Instant,
 }
@@ -88,27 +104,58 @@ impl Waiting {
         self.halts[partition.index()].map_or(0, |halt| halt.backoff.failures())
     }
 
-    /// Events of a stream wait from now on, or more of them do. No row has a lower `id` than `first_id`.
-    pub fn add(&mut self, partition: Partition, key: u64, first_id: i64, now: Instant) {
+    /// Events of a stream wait from now on, or more of them do, because the transaction `holder` has
+    /// locked it (0: not known). No row has a lower `id` than `first_id`.
+    pub fn add(
+        &mut self,
+        partition: Partition,
+        key: u64,
+        first_id: i64,
+        holder: u32,
+        now: Instant,
+    ) {
         self.streams.entry(key).or_insert_with(|| {
             let mut backoff = Backoff::default();
             let not_before = now + backoff.failed_up_to(STREAM_WAIT_MAX);
-            Stream { partition, first_id, backoff, not_before }
+            Stream { partition, first_id, state: State::Held, holder, backoff, not_before }
         });
     }
 
-    /// A stream is still held.
-    pub fn still_held(&mut self, key: u64, now: Instant) {
+    /// A stream is still held, by the transaction `holder` (0: not known). If that is another one than
+    /// before, it is worth queueing up for.
+    pub fn still_held(&mut self, key: u64, holder: u32, now: Instant) {
         let more = WAIT_PER_STREAM.saturating_mul(self.streams.len().min(1 << 20) as u32);
         if let Some(stream) = self.streams.get_mut(&key) {
-            stream.not_before = now + stream.backoff.failed_up_to(STREAM_WAIT_MAX).max(more);
+            let changes = holder != 0 && stream.holder != 0 && stream.holder != holder;
+            stream.holder = holder;
+            if changes && stream.state != State::Contended {
+                (stream.state, stream.not_before) = (State::Contended, now);
+            } else {
+                stream.state = State::Held;
+                stream.not_before = now + stream.backoff.failed_up_to(STREAM_WAIT_MAX).max(more);
+            }
+        }
+    }
+
+    /// The first event of a stream cannot be written; others of the partition can.
+    pub fn is_failing(&mut self, key: u64, now: Instant) {
+        if let Some(stream) = self.streams.get_mut(&key) {
+            stream.state = State::Failing;
+            stream.not_before = now + stream.backoff.failed();
         }
     }
 
     /// Rows of a stream before `first_id` were moved; there may be more.
     pub fn moved_up_to(&mut self, key: u64, first_id: i64, now: Instant) {
         if let Some(stream) = self.streams.get_mut(&key) {
-            *stream = Stream { first_id, backoff: Backoff::default(), not_before: now, ..*stream };
+            *stream = Stream {
+                partition: stream.partition,
+                first_id,
+                state: State::Ready,
+                holder: 0,
+                backoff: Backoff::default(),
+                not_before: now,
+            };
         }
     }
 
@@ -166,21 +213,26 @@ impl Waiting {
         self.streams.values().map(|stream| self.turn(stream)).min()
     }
 
-    /// The partition whose turn came first, and at most `streams_max` streams of it whose turn it is.
-    pub fn due(&self, now: Instant, streams_max: usize) -> Option<(Partition, Vec<Due>)> {
-        let first = self.streams.values().min_by_key(|stream| self.turn(stream))?;
+    /// The partition whose turn came first, and at most `streams_max` streams of it whose turn it is and
+    /// that are in the same state. One that is contended comes alone.
+    pub fn due(&self, now: Instant, streams_max: usize) -> Option<(Partition, State, Vec<Due>)> {
+        // In a halted partition all turns are the same, and one that fails proves nothing.
+        let order = |stream: &Stream| (self.turn(stream), stream.state == State::Failing);
+        let first = self.streams.values().min_by_key(|stream| order(stream))?;
         if self.turn(first) > now {
             return None;
         }
-        let partition = first.partition;
+        let (partition, state) = (first.partition, first.state);
+        let streams_max = if state == State::Contended { 1 } else { streams_max };
         let due = self
             .streams
             .iter()
-            .filter(|(_, stream)| stream.partition == partition && self.turn(stream) <= now)
+            .filter(|(_, stream)| stream.partition == partition && stream.state == state)
+            .filter(|(_, stream)| self.turn(stream) <= now)
             .map(|(key, stream)| Due { key: *key, first_id: stream.first_id })
             .take(streams_max)
             .collect();
-        Some((partition, due))
+        Some((partition, state, due))
     }
 }
 
@@ -192,9 +244,9 @@ mod tests {
         Partition::new(number).expect("a partition")
     }
 
-    fn keys(due: Option<(Partition, Vec<Due>)>) -> Vec<u64> {
+    fn keys(due: Option<(Partition, State, Vec<Due>)>) -> Vec<u64> {
         let mut keys: Vec<u64> =
-            due.into_iter().flat_map(|(_, due)| due).map(|due| due.key).collect();
+            due.into_iter().flat_map(|(.., due)| due).map(|due| due.key).collect();
         keys.sort_unstable();
         keys
     }
@@ -206,22 +258,66 @@ mod tests {
         let mut now = Instant::now();
         let mut waiting = Waiting::default();
         assert!(waiting.is_empty() && waiting.next_turn().is_none());
-        waiting.add(partition(1), 7, 40, now);
+        waiting.add(partition(1), 7, 40, 0, now);
         assert!(waiting.must_wait(partition(1), 7) && !waiting.must_wait(partition(1), 8));
         assert_eq!(waiting.due(now, 10), None, "it was held a moment ago");
         for _ in 0..20 {
             now += SECOND;
             assert_eq!(keys(waiting.due(now, 10)), [7]);
-            waiting.still_held(7, now);
+            waiting.still_held(7, 5, now);
             // More events of it change nothing.
-            waiting.add(partition(1), 7, 90, now);
+            waiting.add(partition(1), 7, 90, 0, now);
         }
         now += SECOND;
-        assert_eq!(waiting.due(now, 10), Some((partition(1), vec![Due { key: 7, first_id: 40 }])));
+        let due = |first_id| Some((partition(1), vec![Due { key: 7, first_id }]));
+        let held = |(partition, _, due)| (partition, due);
+        assert_eq!(waiting.due(now, 10).map(held), due(40));
         waiting.moved_up_to(7, 90, now);
-        assert_eq!(waiting.due(now, 10), Some((partition(1), vec![Due { key: 7, first_id: 90 }])));
+        assert_eq!(waiting.due(now, 10).map(held), due(90));
         waiting.gone(7);
         assert!(waiting.is_empty() && waiting.due(now + SECOND, 10).is_none());
+    }
+
+    #[test]
+    fn a_stream_whose_holder_changes_is_queued_for_once() {
+        let mut now = Instant::now();
+        let mut waiting = Waiting::default();
+        waiting.add(partition(1), 7, 0, 100, now);
+        waiting.add(partition(1), 8, 0, 100, now);
+        now += SECOND;
+        for key in [7, 8] {
+            waiting.still_held(key, 100, now);
+        }
+        assert!(waiting.due(now, 10).is_none(), "the same transaction has them");
+        now += SECOND;
+        waiting.still_held(7, 101, now);
+        let (_, state, due) = waiting.due(now, 10).expect("due");
+        // 8 is due as well, and not to be waited for.
+        assert_eq!(waiting.due(now, 10).map(|(.., due)| due.len()), Some(1));
+        if state == State::Contended {
+            assert_eq!(due[0].key, 7);
+        }
+        waiting.still_held(7, 0, now);
+        waiting.still_held(8, 100, now);
+        assert!(waiting.due(now, 10).is_none(), "queueing up took too long");
+        now += SECOND;
+        waiting.still_held(7, 102, now);
+        assert!(waiting.due(now, 10).is_some_and(|(_, state, _)| state == State::Held));
+    }
+
+    #[test]
+    fn a_failing_stream_is_no_probe_of_its_partition() {
+        let now = Instant::now();
+        let mut waiting = Waiting::default();
+        waiting.add(partition(1), 7, 0, 0, now);
+        waiting.add(partition(1), 8, 0, 0, now);
+        waiting.is_failing(7, now);
+        waiting.halt(partition(1), Trouble::Failing, now);
+        assert_eq!(keys(waiting.due(now + SECOND, 10)), [8]);
+        waiting.proceed(partition(1));
+        waiting.gone(8);
+        assert!(waiting.must_wait(partition(1), 7) && !waiting.must_wait(partition(1), 8));
+        assert_eq!(keys(waiting.due(now + SECOND, 10)), [7]);
     }
 
     #[test]
@@ -231,9 +327,9 @@ mod tests {
         waiting.halt(partition(1), Trouble::Failing, now);
         assert!(waiting.must_wait(partition(1), 1) && !waiting.must_wait(partition(2), 2));
         for key in [1, 3] {
-            waiting.add(partition(1), key, 0, now);
+            waiting.add(partition(1), key, 0, 0, now);
         }
-        waiting.add(partition(2), 2, 0, now);
+        waiting.add(partition(2), 2, 0, 0, now);
         for _ in 0..10 {
             waiting.halt(partition(1), Trouble::Failing, now);
         }
@@ -242,7 +338,7 @@ mod tests {
         let later = now + Duration::from_secs(11);
         waiting.gone(2);
         assert_eq!(keys(waiting.due(later, 10)), [1, 3]);
-        assert_eq!(waiting.due(later, 1).expect("due").1.len(), 1);
+        assert_eq!(waiting.due(later, 1).expect("due").2.len(), 1);
         // One event could be written, but the next ones could not.
         waiting.proceed(partition(1));
         assert!(!waiting.halt(partition(1), Trouble::Failing, later));
@@ -264,9 +360,9 @@ mod tests {
         let now = Instant::now();
         let mut waiting = Waiting::default();
         for key in 0..100_000 {
-            waiting.add(partition(1), key, 0, now);
+            waiting.add(partition(1), key, 0, 0, now);
         }
-        waiting.still_held(5, now);
+        waiting.still_held(5, 0, now);
         let turn = waiting.turn(&waiting.streams[&5]);
         assert_eq!(turn, now + Duration::from_secs(5));
     }

@@ -71,6 +71,17 @@ pub fn in_table<T>(reserved: Result<(), TryReserveError>, len: usize) -> Result<
     reserved.map_err(|_| refused::<T>(len))
 }
 
+/// How many of the values of these sizes are handled together: at most `values_max`, and of `bytes_max`
+/// together; but always one.
+pub fn fitting(sizes: impl Iterator<Item = usize>, values_max: usize, bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |size: &usize| {
+        bytes += size;
+        bytes <= bytes_max
+    };
+    sizes.take(values_max).take_while(fits).count().max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

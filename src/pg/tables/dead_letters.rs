@@ -5,7 +5,7 @@ use crate::codec::array::{ELEMENT_OVERHEAD_MAX, ElementType, overhead_max, write
 use crate::codec::record::Record;
 use crate::drain::failure::Failure;
 use crate::model::event::EventId;
-use crate::model::memory::{copied, with_room};
+use crate::model::memory::{copied, fitting, with_room};
 use crate::pg::call::datum::{body, display};
 use crate::pg::call::rows::{int4, int8};
 use crate::pg::error::Error;
@@ -71,7 +71,7 @@ mod found {
 /// Where a record was in its queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// which run of shared memory
+    /// as in `QueueName`
     pub epoch: i64,
     /// number of the queue's worker
     pub worker: usize,
@@ -127,12 +127,8 @@ pub type Unwritten<'a> = (Record<'a>, Place, Failure);
 pub fn insert_all(letters: &[Unwritten<'_>]) -> Result<(), Error> {
     let mut rest = letters;
     while !rest.is_empty() {
-        let mut bytes = 0;
-        let fitting = rest.iter().take(LETTERS_PER_INSERT).take_while(|(record, ..)| {
-            bytes += record.size_bytes();
-            bytes <= BYTES_PER_INSERT
-        });
-        let (now, later) = rest.split_at(fitting.count().max(1));
+        let sizes = rest.iter().map(|(record, ..)| record.size_bytes());
+        let (now, later) = rest.split_at(fitting(sizes, LETTERS_PER_INSERT, BYTES_PER_INSERT));
         insert(now)?;
         rest = later;
     }

@@ -103,11 +103,6 @@ pub fn lock_by_name(name: &str, lock: pg_sys::LOCKMODE) -> Result<pg_sys::Oid, E
     }
 }
 
-/// A table of the extension that is not partitioned, locked as for an INSERT.
-pub fn lock_table(name: &str) -> Result<pg_sys::Oid, Error> {
-    lock_by_name(name, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
-}
-
 /// Whether there is a relation of this OID.
 pub fn is_relation(oid: u32) -> bool {
     is_in_catalog(pg_sys::SysCacheIdentifier::RELOID, oid)

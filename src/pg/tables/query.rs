@@ -4,7 +4,7 @@
 use crate::pg::call::Call;
 use crate::pg::call::rows::Rows;
 use crate::pg::error::Error;
-use crate::pg::tables::names::lock_table;
+use crate::pg::tables::names::lock_by_name;
 use crate::pg::tables::rights::{as_user, relation_owner};
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_int};
@@ -96,7 +96,11 @@ pub fn execute_as_owner(
     access: Access,
     use_row: impl FnMut(Row) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let owner = relation_owner(lock_table(table)?);
+    let lock = match access {
+        Access::Read => pg_sys::AccessShareLock,
+        Access::Write => pg_sys::RowExclusiveLock,
+    };
+    let owner = relation_owner(lock_by_name(table, lock as pg_sys::LOCKMODE)?);
     // SAFETY: an owner is a role that is there.
     unsafe { as_user(owner, || execute(sql, parameters, access, use_row)) }
 }

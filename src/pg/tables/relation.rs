@@ -120,9 +120,12 @@ pub fn lock_holder(root: Root, partition: Partition) -> Result<Option<i32>, Erro
         if count == 0 {
             return Ok(None);
         }
-        let backend = (*holders).backendId;
+        let pg_sys::VirtualTransactionId { backendId: backend, localTransactionId: transaction } =
+            *holders;
         let process = pg_sys::ffi::pg_guard_ffi_boundary(|| BackendIdGetProc(backend));
-        Ok(process.as_ref().map(|process| process.pid).filter(|pid| *pid != 0))
+        // A prepared transaction has the number of the backend that has prepared it.
+        let process = process.as_ref().filter(|process| process.lxid == transaction);
+        Ok(process.map(|process| process.pid).filter(|pid| *pid != 0))
     }
 }
 

@@ -6,40 +6,61 @@ use crate::codec::array::{ElementType, write_array};
 use crate::codec::record::{Home, Record};
 use crate::drain::waiting::Due;
 use crate::model::event::{EventId, NewEvent};
+use crate::model::memory::{copied, fitting, push};
 use crate::model::partition::Partition;
 use crate::pg::call::datum::body;
 use crate::pg::call::rows::{int4, int8};
 use crate::pg::error::Error;
-use crate::pg::session::xact::{with_snapshot_of_now, without_keeping_locks};
+use crate::pg::session::xact::{
+    check_writable, database_oid, with_snapshot_of_now, without_keeping_locks,
+};
 use crate::pg::tables::dead_letters::Place;
-use crate::pg::tables::query::{Access, Parameter, Row, execute_as_owner};
+use crate::pg::tables::query::{Access, Parameter, Row, execute, execute_as_owner};
+use crate::pg::tables::relation::sequence_oid;
+use crate::pg::tables::rights::check_admin;
+use crate::pg::tables::schema::Sequence;
 use pgrx::pg_sys;
 use std::ffi::CStr;
+use xxhash_rust::xxh3::xxh3_64;
 
 const TABLE: &str = "waiting_events";
 
-/// Rows that are inserted by one statement.
+/// Events that are inserted by one statement at most.
 const ROWS_PER_INSERT: usize = 1_000;
 
-/// Bytes of payloads, as they are stored, that are read together; a single row may have more.
-const BYTES_PER_READ: i64 = 1024 * 1024;
+/// Bytes of events that are inserted or read by one statement at most, except for a single event.
+const BYTES_PER_STATEMENT: usize = 4 * 1024 * 1024;
 
 const INSERT: &CStr = c"
-    INSERT INTO allsource.waiting_events (queue_epoch, queue_worker, enqueued_at, queue_offset,
-                partition_id, stream_key, tenant_id, stream_id, entity_id, event_type, payload,
-                metadata, event_id)
-    SELECT $1, $2, r.*
-      FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),
-                      pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),
-                      pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11),
-                      pg_catalog.unnest($12), pg_catalog.unnest($13)) AS r";
+    INSERT INTO allsource.waiting_events (queue_epoch, queue_worker, store_id, enqueued_at,
+                queue_offset, partition_id, size_bytes, stream_key, tenant_id, stream_id, entity_id,
+                event_type, payload, metadata, event_id)
+    SELECT $1, $2, $3, r.*
+      FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),
+                      pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9),
+                      pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12),
+                      pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15)) AS r
+    RETURNING 1";
 
-// After a restart offsets begin at 0 and partitions may belong to other workers.
+// After a restart offsets begin at 0 and partitions may belong to other workers. Rows of another store
+// are those of a dump that may not be restored completely.
 const ADOPT: &CStr = c"
     UPDATE allsource.waiting_events AS w
        SET queue_epoch = $1, queue_worker = $2, queue_offset = 0
      WHERE w.queue_epoch OPERATOR(pg_catalog.<>) $1
-       AND pg_catalog.mod(w.partition_id, $3) OPERATOR(pg_catalog.=) $2";
+       AND w.store_id OPERATOR(pg_catalog.=) $3
+       AND pg_catalog.mod(w.partition_id, $4) OPERATOR(pg_catalog.=) $2";
+
+const ADOPT_FOREIGN: &CStr = c"
+    UPDATE allsource.waiting_events AS w
+       SET store_id = $1, queue_epoch = 0
+     WHERE w.store_id OPERATOR(pg_catalog.<>) $1
+    RETURNING 1";
+
+const COUNT_FOREIGN: &CStr = c"
+    SELECT pg_catalog.count(*)
+      FROM allsource.waiting_events w
+     WHERE w.store_id OPERATOR(pg_catalog.<>) $1";
 
 const STREAMS: &CStr = c"
     SELECT w.stream_key, w.partition_id, pg_catalog.min(w.id), pg_catalog.count(*)
@@ -56,13 +77,15 @@ const OLDEST: &CStr = c"
      ORDER BY w.queue_offset
      LIMIT 1";
 
+// Workers have settings with which the primary key is used here, whatever is known of the table; the
+// sums keep the other index away.
 const NEXT: &CStr = c"
     SELECT o.*
-      FROM (SELECT r.*, pg_catalog.sum(pg_catalog.pg_column_size(r.payload))
+      FROM (SELECT r.*, pg_catalog.sum(r.size_bytes)
                         OVER (ORDER BY r.place, r.id ROWS UNBOUNDED PRECEDING) AS bytes
               FROM (SELECT w.id, w.stream_key, w.queue_offset, w.enqueued_at, w.tenant_id,
                            w.stream_id, w.entity_id, w.event_type, w.payload, w.metadata,
-                           w.event_id, d.place
+                           w.event_id, d.place, w.size_bytes
                       FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))
                            WITH ORDINALITY AS d (stream_key, first_id, place)
                      CROSS JOIN LATERAL (
@@ -70,16 +93,20 @@ const NEXT: &CStr = c"
                              FROM allsource.waiting_events s
                             WHERE s.stream_key OPERATOR(pg_catalog.=) d.stream_key
                               AND s.id OPERATOR(pg_catalog.>=) d.first_id
+                              AND (s.queue_epoch OPERATOR(pg_catalog.+) 0) OPERATOR(pg_catalog.=) $6
+                              AND (s.queue_worker OPERATOR(pg_catalog.+) 0) OPERATOR(pg_catalog.=) $7
                             ORDER BY s.id
                             LIMIT $4) AS w
                      LIMIT $3) AS r) AS o
      WHERE o.bytes OPERATOR(pg_catalog.<=) $5
-        OR o.bytes OPERATOR(pg_catalog.=) pg_catalog.pg_column_size(o.payload)
+        OR o.bytes OPERATOR(pg_catalog.=) o.size_bytes
      ORDER BY o.place, o.id";
 
 const DELETE: &CStr = c"
     DELETE FROM allsource.waiting_events AS w
-     WHERE w.id OPERATOR(pg_catalog.=) ANY ($1)
+     USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d (stream_key, id)
+     WHERE w.stream_key OPERATOR(pg_catalog.=) d.stream_key
+       AND w.id OPERATOR(pg_catalog.=) d.id
     RETURNING 1";
 
 const IS_WAITING: &CStr = c"
@@ -103,16 +130,26 @@ pub struct NewWaiting<'a> {
     pub key: u64,
 }
 
-/// A queue, as rows identify it: when its memory was set up, and its worker.
+/// A queue, as rows identify it.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueName {
-    /// which run of shared memory
+    /// a hash of when its memory was set up and of the store: a dump of another store may bring rows of
+    /// the same memory
     pub epoch: i64,
     /// number of the worker
     pub worker: usize,
 }
 
 impl QueueName {
+    /// The queue of a worker in the memory that was set up at `started`, for the store of this
+    /// incarnation.
+    pub fn new(started: i64, incarnation: u32, worker: usize) -> Self {
+        let mut name = [0; 16];
+        name[..8].copy_from_slice(&started.to_le_bytes());
+        name[8..].copy_from_slice(&store_id(incarnation).to_le_bytes());
+        Self { epoch: xxh3_64(&name).cast_signed(), worker }
+    }
+
     fn parameters(self) -> [Parameter; 2] {
         [(pg_sys::INT8OID, int8(self.epoch)), (pg_sys::INT4OID, int4(self.worker as i32))]
     }
@@ -161,9 +198,26 @@ const TEXTS: (pg_sys::Oid, ElementType) = (pg_sys::TEXTARRAYOID, ElementType::Te
 const JSONBS: (pg_sys::Oid, ElementType) = (pg_sys::JSONBARRAYOID, ElementType::Jsonb);
 const UUIDS: (pg_sys::Oid, ElementType) = (pg_sys::UUIDARRAYOID, ElementType::Uuid);
 
-/// Inserts records, in their order.
-pub fn insert(queue: QueueName, records: &[NewWaiting<'_>]) -> Result<(), Error> {
-    for records in records.chunks(ROWS_PER_INSERT) {
+/// The store of this database, given its incarnation: a hash of what no other store has, be it one that
+/// was restored from a dump or is in a copy of the database.
+pub fn store_id(incarnation: u32) -> i64 {
+    // SAFETY: a constant of the server.
+    let server = unsafe { pg_sys::GetSystemIdentifier() };
+    let mut name = [0; 16];
+    name[..8].copy_from_slice(&server.to_le_bytes());
+    name[8..12].copy_from_slice(&database_oid().to_le_bytes());
+    name[12..].copy_from_slice(&incarnation.to_le_bytes());
+    xxh3_64(&name).cast_signed()
+}
+
+/// Inserts records of the store of this incarnation, in their order.
+pub fn insert(queue: QueueName, incarnation: u32, records: &[NewWaiting<'_>]) -> Result<(), Error> {
+    let store_id = (pg_sys::INT8OID, int8(store_id(incarnation)));
+    let mut rest = records;
+    while !rest.is_empty() {
+        let sizes = rest.iter().map(|row| row.record.size_bytes());
+        let (records, later) = rest.split_at(fitting(sizes, ROWS_PER_INSERT, BYTES_PER_STATEMENT));
+        rest = later;
         let mut arrays = Arrays::default();
         let all = || records.iter();
         arrays.add_int8(TIMES, all().map(|row| row.record.enqueued_at_us));
@@ -171,6 +225,9 @@ pub fn insert(queue: QueueName, records: &[NewWaiting<'_>]) -> Result<(), Error>
         let partitions: Vec<[u8; 4]> =
             all().map(|row| row.partition.number().to_ne_bytes()).collect();
         arrays.add(INT4S, partitions.iter().map(|number| Some(&number[..])));
+        let sizes: Vec<[u8; 4]> =
+            all().map(|row| (row.record.size_bytes() as i32).to_ne_bytes()).collect();
+        arrays.add(INT4S, sizes.iter().map(|size| Some(&size[..])));
         arrays.add_int8(INT8S, all().map(|row| row.key.cast_signed()));
         arrays.add(TEXTS, all().map(|row| Some(row.record.tenant_id)));
         arrays.add(TEXTS, all().map(|row| Some(row.record.stream_id)));
@@ -180,10 +237,44 @@ pub fn insert(queue: QueueName, records: &[NewWaiting<'_>]) -> Result<(), Error>
         arrays.add(JSONBS, all().map(|row| row.record.event.metadata));
         arrays.add(UUIDS, all().map(|row| row.record.event.event_id.as_ref().map(|id| &id[..])));
         let parameters: Vec<Parameter> =
-            queue.parameters().into_iter().chain(arrays.parameters()).collect();
-        execute_as_owner(TABLE, INSERT, &parameters, Access::Write, |_| Ok(()))?;
+            queue.parameters().into_iter().chain([store_id]).chain(arrays.parameters()).collect();
+        let inserted = count_rows(INSERT, &parameters)?;
+        if inserted != records.len() {
+            // A trigger of the owner's.
+            return Err(Error::RowChanged { table: TABLE.into() });
+        }
     }
     Ok(())
+}
+
+/// Runs a statement that writes and returns a row for each row that it has written.
+fn count_rows(sql: &CStr, parameters: &[Parameter]) -> Result<usize, Error> {
+    let mut rows = 0;
+    execute_as_owner(TABLE, sql, parameters, Access::Write, |_| {
+        rows += 1;
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Makes the rows of other stores this one's, and returns how many there are.
+pub fn adopt_foreign() -> Result<usize, Error> {
+    check_writable()?;
+    check_admin("waiting events")?;
+    let incarnation = sequence_oid(Sequence::Position)?.to_u32();
+    count_rows(ADOPT_FOREIGN, &[(pg_sys::INT8OID, int8(store_id(incarnation)))])
+}
+
+/// How many rows of other stores there are.
+pub fn count_foreign() -> Result<u64, Error> {
+    let mut count = 0;
+    let incarnation = sequence_oid(Sequence::Position)?.to_u32();
+    let store_id = (pg_sys::INT8OID, int8(store_id(incarnation)));
+    execute(COUNT_FOREIGN, &[store_id], Access::Read, |row| {
+        count = row.get(1).map_or(0, |value| value.value() as u64);
+        Ok(())
+    })?;
+    Ok(count)
 }
 
 /// A stream that events wait for.
@@ -201,9 +292,14 @@ pub struct WaitingStream {
 
 /// Assigns rows that are left from before a restart to the queue, and returns all streams of the queue's
 /// rows. The queue is one of `workers`.
-pub fn adopt(queue: QueueName, workers: usize) -> Result<Vec<WaitingStream>, Error> {
+pub fn adopt(
+    queue: QueueName,
+    incarnation: u32,
+    workers: usize,
+) -> Result<Vec<WaitingStream>, Error> {
     let [epoch, worker] = queue.parameters();
-    let parameters = [epoch, worker, (pg_sys::INT4OID, int4(workers as i32))];
+    let store_id = (pg_sys::INT8OID, int8(store_id(incarnation)));
+    let parameters = [epoch, worker, store_id, (pg_sys::INT4OID, int4(workers as i32))];
     execute_as_owner(TABLE, ADOPT, &parameters, Access::Write, |_| Ok(()))?;
     let mut streams = Vec::new();
     execute_as_owner(TABLE, STREAMS, &queue.parameters(), Access::Write, |row| {
@@ -240,7 +336,8 @@ pub struct WaitingEvent {
     pub offset: u64,
     enqueued_at_us: i64,
     tenant_id: Vec<u8>,
-    stream_id: Vec<u8>,
+    /// the name of its stream
+    pub stream_id: Vec<u8>,
     entity_id: Option<Vec<u8>>,
     event_type: Vec<u8>,
     payload: Vec<u8>,
@@ -249,25 +346,26 @@ pub struct WaitingEvent {
 }
 
 impl WaitingEvent {
-    fn from_row(row: &Row) -> Self {
+    fn from_row(row: &Row) -> Result<Self, Error> {
         let int8 = |column| row.get(column).map_or(0, |value| value.value() as i64);
         // SAFETY: columns 5 to 10 of `NEXT` are of variable length; the next one is a uuid, which is
         // passed as a pointer to its 16 bytes.
-        let bytes = |column| row.get(column).map(|value| unsafe { body(value) }.to_vec());
-        Self {
+        let bytes =
+            |column| row.get(column).map(|value| copied(unsafe { body(value) })).transpose();
+        Ok(Self {
             id: int8(1),
             key: int8(2).cast_unsigned(),
             offset: int8(3) as u64,
             enqueued_at_us: int8(4),
-            tenant_id: bytes(5).unwrap_or_default(),
-            stream_id: bytes(6).unwrap_or_default(),
-            entity_id: bytes(7),
-            event_type: bytes(8).unwrap_or_default(),
-            payload: bytes(9).unwrap_or_default(),
-            metadata: bytes(10),
+            tenant_id: bytes(5)?.unwrap_or_default(),
+            stream_id: bytes(6)?.unwrap_or_default(),
+            entity_id: bytes(7)?,
+            event_type: bytes(8)?.unwrap_or_default(),
+            payload: bytes(9)?.unwrap_or_default(),
+            metadata: bytes(10)?,
             // SAFETY: see above.
             event_id: row.get(11).map(|value| unsafe { *value.cast_mut_ptr::<EventId>() }),
-        }
+        })
     }
 
     /// As a record of the store of `home`.
@@ -288,38 +386,48 @@ impl WaitingEvent {
     }
 }
 
-/// The first rows of streams, stream after stream: at most `rows_max`, and of one stream
+/// The first rows of streams.
+pub struct Next {
+    /// stream after stream, each in the order of ids
+    pub rows: Vec<WaitingEvent>,
+    /// whether the rows of all streams were read, as far as not limited by stream
+    pub all: bool,
+}
+
+/// The first rows of streams of a queue, stream after stream: at most `rows_max`, and of one stream
 /// `rows_per_stream_max`.
 pub fn next(
+    queue: QueueName,
     due: &[Due],
-    rows_max: i64,
-    rows_per_stream_max: i64,
-) -> Result<Vec<WaitingEvent>, Error> {
+    rows_max: usize,
+    rows_per_stream_max: usize,
+) -> Result<Next, Error> {
     let mut arrays = Arrays::default();
     arrays.add_int8(INT8S, due.iter().map(|due| due.key.cast_signed()));
     arrays.add_int8(INT8S, due.iter().map(|due| due.first_id));
-    let limits =
-        [rows_max, rows_per_stream_max, BYTES_PER_READ].map(|limit| (pg_sys::INT8OID, int8(limit)));
-    let parameters: Vec<Parameter> = arrays.parameters().chain(limits).collect();
-    let mut events = Vec::new();
+    let limits = [rows_max, rows_per_stream_max, BYTES_PER_STATEMENT]
+        .map(|limit| (pg_sys::INT8OID, int8(limit as i64)));
+    let parameters: Vec<Parameter> =
+        arrays.parameters().chain(limits).chain(queue.parameters()).collect();
+    let mut rows = Vec::new();
+    let mut bytes = 0;
     execute_as_owner(TABLE, NEXT, &parameters, Access::Write, |row| {
-        events.push(WaitingEvent::from_row(&row));
+        bytes += row.get(13).map_or(0, |value| value.value());
+        push(&mut rows, WaitingEvent::from_row(&row)?)?;
         Ok(())
     })?;
-    Ok(events)
+    // Where the limit of bytes may have cut rows off is not known exactly: one more may be large.
+    let all = rows.len() < rows_max && bytes < BYTES_PER_STATEMENT / 2;
+    Ok(Next { rows, all })
 }
 
-/// Deletes rows, and returns how many there were.
-pub fn delete(ids: impl Iterator<Item = i64>) -> Result<usize, Error> {
+/// Deletes rows, given by the hashes of their streams and their ids, and returns how many there were.
+pub fn delete(rows: &[(u64, i64)]) -> Result<usize, Error> {
     let mut arrays = Arrays::default();
-    arrays.add_int8(INT8S, ids);
+    arrays.add_int8(INT8S, rows.iter().map(|(key, _)| key.cast_signed()));
+    arrays.add_int8(INT8S, rows.iter().map(|(_, id)| *id));
     let parameters: Vec<Parameter> = arrays.parameters().collect();
-    let mut deleted = 0;
-    execute_as_owner(TABLE, DELETE, &parameters, Access::Write, |_| {
-        deleted += 1;
-        Ok(())
-    })?;
-    Ok(deleted)
+    count_rows(DELETE, &parameters)
 }
 
 /// Whether one of the records of a queue, given by its number and their ends, waits. Sees what is

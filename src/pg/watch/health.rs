@@ -5,6 +5,7 @@ use crate::pg::error::{Error, Obstacle};
 use crate::pg::positions::counter::observe;
 use crate::pg::queue::{Phase, QueueReport, Queues};
 use crate::pg::session::xact::in_recovery;
+use crate::pg::tables::waiting_events::count_foreign;
 use std::time::Duration;
 
 /// If a queue is fuller than this, producers will soon have to wait.
@@ -43,7 +44,7 @@ pub fn checks() -> Result<Vec<Check>, Error> {
     };
     checks.push(check("preload", true, "allsource was loaded at server start"));
     checks.extend(match queues {
-        Some(queues) => of_queues(queues),
+        Some(queues) => of_queues(queues, count_foreign()?),
         None => vec![check("workers", true, "allsource.workers is 0: the queue is switched off")],
     });
     if !in_recovery() {
@@ -64,7 +65,8 @@ pub fn checks() -> Result<Vec<Check>, Error> {
     Ok(checks)
 }
 
-fn of_queues(queues: Queues) -> Vec<Check> {
+/// `foreign`: waiting events that a dump has brought.
+fn of_queues(queues: Queues, foreign: u64) -> Vec<Check> {
     let reports: Vec<QueueReport> = queues.iter().map(|queue| queue.report()).collect();
     let running = reports.iter().filter(|report| report.pid.is_some()).count();
     let resting = reports.iter().filter(|report| report.phase == Phase::Paused).count();
@@ -88,7 +90,17 @@ fn of_queues(queues: Queues) -> Vec<Check> {
     let worst = reports.iter().max_by_key(|report| report.waiting_for);
     vec![
         workers,
-        worst.map_or_else(|| check("waiting events", true, "none"), waiting_events),
+        match worst {
+            _ if foreign > 0 => check(
+                "waiting events",
+                false,
+                format!(
+                    "{foreign} were restored from a dump and wait for es_adopt_waiting_events()"
+                ),
+            ),
+            Some(report) => waiting_events(report),
+            None => check("waiting events", true, "none"),
+        },
         check("queue", fullest < QUEUE_FILL_MAX_PERCENT, format!("{fullest} % of it is in use")),
         check(
             "drain lag",

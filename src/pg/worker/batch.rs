@@ -14,10 +14,15 @@ use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
 use crate::pg::positions::stream_numbers::StreamNumbers;
-use crate::pg::session::xact::{advance_command, check_writable, database_oid, flush_log_in_steps};
+use crate::pg::session::xact::{
+    advance_command, check_writable, database_oid, flush_log_in_steps, process_of,
+};
+use crate::pg::tables::heads::Heads;
+use crate::pg::tables::heap::Wait;
 use crate::pg::tables::names::is_relation;
-use crate::pg::tables::relation::{lock_holder, lock_sequence, try_lock};
+use crate::pg::tables::relation::{For, lock_holder, lock_sequence, try_lock};
 use crate::pg::tables::rights::{as_writer, check_writer};
+use crate::pg::tables::scan::latest;
 use crate::pg::tables::schema::{Root, Sequence};
 use crate::pg::tables::writing::Writing;
 use crate::pg::write::append::{take_positions, write_runs};
@@ -53,6 +58,8 @@ pub struct Held {
     pub partition: Partition,
     /// its hash
     pub key: u64,
+    /// the transaction that has locked it; 0: it waits for another reason
+    pub holder: u32,
     /// its records, in order
     pub records: Vec<usize>,
 }
@@ -87,6 +94,22 @@ pub fn write_batch(
     let mut written = as_writer(|| Batch::new(records, live)?.write(&must_wait, at))?;
     written.discarded = discarded;
     Ok(written)
+}
+
+/// Waits in the queue for the head of a record's stream, as an append does, and locks it. The caller has
+/// locked nothing that others could wait for. Fails after `lock_timeout`.
+pub fn queue_for(record: &Record<'_>) -> Result<(), Error> {
+    as_writer(|| {
+        check_writable()?;
+        check_writer()?;
+        let partition = Partition::of(record.stream_id);
+        let mut heads = Heads::by_name(partition, For::Writing, latest())?;
+        if heads.stand_on(record.stream_id, record.tenant_id) {
+            // Whatever comes of it is found when the stream is written.
+            heads.lock_newest(Wait::Block);
+        }
+        Ok(())
+    })
 }
 
 /// Indexes of the records whose incarnation of the extension still exists: nearly always all.
@@ -195,7 +218,7 @@ impl<'r, 'a> Batch<'r, 'a> {
             let group = &self.plan.groups()[*index];
             let key = group.stream.hash64();
             if must_wait(partition, key) || written.locked.last() == Some(&partition) {
-                written.held.push(self.held(group, range));
+                written.held.push(self.held(group, range, 0));
                 continue;
             }
             let heads = match &mut heads {
@@ -204,7 +227,7 @@ impl<'r, 'a> Batch<'r, 'a> {
                     if let Some(root) = self.lock_leaves(partition)? {
                         written.held_up_by = Some(locked_table(root, partition)?);
                         written.locked.push(partition);
-                        written.held.push(self.held(group, range));
+                        written.held.push(self.held(group, range, 0));
                         continue;
                     }
                     none.insert(HeadWriter::open(partition, writing, numbers)?)
@@ -233,9 +256,9 @@ impl<'r, 'a> Batch<'r, 'a> {
             Ok(judged.accepted(range.len()))
         })?;
         let advanced = match tried {
-            Tried::Held(process) => {
-                written.held_up_by = Some(locked_stream(group, process));
-                written.held.push(self.held(group, range));
+            Tried::Held(holder) => {
+                written.held_up_by = Some(locked_stream(group, process_of(holder)));
+                written.held.push(self.held(group, range, holder.into_inner()));
                 return Ok(());
             }
             Tried::Moved(advanced) => Some(advanced),
@@ -320,9 +343,9 @@ impl<'r, 'a> Batch<'r, 'a> {
         }
     }
 
-    fn held(&self, group: &Group<'_>, range: &Range<usize>) -> Held {
+    fn held(&self, group: &Group<'_>, range: &Range<usize>, holder: u32) -> Held {
         let records = self.order[range.clone()].iter().map(|record| *record as usize).collect();
-        Held { partition: group.partition, key: group.stream.hash64(), records }
+        Held { partition: group.partition, key: group.stream.hash64(), holder, records }
     }
 
     /// Locks the leaves that are needed; returns the first one that somebody else has locked.

@@ -19,7 +19,7 @@ use crate::pg::error::Error;
 use crate::pg::shared::counting;
 use crate::pg::tables::dead_letters;
 use crate::pg::tables::waiting_events::{self, NewWaiting};
-use crate::pg::worker::background::in_timed_transaction;
+use crate::pg::worker::background::{in_timed_transaction, take_unconfirmed};
 use crate::pg::worker::batch::{Written, lock_store, write_batch};
 use crate::pg::worker::state::{ITSELF, Worker, report_statistics};
 use std::cell::Cell;
@@ -81,7 +81,9 @@ fn try_drain(
                 key: held.key,
             }));
         }
-        waiting_events::insert(queue, &waiting)?;
+        if let Some(incarnation) = store {
+            waiting_events::insert(queue, incarnation, &waiting)?;
+        }
         Ok(Some(written))
     };
     let (written, flush) =
@@ -113,7 +115,7 @@ fn settled(worker: &mut Worker, len: usize, written: &Written, duration: Duratio
     let mut first: Option<usize> = None;
     let mut left: u64 = 0;
     for held in &written.held {
-        worker.waiting.add(held.partition, held.key, 0, now);
+        worker.waiting.add(held.partition, held.key, 0, held.holder, now);
         let earliest = held.records.first().copied();
         first = first.into_iter().chain(earliest).min();
         left += held.records.len() as u64;
@@ -135,6 +137,7 @@ fn settled(worker: &mut Worker, len: usize, written: &Written, duration: Duratio
     worker.queue.count_dead(dead);
     worker.queue.count_discarded(written.discarded);
     worker.queue.count_batch(written.events);
+    worker.queue.count_unconfirmed_if(take_unconfirmed());
     release(worker, len);
     counting::rejected(dead);
     counting::drained(written.events, duration);

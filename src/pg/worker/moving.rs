@@ -6,18 +6,19 @@
 use crate::codec::record::{Home, Record};
 use crate::drain::failure::{Failure, Remedy};
 use crate::drain::settle::{Writer, settle};
-use crate::drain::waiting::{Due, Trouble};
+use crate::drain::waiting::{Due, State, Trouble};
 use crate::model::memory::collect;
 use crate::model::partition::Partition;
+use crate::pg::call::datum::display;
 use crate::pg::error::Error;
 use crate::pg::queue::Phase;
 use crate::pg::session::xact::database_oid;
 use crate::pg::shared::counting;
 use crate::pg::tables::dead_letters;
-use crate::pg::tables::waiting_events::{self, WaitingEvent};
-use crate::pg::worker::background::{in_timed_transaction, in_transaction};
-use crate::pg::worker::batch::{Written, lock_store, write_batch};
-use crate::pg::worker::state::{ITSELF, Worker, report_statistics};
+use crate::pg::tables::waiting_events::{self, Next, WaitingEvent};
+use crate::pg::worker::background::{in_timed_transaction, in_transaction, take_unconfirmed};
+use crate::pg::worker::batch::{Written, lock_store, queue_for, write_batch};
+use crate::pg::worker::state::{ITSELF, Worker, one_line, report_statistics};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -39,64 +40,86 @@ const SUSPECTS_MAX: usize = 32;
 /// no stream's turn. An error is the server's.
 pub fn move_some(worker: &mut Worker) -> Result<Option<u64>, Failure> {
     let now = Instant::now();
-    let Some((partition, due)) = worker.waiting.due(now, STREAMS_MAX) else { return Ok(None) };
+    let due = worker.waiting.due(now, STREAMS_MAX);
+    let Some((partition, state, due)) = due else { return Ok(None) };
     worker.queue.set_phase(Phase::Draining);
     let is_probe = worker.waiting.trouble(partition) == Some(Trouble::Failing);
-    let moved = if is_probe {
-        probe(worker, partition, &due)
-    } else {
-        move_rows(worker, partition, &due, ROWS_MAX, ROWS_MAX)
+    let moved = match state {
+        _ if is_probe => probe(worker, partition, &due),
+        State::Ready | State::Contended => move_rows(worker, partition, state, &due, Rows::ALL),
+        // Most likely nothing can be moved.
+        State::Held | State::Failing => move_rows(worker, partition, state, &due, Rows::FIRST),
     };
-    match moved {
+    let failure = match moved {
         Ok(events) => {
             if !is_probe {
                 worker.waiting.is_well(partition);
             }
-            Ok(Some(events))
+            return Ok(Some(events));
         }
-        Err(failure) => {
-            if failure.remedy() == Remedy::TryLater {
-                return Err(failure);
+        Err(failure) => failure,
+    };
+    match (failure.remedy(), state) {
+        (Remedy::TryLater, _) => return Err(failure),
+        _ if is_probe => worker.halt(partition, &failure),
+        (Remedy::GiveWay, State::Contended) => worker.waiting.still_held(due[0].key, 0, now),
+        (_, State::Failing) => {
+            for due in &due {
+                worker.waiting.is_failing(due.key, now);
             }
-            worker.halt(partition, &failure);
-            Ok(Some(0))
         }
+        _ => worker.halt(partition, &failure),
     }
+    Ok(Some(0))
+}
+
+/// How many rows are moved at once.
+#[derive(Clone, Copy)]
+struct Rows {
+    max: usize,
+    per_stream_max: usize,
+}
+
+impl Rows {
+    const ALL: Self = Self { max: ROWS_MAX, per_stream_max: ROWS_MAX };
+    const FIRST: Self = Self { max: ROWS_MAX, per_stream_max: 1 };
 }
 
 /// Tries a partition that has failed with a single event.
 fn probe(worker: &mut Worker, partition: Partition, due: &[Due]) -> Result<u64, Failure> {
     let failures = worker.waiting.failures(partition);
-    let failure = match move_rows(worker, partition, &due[..1], 1, 1) {
+    let failure = match move_rows(worker, partition, State::Held, &due[..1], Rows::FIRST) {
         Ok(events) => return Ok(events),
         Err(failure) => failure,
     };
-    if failures < PATIENCE || failure.remedy() != Remedy::WaitOrSetAside {
+    let may_be_its_own = matches!(failure.remedy(), Remedy::Wait | Remedy::WaitOrSetAside);
+    if failures < PATIENCE || !may_be_its_own {
         return Err(failure);
     }
     // Perhaps only that event fails, and others of the partition can be written.
     let suspects = &due[..due.len().min(SUSPECTS_MAX)];
-    move_rows(worker, partition, suspects, SUSPECTS_MAX, 1)
+    move_rows(worker, partition, State::Held, suspects, Rows::FIRST)
 }
 
-fn read(
-    worker: &mut Worker,
-    due: &[Due],
-    rows_max: usize,
-    rows_per_stream_max: usize,
-) -> Result<Vec<WaitingEvent>, Failure> {
-    let known = worker.store;
-    let read = || -> Result<Option<Vec<WaitingEvent>>, Error> {
+fn read(worker: &mut Worker, due: &[Due], rows: Rows) -> Result<Next, Failure> {
+    let (known, queue) = (worker.store, worker.queue_name());
+    let read = |rows_max: usize| -> Result<Option<Next>, Error> {
         if lock_store()? != known {
             return Ok(None);
         }
-        waiting_events::next(due, rows_max as i64, rows_per_stream_max as i64).map(Some)
+        waiting_events::next(queue, due, rows_max, rows.per_stream_max).map(Some)
     };
-    let rows = in_transaction(|| read().unwrap_or_else(|error| error.raise(ITSELF)))?;
-    if rows.is_none() {
+    let mut rows_max = rows.max;
+    let next = loop {
+        match in_transaction(|| read(rows_max).unwrap_or_else(|error| error.raise(ITSELF))) {
+            Err(failure) if failure.is_out_of_memory() && rows_max > 1 => rows_max /= 2,
+            next => break next?,
+        }
+    };
+    if next.is_none() {
         worker.must_load = true;
     }
-    rows.ok_or_else(|| another_store().to_failure())
+    next.ok_or_else(|| another_store().to_failure())
 }
 
 /// Moves the first rows of streams of a partition. If that succeeds, the partition is not halted any
@@ -104,40 +127,53 @@ fn read(
 fn move_rows(
     worker: &mut Worker,
     partition: Partition,
+    state: State,
     due: &[Due],
-    rows_max: usize,
-    rows_per_stream_max: usize,
+    rows: Rows,
 ) -> Result<u64, Failure> {
-    let rows = read(worker, due, rows_max, rows_per_stream_max)?;
-    let mut mover = Mover::new(worker, &rows);
-    settle(&mut mover, 0..rows.len())?;
-    mover.set_suspects_aside()?;
-    let Mover { held, events, locked, blamed, .. } = mover;
-    let now = Instant::now();
-    match locked {
-        Some(partition) => {
-            worker.waiting.halt(partition, Trouble::Locked, now);
-            return Ok(events);
+    let read = match read(worker, due, rows) {
+        Err(failure) if failure.remedy() == Remedy::GiveWay => {
+            let message = format!("table waiting_events cannot be read: {}", one_line(&failure));
+            worker.queue.set_held_up_by(&message);
+            let now = Instant::now();
+            due.iter().for_each(|due| worker.waiting.still_held(due.key, 0, now));
+            return Ok(0);
         }
-        None => worker.waiting.proceed(partition),
+        read => read?,
+    };
+    let mut mover = Mover::new(worker, &read.rows, state == State::Contended);
+    settle(&mut mover, 0..read.rows.len())?;
+    mover.judge_suspects()?;
+    let Mover { held, events, locked, blamed, failing, .. } = mover;
+    let now = Instant::now();
+    if let Some(partition) = locked {
+        worker.waiting.halt(partition, Trouble::Locked, now);
+        return Ok(events);
     }
-    // Streams were read one after the other, so of all but the last one all rows were read. If nothing
-    // was read, there are no rows.
-    let last_ids: HashMap<u64, i64> = rows.iter().map(|row| (row.key, row.id)).collect();
-    let last_key = rows.last().map(|row| row.key);
+    if events > 0 || read.rows.is_empty() {
+        worker.waiting.proceed(partition);
+    } else if let Some(trouble) = worker.waiting.trouble(partition) {
+        // All that was tried is held, so nothing is known about the partition.
+        worker.waiting.halt(partition, trouble, now);
+    }
+    // Streams were read one after the other, so of all before the last one all rows were read.
+    let last_ids: HashMap<u64, i64> = read.rows.iter().map(|row| (row.key, row.id)).collect();
+    let last_key = read.rows.last().map(|row| row.key);
+    let mut is_before_last = read.rows.last().is_some();
     for due in due {
-        match last_ids.get(&due.key) {
-            Some(_) if held.contains(&due.key) => worker.waiting.still_held(due.key, now),
+        is_before_last &= last_key != Some(due.key);
+        let was_read = is_before_last && rows.per_stream_max >= rows.max;
+        match (last_ids.get(&due.key), held.get(&due.key)) {
+            (Some(_), _) if failing.contains(&due.key) => worker.waiting.is_failing(due.key, now),
+            (Some(_), Some(holder)) => worker.waiting.still_held(due.key, *holder, now),
             // Those after it were left alone.
-            Some(_) if blamed.contains(&due.key) => {
+            (Some(_), None) if blamed.contains(&due.key) => {
                 worker.waiting.moved_up_to(due.key, due.first_id, now);
             }
-            Some(_) if last_key != Some(due.key) && rows_per_stream_max >= rows_max => {
-                worker.waiting.gone(due.key);
-            }
-            Some(id) => worker.waiting.moved_up_to(due.key, id + 1, now),
-            None if rows.is_empty() => worker.waiting.gone(due.key),
-            None => {}
+            (Some(_), None) if was_read => worker.waiting.gone(due.key),
+            (Some(id), None) => worker.waiting.moved_up_to(due.key, id + 1, now),
+            (None, _) if is_before_last || read.all => worker.waiting.gone(due.key),
+            (None, _) => {}
         }
     }
     worker.publish_waiting();
@@ -148,25 +184,38 @@ fn move_rows(
 struct Mover<'w> {
     worker: &'w mut Worker,
     rows: &'w [WaitingEvent],
-    /// Streams that are held: their rows stay.
-    held: HashSet<u64>,
+    /// Whether to queue up for the stream, which is the only one.
+    queues_up: bool,
+    /// Streams that are held, and by which transaction: their rows stay.
+    held: HashMap<u64, u32>,
     locked: Option<Partition>,
     /// Rows that fail for an unknown reason; later ones of their streams stay too.
     suspects: Vec<(usize, Failure)>,
     /// Streams of those that were set aside for it.
     blamed: HashSet<u64>,
+    /// Streams of those that wait because of it.
+    failing: HashSet<u64>,
     /// Rows that are settled.
     events: u64,
 }
 
 impl<'w> Mover<'w> {
-    fn new(worker: &'w mut Worker, rows: &'w [WaitingEvent]) -> Self {
-        let (held, blamed) = (HashSet::new(), HashSet::new());
-        Self { worker, rows, held, locked: None, suspects: Vec::new(), blamed, events: 0 }
+    fn new(worker: &'w mut Worker, rows: &'w [WaitingEvent], queues_up: bool) -> Self {
+        Self {
+            worker,
+            rows,
+            queues_up,
+            held: HashMap::new(),
+            locked: None,
+            suspects: Vec::new(),
+            blamed: HashSet::new(),
+            failing: HashSet::new(),
+            events: 0,
+        }
     }
 
     /// If others could be written, the suspects are at fault; otherwise the partition is.
-    fn set_suspects_aside(&mut self) -> Result<(), Failure> {
+    fn judge_suspects(&mut self) -> Result<(), Failure> {
         let suspects = std::mem::take(&mut self.suspects);
         if self.events == 0
             && let Some((_, failure)) = suspects.first()
@@ -174,10 +223,18 @@ impl<'w> Mover<'w> {
             return Err(failure.clone());
         }
         for (row, failure) in suspects {
-            self.set_aside(row, &failure)?;
-            let key = self.rows[row].key;
-            self.held.remove(&key);
-            self.blamed.insert(key);
+            let WaitingEvent { key, stream_id, .. } = &self.rows[row];
+            if failure.remedy() == Remedy::WaitOrSetAside {
+                self.set_aside(row, &failure)?;
+                self.held.remove(key);
+                self.blamed.insert(*key);
+            } else {
+                let stream = display(stream_id);
+                let message =
+                    format!("stream \"{stream}\" cannot be written: {}", one_line(&failure));
+                self.worker.queue.set_held_up_by(&message);
+                self.failing.insert(*key);
+            }
         }
         Ok(())
     }
@@ -208,7 +265,12 @@ impl Writer for Mover<'_> {
             let incarnation = incarnation.ok_or_else(another_store)?;
             let home = Home { database: database_oid(), incarnation };
             let records: Vec<Record<'_>> = rows.iter().map(|row| row.record(home)).collect();
-            let must_wait = |_, key| self.held.contains(&key);
+            if self.queues_up
+                && let Some(record) = records.first()
+            {
+                queue_for(record)?;
+            }
+            let must_wait = |_, key| self.held.contains_key(&key);
             let written = write_batch(&records, store, must_wait, &Cell::new(None))?;
             let letter = |(record, failure): &(usize, Failure)| {
                 (records[*record], queue.place(rows[*record].offset), failure.clone())
@@ -217,9 +279,9 @@ impl Writer for Mover<'_> {
             let stay: HashSet<usize> =
                 written.held.iter().flat_map(|held| held.records.iter().copied()).collect();
             let settled = rows.len() - stay.len();
-            let ids = rows.iter().enumerate().filter(|(row, _)| !stay.contains(row));
-            let ids: Vec<i64> = ids.map(|(_, row)| row.id).collect();
-            if settled > 0 && waiting_events::delete(ids.into_iter())? != settled {
+            let gone = rows.iter().enumerate().filter(|(row, _)| !stay.contains(row));
+            let gone: Vec<(u64, i64)> = gone.map(|(_, row)| (row.key, row.id)).collect();
+            if settled > 0 && waiting_events::delete(&gone)? != settled {
                 return Err(another_store());
             }
             let oldest = waiting_events::oldest(queue)?;
@@ -228,7 +290,9 @@ impl Writer for Mover<'_> {
         let (outcome, flush) =
             in_timed_transaction(|| write().unwrap_or_else(|error| error.raise(ITSELF)))?;
         let Outcome { written, settled, oldest } = outcome;
-        self.held.extend(written.held.iter().map(|held| held.key));
+        for held in &written.held {
+            self.held.entry(held.key).or_insert(held.holder);
+        }
         self.locked = self.locked.or(written.locked.first().copied());
         if let Some(reason) = &written.held_up_by {
             self.worker.queue.set_held_up_by(reason);
@@ -237,6 +301,7 @@ impl Writer for Mover<'_> {
             let dead = written.refused.len() as u64;
             self.worker.pacing.committed(Instant::now(), flush);
             self.worker.queue.count_dead(dead);
+            self.worker.queue.count_unconfirmed_if(take_unconfirmed());
             self.worker.queue.count_drained(written.events);
             counting::rejected(dead);
             counting::drained(written.events, started.elapsed());
@@ -253,7 +318,7 @@ impl Writer for Mover<'_> {
             let incarnation = store.filter(|_| self.worker.store == store);
             let incarnation = incarnation.ok_or_else(another_store)?;
             let record = row.record(Home { database: database_oid(), incarnation });
-            if waiting_events::delete(std::iter::once(row.id))? != 1 {
+            if waiting_events::delete(&[(row.key, row.id)])? != 1 {
                 return Err(another_store());
             }
             dead_letters::insert_all(&[(record, queue.place(row.offset), reason.clone())])?;
@@ -268,16 +333,19 @@ impl Writer for Mover<'_> {
 
     fn suspect(&mut self, row: usize, mut reason: Failure) -> Result<(), Failure> {
         for _ in 1..PATIENCE {
-            match self.write(row..row + 1) {
+            if reason.remedy() == Remedy::Wait {
+                break;
+            }
+            match self.write(row..row + 1).map_err(|failure| (failure.remedy(), failure)) {
                 Ok(()) => return Ok(()),
-                Err(failure) if failure.remedy() == Remedy::WaitOrSetAside => reason = failure,
-                Err(failure) => return Err(failure),
+                Err((Remedy::Wait | Remedy::WaitOrSetAside, failure)) => reason = failure,
+                Err((_, failure)) => return Err(failure),
             }
         }
         if self.suspects.len() == SUSPECTS_MAX {
             return Err(reason);
         }
-        self.held.insert(self.rows[row].key);
+        self.held.insert(self.rows[row].key, 0);
         self.suspects.push((row, reason));
         Ok(())
     }

@@ -72,9 +72,13 @@ impl Worker {
         }
     }
 
-    /// The queue, as rows name it.
+    /// The queue, as rows of the store that is known name it.
     pub fn queue_name(&self) -> QueueName {
-        QueueName { epoch: self.queues.epoch(), worker: self.queue.index }
+        self.queue_of(self.store.unwrap_or_default())
+    }
+
+    fn queue_of(&self, incarnation: u32) -> QueueName {
+        QueueName::new(self.queues.epoch(), incarnation, self.queue.index)
     }
 
     /// Where a record of the batch begins.
@@ -101,7 +105,7 @@ impl Worker {
     /// created again, and from time to time while none is known.
     pub fn load(&mut self) -> Result<(), Failure> {
         type Loaded = (Option<u32>, Vec<WaitingStream>, Option<(u64, i64)>);
-        let (queue, before) = (self.queue_name(), self.store);
+        let before = self.store;
         let workers = settings::workers();
         let load = || -> Result<Loaded, Error> {
             let store = lock_store()?;
@@ -109,10 +113,9 @@ impl Worker {
                 // It exists and cannot be found by its name: somebody is working on it.
                 return Err(Error::Missing { object: "position_seq".into() });
             }
-            if store.is_none() {
-                return Ok((None, Vec::new(), None));
-            }
-            Ok((store, adopt(queue, workers)?, oldest(queue)?))
+            let Some(incarnation) = store else { return Ok((None, Vec::new(), None)) };
+            let queue = self.queue_of(incarnation);
+            Ok((store, adopt(queue, incarnation, workers)?, oldest(queue)?))
         };
         let (store, streams, oldest) =
             in_transaction(|| load().unwrap_or_else(|error| error.raise(ITSELF)))?;
@@ -122,7 +125,7 @@ impl Worker {
         }
         let now = Instant::now();
         for stream in &streams {
-            self.waiting.add(stream.partition, stream.key, stream.first_id, now);
+            self.waiting.add(stream.partition, stream.key, stream.first_id, 0, now);
         }
         self.waiting_events = streams.iter().map(|stream| stream.events).sum();
         self.store = store;
@@ -162,8 +165,10 @@ impl Worker {
 
     /// A partition cannot be written.
     pub fn halt(&mut self, partition: Partition, failure: &Failure) {
-        let trouble =
-            if failure.sqlstate() == "55P03" { Trouble::Locked } else { Trouble::Failing };
+        let trouble = match failure.remedy() {
+            Remedy::GiveWay => Trouble::Locked,
+            _ => Trouble::Failing,
+        };
         let is_news = self.waiting.halt(partition, trouble, Instant::now());
         let number = partition.number();
         let message = format!("partition {number} cannot be written: {}", one_line(failure));

@@ -12,7 +12,7 @@ use crate::pg::error::Error;
 use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::positions::transaction::note_stream_lock;
 use crate::pg::session::xact::{
-    advance_command, check_for_interrupts, is_serializable, now_us, process_of, uses_one_snapshot,
+    advance_command, check_for_interrupts, is_serializable, now_us, uses_one_snapshot,
     with_snapshot_of_now,
 };
 use crate::pg::settings;
@@ -52,8 +52,8 @@ pub enum Tried {
     Moved(Advanced),
     /// There is nothing to be written.
     Unchanged,
-    /// Another transaction has locked the stream: its process, if that is known.
-    Held(Option<i32>),
+    /// This other transaction has locked the stream.
+    Held(pg_sys::TransactionId),
 }
 
 /// A stream as `try_advance` has found it.
@@ -135,7 +135,7 @@ impl<'t> HeadWriter<'t> {
             match look_for_maker(append.partition, append.stream_id, append.tenant_id)? {
                 Made::Nowhere => {}
                 Made::Committed => continue,
-                Made::By(transaction) => return Ok(Tried::Held(process_of(transaction))),
+                Made::By(transaction) => return Ok(Tried::Held(transaction)),
             }
             let events = count(None)?;
             if let Some(advanced) = self.create(append, events, &mut attempts)? {
@@ -159,9 +159,7 @@ impl<'t> HeadWriter<'t> {
                     // With the lock there is nothing left to wait for.
                     Update::Done => wait = Wait::Block,
                     Update::Gone | Update::Changed => return Ok(None),
-                    Update::Held(transaction) => {
-                        return Ok(Some(Tried::Held(process_of(transaction))));
-                    }
+                    Update::Held(transaction) => return Ok(Some(Tried::Held(transaction))),
                     Update::Failed(result) => return Err(unexpected(append, result)),
                 }
             }

@@ -2,14 +2,15 @@
 //! and durable meanwhile, nobody waits for what the worker has locked, and those of the held ones
 //! follow in their order, also when a worker or the server ends in between.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use allsource_e2e::bulk::{
-    dead_letters, flush, flush_within, health, is_well, queue_stats, worker, worker_when,
-    workers_up,
+    dead_letters, flush, flush_within, health, is_well, pause, queue_stats, resume, worker,
+    worker_when, workers_up,
 };
-use allsource_e2e::calls::{all_events, assert_verified};
+use allsource_e2e::calls::{all_events, assert_verified, names_in};
 use allsource_e2e::cluster::{ONE_WORKER, SERVED, STORE, Stop};
 use allsource_e2e::failure::{CANCELLED, NOT_IN_STATE, describe, sqlstate};
 use allsource_e2e::writer::shared_streams;
@@ -28,6 +29,10 @@ const CROWD: u64 = 6;
 const SHARED_STREAMS: usize = 12;
 const HOLDS: usize = 12;
 const HOLD_MS_MAX: u64 = 200;
+const MANY_STREAMS: usize = 400;
+const MANY_EVENTS: usize = 200;
+const MANY_ROUNDS: usize = 3;
+const LARGE_EVENTS: usize = 300;
 /// An append that waits for longer than this waits for somebody who waits.
 const IMPATIENT: &str = "SET lock_timeout = '2s'";
 
@@ -268,7 +273,196 @@ fn events_that_wait_are_in_dumps_and_on_standbys() {
     other.run(&mut psql, "psql");
     std::fs::remove_file(&file).expect("to remove it");
     let mut client = other.store();
-    patience::until_true("they are moved", || payloads(&mut client, HELD).len() == EVENTS);
+    // Nobody knows when a restore is complete, so they are left alone, also by a worker that starts.
+    let pid = workers_up(&mut client)[0];
+    client.execute("SELECT pg_terminate_backend($1)", &[&pid]).expect("to end it");
+    worker_when(&mut client, "another one", |stats| stats.pid.is_some_and(|now| now != pid));
+    Enqueue::to(HELD, &event(json!("new"))).durably().send(&mut client).expect("durable");
+    assert!(waiting(&mut client).contains("es_adopt_waiting_events"), "{}", waiting(&mut client));
+    assert!(!is_well(&mut client, "waiting events"));
+    assert_eq!(payloads(&mut client, HELD), [json!("new")]);
+    let adopted: i64 =
+        client.query_one("SELECT allsource.es_adopt_waiting_events()", &[]).expect("adopt").get(0);
+    assert_eq!(usize::try_from(adopted), Ok(EVENTS));
+    patience::until_true("they are moved", || payloads(&mut client, HELD).len() == EVENTS + 1);
+    assert_settled(&mut client);
+    assert_eq!(payloads(&mut client, HELD)[1..], numbers(0..EVENTS));
+}
+
+/// Streams of a server may have been dumped while events waited, and be restored on the same one.
+#[test]
+fn events_of_a_restored_dump_are_not_taken_for_those_of_the_worker() {
+    let cluster = Cluster::with_queue("waiting-same", &[]);
+    let (mut client, mut holder) = (cluster.store(), cluster.store());
+    holder.batch_execute("BEGIN").expect("BEGIN");
+    Append::to(HELD, &[event(json!("lost"))]).one(&mut holder).expect("es_append");
+    enqueue(&mut client, HELD, 0..EVENTS);
+    wait_for_waiting(&mut client, EVENTS);
+    // As COPY would do it.
+    client
+        .batch_execute(
+            "CREATE TABLE copied AS SELECT * FROM allsource.waiting_events;
+             UPDATE copied SET store_id = 1, queue_epoch = 1",
+        )
+        .expect("a copy");
+    holder.batch_execute("ROLLBACK").expect("ROLLBACK");
+    assert_settled(&mut client);
+    client
+        .batch_execute(
+            "INSERT INTO allsource.waiting_events OVERRIDING SYSTEM VALUE SELECT * FROM copied",
+        )
+        .expect("the rows");
+    enqueue(&mut client, HELD, EVENTS..2 * EVENTS);
+    flush(&mut client).expect("es_flush");
+    assert_eq!(payloads(&mut client, HELD), numbers(0..2 * EVENTS));
+}
+
+/// Many events of many streams that are held are not looked at again and again at the cost of others.
+#[test]
+fn many_waiting_events_starve_nobody() {
+    let cluster = Cluster::with_queue("waiting-many", &[]);
+    let (mut client, mut holder) = (cluster.store(), cluster.store());
+    holder.batch_execute("BEGIN").expect("BEGIN");
+    let held = format!(
+        "SELECT count(*) FROM allsource.es_append_batch(
+            (SELECT array_agg('held-' || n) FROM generate_series(1, {MANY_STREAMS}) n),
+            array_fill('t'::text, ARRAY[{MANY_STREAMS}]), array_fill('1'::jsonb, ARRAY[{MANY_STREAMS}]))"
+    );
+    holder.batch_execute(&held).expect("es_append_batch");
+    let many = format!(
+        "SET allsource.enqueue_timeout = '60s';
+         SELECT allsource.es_enqueue_batch(array_agg('held-' || n), array_agg('t'::text), array_agg(to_jsonb(m)))
+           FROM generate_series(1, {MANY_EVENTS}) m, generate_series(1, {MANY_STREAMS}) n"
+    );
+    for _ in 0..MANY_ROUNDS {
+        client.batch_execute(&many).expect("es_enqueue_batch");
+    }
+    let all = i64::try_from(MANY_ROUNDS * MANY_EVENTS * MANY_STREAMS).expect("a number");
+    worker_when(&mut client, "they wait", |stats| stats.waiting_events == all);
+    // Whoever is starved waits for as long as the streams are held.
+    client.batch_execute("SET statement_timeout = '20s'").expect("SET");
+    for number in 0..20 {
+        let free = format!("free-{number}");
+        Enqueue::to(&free, &event(json!(1))).durably().send(&mut client).expect("durable");
+    }
+    pause(&mut client).expect("es_worker_pause");
+    resume(&mut client).expect("es_worker_resume");
+    holder.batch_execute("ROLLBACK").expect("ROLLBACK");
+    client.batch_execute("RESET statement_timeout").expect("RESET");
+    assert_settled(&mut client);
+    let events = ReadStream::all("held-7").read(&mut client).expect("es_read");
+    let order: Vec<usize> = (0..MANY_ROUNDS).flat_map(|_| 1..=MANY_EVENTS).collect();
+    assert_eq!(
+        events.iter().map(|event| event.payload.clone()).collect::<Vec<_>>(),
+        order.into_iter().map(|number| json!(number)).collect::<Vec<_>>()
+    );
+}
+
+/// A stream that others append to without pause is locked whenever somebody only looks.
+#[test]
+fn a_stream_in_constant_use_gets_its_events() {
+    let cluster = Cluster::with_queue("waiting-use", &[]);
+    let mut client = cluster.store();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..CROWD {
+            scope.spawn(|| {
+                let mut client = cluster.store();
+                while !done.load(Ordering::Relaxed) {
+                    Append::to(HELD, &[event(json!("a"))]).one(&mut client).expect("es_append");
+                }
+            });
+        }
+        for number in 0..EVENTS {
+            let call = event(json!(number));
+            Enqueue::to(HELD, &call).durably().send(&mut client).expect("durable");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let enqueued: Vec<Value> =
+        payloads(&mut client, HELD).into_iter().filter(|payload| *payload != json!("a")).collect();
+    assert_eq!(enqueued, numbers(0..EVENTS));
+    assert_settled(&mut client);
+}
+
+/// Where the tables refuse an event, with an error that they may not raise any more later, only its
+/// stream waits.
+#[test]
+fn an_event_that_is_refused_holds_up_its_stream_only() {
+    let cluster = Cluster::with_queue("waiting-refused", &[]);
+    let mut client = cluster.store();
+    let own = partition(&mut client, HELD);
+    let names = names_in(&mut client, own, 5);
+    let refuses = |condition: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION public.fails(types text[]) RETURNS bool \
+             LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN IF {condition} THEN \
+             RAISE EXCEPTION 'not for me' USING ERRCODE = '42501'; END IF; RETURN true; END $$; \
+             CREATE INDEX IF NOT EXISTS failing ON allsource.event_log_p{own:02} (public.fails(event_types))"
+        )
+    };
+    client.batch_execute(&refuses("'bad' = ANY (types)")).expect("an index");
+    let bad = NewEvent { event_type: "bad".into(), ..event(json!(0)) };
+    Enqueue::to(HELD, &bad).send(&mut client).expect("es_enqueue");
+    enqueue(&mut client, HELD, 1..EVENTS);
+    for name in &names {
+        enqueue(&mut client, name, 0..EVENTS);
+    }
+    wait_for_waiting(&mut client, EVENTS);
+    for name in &names {
+        assert_eq!(payloads(&mut client, name), numbers(0..EVENTS));
+        Enqueue::to(name, &event(json!(1))).durably().send(&mut client).expect("durable");
+    }
+    assert!(waiting(&mut client).contains("not for me"), "{}", waiting(&mut client));
+    client.batch_execute(&refuses("false")).expect("an index");
+    assert_settled(&mut client);
+    assert_eq!(payloads(&mut client, HELD), numbers(0..EVENTS));
+}
+
+/// The size of waiting events that counts is that in memory, not that of the compressed rows.
+#[test]
+fn large_waiting_events_do_not_take_the_server_down() {
+    let cluster = Cluster::with_queue("waiting-large", &[]);
+    let (mut client, mut holder) = (cluster.store(), cluster.store());
+    holder.batch_execute("BEGIN").expect("BEGIN");
+    Append::to(HELD, &[event(json!("lost"))]).one(&mut holder).expect("es_append");
+    let large =
+        "SELECT allsource.es_enqueue('held', 't', '1', metadata => to_jsonb(repeat('x', 900000)))";
+    client.batch_execute(large).expect("es_enqueue");
+    wait_for_waiting(&mut client, 1);
+    let pid = worker(&mut client).pid.expect("a worker");
+    cluster.limit_memory(pid, Some(200 << 20));
+    client.batch_execute("SET allsource.enqueue_timeout = '60s'").expect("SET");
+    for _ in 1..LARGE_EVENTS {
+        client.batch_execute(large).expect("es_enqueue");
+    }
+    wait_for_waiting(&mut client, LARGE_EVENTS);
+    holder.batch_execute("ROLLBACK").expect("ROLLBACK");
+    assert_settled(&mut client);
+    assert_eq!(payloads(&mut client, HELD).len(), LARGE_EVENTS);
+    assert_eq!(worker(&mut client).pid, Some(pid), "the same worker");
+}
+
+/// An administrator makes an index of the table of waiting events: events that need not go there are
+/// written meanwhile.
+#[test]
+fn a_locked_table_of_waiting_events_holds_up_only_what_has_to_wait() {
+    let cluster = Cluster::with_queue("waiting-table", &[]);
+    let (mut client, mut holder) = (cluster.store(), cluster.store());
+    let mut locker = cluster.store();
+    holder.batch_execute("BEGIN").expect("BEGIN");
+    Append::to(HELD, &[event(json!("lost"))]).one(&mut holder).expect("es_append");
+    enqueue(&mut client, HELD, 0..EVENTS);
+    wait_for_waiting(&mut client, EVENTS);
+    locker
+        .batch_execute("BEGIN; LOCK TABLE allsource.waiting_events IN SHARE MODE")
+        .expect("a lock");
+    for number in 0..10 {
+        let free = format!("free-{number}");
+        Enqueue::to(&free, &event(json!(1))).durably().send(&mut client).expect("durable");
+    }
+    locker.batch_execute("COMMIT").expect("COMMIT");
+    holder.batch_execute("ROLLBACK").expect("ROLLBACK");
     assert_settled(&mut client);
     assert_eq!(payloads(&mut client, HELD), numbers(0..EVENTS));
 }

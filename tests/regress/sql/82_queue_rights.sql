@@ -45,6 +45,7 @@ INSERT INTO calls (call) VALUES
     ($$SELECT * FROM allsource.safe_position$$),
     ($$SELECT allsource.es_worker_pause()$$),
     ($$SELECT allsource.es_worker_resume()$$),
+    ($$SELECT allsource.es_adopt_waiting_events()$$),
     ($$SELECT allsource.es_dead_letter_retry(-1)$$),
     ($$SELECT allsource.es_dead_letter_discard(-1)$$),
     ($$INSERT INTO allsource.dead_letters DEFAULT VALUES$$),
