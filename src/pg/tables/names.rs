@@ -21,14 +21,19 @@ thread_local! {
         const { [const { Cell::new(0) }; WATCHED_BITS as usize / 64] };
 }
 
-/// Asks PostgreSQL to report changes of relations.
+/// Asks PostgreSQL to report changes of relations, schemas and roles.
 pub fn init() {
     let none = pg_sys::Datum::from(0);
     // SAFETY: registered once, when the library is loaded.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
-        let namespaces = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;
-        pg_sys::CacheRegisterSyscacheCallback(namespaces, Some(schema_changed), none);
+        for cache in [
+            pg_sys::SysCacheIdentifier::NAMESPACEOID,
+            pg_sys::SysCacheIdentifier::AUTHOID,
+            pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM,
+        ] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
+        }
     }
 }
 
@@ -39,7 +44,7 @@ extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys
     }
 }
 
-extern "C-unwind" fn schema_changed(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
     forget();
 }
 
@@ -61,7 +66,7 @@ fn watched(relation: pg_sys::Oid, from_now_on: bool) -> bool {
     })
 }
 
-/// Changes whenever a relation of the store may have changed; for caches of what they hold.
+/// Changes whenever a relation of the store, or a role, may have changed; for caches of what they hold.
 pub fn generation() -> u64 {
     GENERATION.get()
 }

@@ -2,43 +2,82 @@
 #![expect(unsafe_code, reason = "asks PostgreSQL about rights")]
 
 use crate::pg::error::Error;
+use crate::pg::tables::names::generation;
 use crate::pg::tables::relation::root_oid;
 use crate::pg::tables::schema::Root;
 use pgrx::pg_sys;
+use std::cell::Cell;
 use std::ffi::CStr;
+
+thread_local! {
+    /// Who was found to have which right, and the generation that this is of.
+    static GRANTED: [Cell<Option<(pg_sys::Oid, u64)>>; 2] = const { [const { Cell::new(None) }; 2] };
+}
+
+/// What the functions need rights for.
+#[derive(Clone, Copy)]
+enum Right {
+    Read,
+    Write,
+}
+
+/// Runs `check`, unless it has succeeded for this user and nothing has changed since. `check` returns
+/// whether that is all that matters.
+fn check_once(right: Right, check: impl FnOnce() -> Result<bool, Error>) -> Result<(), Error> {
+    // SAFETY: a plain variable of this backend.
+    let now = (unsafe { pg_sys::GetUserId() }, generation());
+    GRANTED.with(|granted| {
+        let granted = &granted[right as usize];
+        if granted.get() == Some(now) {
+            return Ok(());
+        }
+        if check()? && generation() == now.1 {
+            granted.set(Some(now));
+        }
+        Ok(())
+    })
+}
 
 /// Refuses a caller who may not read the tables, or to whom row security applies.
 pub fn check_reader() -> Result<(), Error> {
+    check_once(Right::Read, || {
+        for root in [Root::Streams, Root::Log] {
+            let oid = root_oid(root)?;
+            // SAFETY: a catalog look-up.
+            let granted =
+                unsafe { pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), pg_sys::ACL_SELECT) };
+            if granted != pg_sys::AclResult::ACLCHECK_OK {
+                let (object, role) = (root.table(), "allsource_reader");
+                return Err(Error::PermissionDenied { object, role });
+            }
+        }
+        have_no_row_security()
+    })
+}
+
+/// Refuses to bypass row security, where it applies to the caller; below SQL it would be. Returns whether
+/// the tables have none, for anybody and with any settings.
+fn have_no_row_security() -> Result<bool, Error> {
+    let mut have_none = true;
     for root in [Root::Streams, Root::Log] {
         let oid = root_oid(root)?;
         // SAFETY: a catalog look-up.
-        let granted =
-            unsafe { pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), pg_sys::ACL_SELECT) };
-        if granted != pg_sys::AclResult::ACLCHECK_OK {
-            return Err(Error::PermissionDenied { object: root.table(), role: "allsource_reader" });
+        let row_security = unsafe { pg_sys::check_enable_rls(oid, pg_sys::InvalidOid, false) };
+        if row_security == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32 {
+            return Err(Error::RowSecurity { table: root.table() });
         }
-        check_row_security(root)?;
+        have_none &= row_security == pg_sys::CheckEnableRlsResult::RLS_NONE as i32;
     }
-    Ok(())
-}
-
-/// Refuses a caller to whom row security on the table applies: below SQL it would be bypassed.
-fn check_row_security(root: Root) -> Result<(), Error> {
-    let oid = root_oid(root)?;
-    // SAFETY: a catalog look-up.
-    let row_security = unsafe { pg_sys::check_enable_rls(oid, pg_sys::InvalidOid, false) };
-    if row_security == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32 {
-        return Err(Error::RowSecurity { table: root.table() });
-    }
-    Ok(())
+    Ok(have_none)
 }
 
 /// Refuses a caller who is not a member of `allsource_writer`, or to whom row security applies.
 /// Only the owner has rights to write the tables themselves, so the role is checked instead.
 pub fn check_writer() -> Result<(), Error> {
-    check_member(WRITER, "the event store")?;
-    check_row_security(Root::Streams)?;
-    check_row_security(Root::Log)
+    check_once(Right::Write, || {
+        check_member(WRITER, "the event store")?;
+        have_no_row_security()
+    })
 }
 
 /// Refuses a caller who is not a member of `allsource_admin`.
