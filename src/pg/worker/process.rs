@@ -27,6 +27,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How often a worker checks how far its batch has grown.
 const GROWTH_LOOK: Duration = Duration::from_millis(10);
 
+/// How often a worker that knows of no waiting events looks for some.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// After each batch at least this many waiting events are moved, if there are so many, and at least
 /// twice as many as the batch has added, so that they become fewer.
 const MOVED_MIN: u64 = 1_000;
@@ -80,6 +83,7 @@ pub extern "C-unwind" fn allsource_worker_main(argument: pg_sys::Datum) {
     let mut process = Process {
         worker: Worker::new(queues, queue, consumer),
         next_housekeeping: Instant::now(),
+        next_look: Instant::now(),
         house_backoff: Backoff::default(),
         recorded_safe: None,
     };
@@ -102,6 +106,7 @@ unsafe extern "C-unwind" fn leave(_code: std::ffi::c_int, argument: pg_sys::Datu
 struct Process {
     worker: Worker,
     next_housekeeping: Instant,
+    next_look: Instant,
     house_backoff: Backoff,
     recorded_safe: Option<u64>,
 }
@@ -269,9 +274,10 @@ impl Process {
                 }
             }
         }
-        if self.worker.waiting.is_empty() {
-            // A restored dump may have brought some. If this fails, it is tried again a second later.
+        if self.worker.waiting.is_empty() && Instant::now() >= self.next_look {
+            // Some of a restored dump may have been adopted. If this fails, it is tried again later.
             let _ = self.worker.load();
+            self.next_look = Instant::now() + LOOK_INTERVAL;
         }
         self.next_housekeeping = Instant::now() + wait;
     }
