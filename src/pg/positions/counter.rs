@@ -14,11 +14,16 @@
 //!    is below the counter was taken after its bound had been published, so the reader sees the bound,
 //!    or the transaction has ended.
 //!
+//! A bound is of one store, or of all that the transaction has seen under the name of the extension. It
+//! stays until the transaction ends, also where its store's counter does not: who makes the extension again
+//! sets up a counter in the place of the old one, and may then roll back to a savepoint. So readers look at
+//! the slots also where there is no counter.
+//!
 //! A session that only reads sets up no counter: as long as no position was taken since the server
 //! started, what the sequence holds is safe.
 #![expect(unsafe_code, reason = "locks a sequence and flushes WAL")]
 
-use super::registry::{BackendSlot, DatabaseCounter, Registry, registry};
+use super::registry::{BackendSlot, DatabaseCounter, Registry, registry, store_of};
 use super::sequence::{self, SequenceValue};
 use super::transaction::watch_transactions;
 use crate::model::partition::Partition;
@@ -83,10 +88,11 @@ impl Positions {
         watch_transactions();
         let slot = self.registry.my_slot();
         let counter = self.counter();
-        if !slot.taken.is_taken() {
-            slot.counter.store(self.counter as u32, Ordering::Relaxed);
+        let store = store_of(self.sequence);
+        // A bound that is there already may be of an earlier incarnation.
+        if !slot.taken.is_taken_for(store) {
             slot.since_us.store(transaction_start_us(), Ordering::Relaxed);
-            counter.positions.publish(&slot.taken);
+            counter.positions.publish(&slot.taken, store);
             // Before the sequence is looked at. Partner: the fence in `Observed::of`.
             fence(Ordering::SeqCst);
         }
@@ -96,7 +102,7 @@ impl Positions {
             self.reserve(0);
         }
         loop {
-            let first = counter.positions.take(&slot.taken, count);
+            let first = counter.positions.take(&slot.taken, store, count);
             let last = first + count - 1;
             if last <= counter.reserved.load(Ordering::Acquire) {
                 return Ok(first);
@@ -216,6 +222,13 @@ pub fn observe() -> Result<Observed, Error> {
 impl Observed {
     /// The sequence must be locked.
     unsafe fn of(registry: Registry, sequence: pg_sys::Oid) -> Self {
+        let store = store_of(sequence);
+        let slots =
+            || registry.slots.iter().filter(move |slot| slot.taken.bound_for(store).is_some());
+        let oldest = || {
+            let since_us = slots().map(|slot| slot.since_us.load(Ordering::Relaxed)).min()?;
+            Some(Duration::from_micros(now_us().saturating_sub(since_us).max(0) as u64))
+        };
         let index = match find(registry, sequence) {
             Some(index) => index,
             None => {
@@ -230,7 +243,11 @@ impl Observed {
                     Err(held) => {
                         // SAFETY: the end of a record that was inserted.
                         unsafe { pg_sys::XLogFlush(held.lsn) };
-                        return Self { safe: held.value, next: held.value + 1, oldest: None };
+                        // A transaction that took some had a counter: see the module.
+                        let next = held.value + 1;
+                        let bounds = slots().filter_map(|slot| slot.taken.bound_for(store));
+                        let safe = bounds.fold(next, u64::min) - 1;
+                        return Self { safe, next, oldest: oldest() };
                     }
                 }
             }
@@ -244,25 +261,12 @@ impl Observed {
         }
         // Partner: the fence in `take`. Who had not published its bound sees the sequence as it is.
         fence(Ordering::SeqCst);
-        let slots = || {
-            let own = index as u32;
-            // A slot that is free, or was taken after the counter was loaded, may say another counter
-            // than it did or will: then it does not matter.
-            registry.slots.iter().filter(move |slot: &&BackendSlot| {
-                slot.taken.bound().is_some() && slot.counter.load(Ordering::Relaxed) == own
-            })
-        };
-        let oldest_us = slots().map(|slot| slot.since_us.load(Ordering::Relaxed)).min();
+        let oldest = oldest();
         // A moment later the safe position may have passed the next one.
         let next = counter.positions.next();
         // A backend that failed to reserve leaves the counter above what is durable.
         let reserved = || counter.reserved.load(Ordering::Acquire);
-        Self {
-            safe: counter.positions.safe(slots().map(|slot| &slot.taken), reserved),
-            next,
-            oldest: oldest_us.map(|oldest_us| {
-                Duration::from_micros(now_us().saturating_sub(oldest_us).max(0) as u64)
-            }),
-        }
+        let slots = registry.slots.iter().map(|slot: &BackendSlot| &slot.taken);
+        Self { safe: counter.positions.safe(slots, store, reserved), next, oldest }
     }
 }

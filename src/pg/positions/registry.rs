@@ -8,7 +8,7 @@ use crate::pg::session::xact::database_oid;
 use crate::pg::shared::memory::Area;
 use crate::pg::tables::names::is_database;
 use crate::positions::written::Written;
-use crate::positions::{Counter, Slot};
+use crate::positions::{Counter, Slot, Store};
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -43,10 +43,8 @@ impl DatabaseCounter {
 /// What a backend has taken. A line of its own, so that writers do not disturb each other.
 #[repr(C, align(64))]
 pub struct BackendSlot {
-    /// what it has taken
+    /// what it has taken, and of which store
     pub taken: Slot,
-    /// index of the counter
-    pub counter: AtomicU32,
     /// when the transaction began
     pub since_us: AtomicI64,
 }
@@ -101,6 +99,11 @@ impl Registry {
         let number = unsafe { pg_sys::MyBackendId };
         &self.slots[number as usize - 1]
     }
+}
+
+/// The store of this database whose sequence this is.
+pub fn store_of(sequence: pg_sys::Oid) -> Store {
+    Store::new(database_oid(), sequence.to_u32())
 }
 
 impl DatabaseCounter {
