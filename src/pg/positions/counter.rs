@@ -171,10 +171,7 @@ fn set_up(registry: Registry, sequence: pg_sys::Oid) -> Result<usize, Error> {
     if in_recovery() {
         return Err(Error::CannotExecute(Obstacle::NotRecorded));
     }
-    let mut stored = 0;
-    for partition in Partition::all() {
-        stored = stored.max(last_position(partition)?.unwrap_or(0));
-    }
+    let stored = Partition::all().filter_map(last_position).max().unwrap_or(0);
     with_lock(Lock::Positions, || {
         if let Some(counter) = registry.find(sequence) {
             return Ok(counter);

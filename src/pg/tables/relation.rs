@@ -184,13 +184,27 @@ impl Leaf {
         }
     }
 
-    /// Opens a leaf for reading; `None` if a lock is in the way.
+    /// Opens a leaf for reading, with locks of all its indexes; `None` if another lock is in the way.
+    /// The locks stay.
     pub fn open_if_free(root: Root, partition: Partition) -> Result<Option<Self>, Error> {
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         let table = look_up(&root.leaf(partition))?;
-        // SAFETY: a lock of the transaction.
-        if !unsafe { pg_sys::ConditionalLockRelationOid(table, lock) } {
-            return Ok(None);
+        // SAFETY: locks of the transaction; the table is opened under its lock, and null if it is gone.
+        unsafe {
+            if !pg_sys::ConditionalLockRelationOid(table, lock) {
+                return Ok(None);
+            }
+            let relation = pg_sys::try_relation_open(table, pg_sys::NoLock as pg_sys::LOCKMODE);
+            if relation.is_null() {
+                return Ok(None);
+            }
+            let relation = OpenRelation::of(relation);
+            // REINDEX INDEX locks the index, and lets others read the table.
+            let list = pg_sys::RelationGetIndexList(relation.get());
+            let indexes = pgrx::PgList::<pg_sys::Oid>::from_pg(list);
+            if !indexes.iter_oid().all(|index| pg_sys::ConditionalLockRelationOid(index, lock)) {
+                return Ok(None);
+            }
         }
         Self::open(root, partition, For::Reading).map(Some)
     }

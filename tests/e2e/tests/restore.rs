@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use allsource_e2e::bulk::{Enqueue, flush, workers_up};
-use allsource_e2e::calls::{all_events, assert_verified, safe_position};
+use allsource_e2e::calls::{all_events, assert_verified, names_in, safe_position};
 use allsource_e2e::cluster::{SERVED, STORE, Stop};
 use allsource_e2e::failure::{describe, sqlstate};
 use allsource_e2e::{Append, Cluster, Dump, Event, NewEvent, ReadAll, Tail};
@@ -292,4 +292,74 @@ fn assert_complete_and_goes_on(cluster: &Cluster) {
     let mut client = cluster.connect_when_ready(STORE);
     while tail.poll(&mut client, PAGE).expect("es_read_all") > 0 {}
     tail.assert_saw_exactly(&all_events(&mut client).expect("the content"));
+}
+
+/// A look at the logs of all partitions when the counter is set up is only a precaution: a partition that
+/// cannot be read, or is locked, stops nobody else, and nobody is waited for or locked out.
+#[test]
+fn a_partition_that_cannot_be_read_stops_no_other_after_a_restart() {
+    let cluster = Cluster::with_queue("restore-set-up", &[]);
+    let mut client = cluster.store();
+    for number in 0..NEW_STREAMS {
+        append(&mut client, &format!("s{number}"), 3);
+    }
+    let mut names = (2..5).map(|partition| names_in(&mut client, partition, 2));
+    let mut next = || names.next().expect("names");
+    let (detached, damaged, good) = (next(), next(), next());
+    for names in [&detached, &damaged, &good] {
+        append(&mut client, &names[0], 1);
+    }
+    client
+        .batch_execute(
+            "ALTER TABLE allsource.event_log DETACH PARTITION allsource.event_log_p02; \
+             UPDATE allsource.event_log_p03 SET event_types = ARRAY[ARRAY['a', 'b'], ARRAY['c', 'd']] \
+              WHERE \"position\" = (SELECT max(\"position\") FROM allsource.event_log_p03)",
+        )
+        .expect("damage");
+    let last = last_position(&mut client);
+    cluster.stop(Stop::Fast);
+    cluster.resume();
+    let mut client = cluster.connect_when_ready(STORE);
+    // REINDEX INDEX lets the table be read and locks the index.
+    let mut reindex = cluster.store();
+    reindex
+        .batch_execute("BEGIN; REINDEX INDEX allsource.event_log_p07_position")
+        .expect("REINDEX");
+    client.batch_execute("SET lock_timeout = '5s'; BEGIN").expect("BEGIN");
+    append(&mut client, &good[1], 1);
+    let query = "SELECT count(*) FROM pg_locks JOIN pg_class c ON c.oid = relation \
+                 WHERE pid = pg_backend_pid() AND relname ~ '^event_log_p..'";
+    let locks: i64 = client.query_one(query, &[]).expect(query).get(0);
+    assert!(locks <= 3, "{locks} locks of logs for one event");
+    client.batch_execute("COMMIT").expect("COMMIT");
+    reindex.batch_execute("COMMIT").expect("COMMIT");
+    let event = NewEvent::new("t", json!("enqueued"));
+    Enqueue::to(&good[0], &event).durably().send(&mut client).expect("es_enqueue");
+    append(&mut client, &damaged[1], 1);
+    assert!(last_position(&mut client) > last);
+    for leaf in ["event_log_p02", "event_log_p03", "event_log_p07"] {
+        assert!(cluster.log().contains(&format!("the last position in {leaf}")), "{leaf}");
+    }
+}
+
+/// The last run of a partition cannot be taken apart, but where it begins can be read.
+#[test]
+fn positions_go_on_above_a_damaged_run() {
+    let cluster = Cluster::with_store("restore-damaged");
+    let mut client = cluster.store();
+    append(&mut client, "s", 5);
+    let last = last_position(&mut client);
+    client
+        .batch_execute(
+            "UPDATE allsource.event_log SET event_types = ARRAY[ARRAY['a'], ARRAY['b']]; \
+             SELECT setval('allsource.position_seq', 1)",
+        )
+        .expect("damage");
+    cluster.stop(Stop::Fast);
+    cluster.resume();
+    let mut client = cluster.connect_when_ready(STORE);
+    append(&mut client, "t", 1);
+    let query = "SELECT max(\"position\") FROM allsource.event_log";
+    let next: i64 = client.query_one(query, &[]).expect(query).get(0);
+    assert!(next > last, "position {next} after {last}");
 }
