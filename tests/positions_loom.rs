@@ -42,7 +42,7 @@ impl Store {
 
     /// What `es_read_all` does: the safe position first, and then a look at what is there.
     fn check(&self) -> u64 {
-        let safe = self.counter.safe(self.slots.iter(), this_store(), || u64::MAX);
+        let safe = self.counter.safe(self.slots.iter(), this_store());
         for position in 1..=safe {
             let visible = self.visible[position as usize - 1].load(Ordering::Relaxed);
             assert!(visible, "position {position} is safe and not there");

@@ -112,18 +112,13 @@ impl Counter {
     }
 
     /// The highest position at or below which nothing can appear any more that is not visible now.
-    /// `slots` are those of all who may take from this counter, which is that of `store`. It is at most
-    /// `limit`.
-    pub fn safe<'a>(
-        &self,
-        slots: impl Iterator<Item = &'a Slot>,
-        store: Store,
-        limit: impl FnOnce() -> u64,
-    ) -> u64 {
+    /// `slots` are those of all who may take from this counter, which is that of `store`. The caller
+    /// limits it to what is durable.
+    pub fn safe<'a>(&self, slots: impl Iterator<Item = &'a Slot>, store: Store) -> u64 {
         // The order matters: the counter first.
         let next = self.next();
         let lowest = slots.filter_map(|slot| slot.bound_for(store)).fold(next, u64::min);
-        let safe = (lowest - 1).min(limit());
+        let safe = lowest - 1;
         self.safe.fetch_max(safe, Ordering::Relaxed).max(safe)
     }
 }
@@ -175,7 +170,7 @@ mod tests {
     fn the_lowest_bound_holds_the_safe_position_back() {
         let counter = Counter::new(1);
         let slots = [Slot::new(), Slot::new(), Slot::new()];
-        let safe = || counter.safe(slots.iter(), STORE, || u64::MAX);
+        let safe = || counter.safe(slots.iter(), STORE);
         assert_eq!(safe(), 0);
         assert_eq!(counter.take(&slots[0], STORE, 5), 1);
         assert_eq!(counter.take(&slots[1], STORE, 1), 6);
@@ -185,18 +180,8 @@ mod tests {
         assert_eq!(safe(), 5);
         slots[1].clear();
         assert_eq!(safe(), 8);
-        assert_eq!(counter.safe(slots.iter(), STORE, || 7), 8, "what was safe stays safe");
         assert_eq!(counter.take(&slots[2], STORE, 1), 9);
         assert_eq!(safe(), 8);
-    }
-
-    #[test]
-    fn nothing_above_the_limit_is_safe() {
-        let counter = Counter::new(1);
-        let slot = Slot::new();
-        counter.take(&slot, STORE, 10);
-        slot.clear();
-        assert_eq!(counter.safe([&slot].into_iter(), STORE, || 4), 4);
     }
 
     #[test]

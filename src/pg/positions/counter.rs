@@ -28,7 +28,7 @@ use super::sequence::{self, SequenceValue};
 use super::transaction::watch_transactions;
 use crate::model::partition::Partition;
 use crate::pg::error::{Error, Obstacle};
-use crate::pg::session::xact::{in_recovery, now_us, transaction_start_us};
+use crate::pg::session::xact::{check_writable, in_recovery, now_us, transaction_start_us};
 use crate::pg::shared::memory::{Lock, with_lock};
 use crate::pg::tables::log::last_position;
 use crate::pg::tables::relation::lock_sequence;
@@ -127,16 +127,8 @@ impl Positions {
             // SAFETY: `open` has locked the sequence, so nothing waits for that here.
             unsafe {
                 let (held, moved) = absorb(counter, self.sequence);
-                let mut reserved = counter.reserved.load(Ordering::Relaxed);
-                // It is raised again if others have lowered it.
-                if needed > reserved || held.value < reserved {
-                    reserved = needed.max(reserved) + RESERVE_AHEAD;
-                    sequence::set(self.sequence, reserved);
-                    pg_sys::XLogFlush(pg_sys::XactLastRecEnd);
-                    let lsn = sequence::read(self.sequence).lsn;
-                    counter.sequence_lsn.store(lsn, Ordering::Release);
-                    // Release: pairs with the Acquire in `take`.
-                    counter.reserved.store(reserved, Ordering::Release);
+                if needed > held.value {
+                    raise_sequence(counter, self.sequence, needed + RESERVE_AHEAD);
                 }
                 moved
             }
@@ -155,12 +147,48 @@ unsafe fn absorb(counter: &DatabaseCounter, sequence: pg_sys::Oid) -> (SequenceV
             return (held, 0);
         }
         pg_sys::XLogFlush(held.lsn);
-        let reserved = counter.reserved.load(Ordering::Relaxed).max(held.value);
-        counter.positions.raise(reserved + 1);
-        counter.written.forget_up_to(reserved.max(counter.positions.next() - 1));
+        let highest = counter.reserved.load(Ordering::Relaxed).max(held.value);
+        counter.positions.raise(highest + 1);
+        counter.written.forget_up_to(counter.positions.next() - 1);
         counter.sequence_lsn.store(held.lsn, Ordering::Relaxed);
-        counter.reserved.store(reserved, Ordering::Release);
-        (held, reserved)
+        // Also if that is less: the next position is then not reserved, and whoever takes it raises the
+        // sequence.
+        counter.reserved.store(held.value, Ordering::Release);
+        (held, highest)
+    }
+}
+
+/// Sets the sequence to a higher value, durably. The lock must be held.
+unsafe fn raise_sequence(counter: &DatabaseCounter, sequence: pg_sys::Oid, value: u64) {
+    // SAFETY: by the caller's promise, the sequence is locked.
+    unsafe {
+        sequence::set(sequence, value);
+        pg_sys::XLogFlush(pg_sys::XactLastRecEnd);
+        counter.sequence_lsn.store(sequence::read(sequence).lsn, Ordering::Release);
+        // Release: pairs with the Acquire in `take`.
+        counter.reserved.store(value, Ordering::Release);
+    }
+}
+
+/// For a reader that has found `safe`, and a sequence that is lower: others have lowered it. Raises it
+/// again where that is allowed here, and not in the way of somebody who is just changing it. Returns
+/// what the sequence holds durably: readers must not go above it, or what is written after a crash would
+/// be below where they are.
+unsafe fn raise_up_to(counter: &DatabaseCounter, sequence: pg_sys::Oid, safe: u64) -> u64 {
+    let lock = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+    // SAFETY: by the caller's promise, the sequence is locked; this is the lock that setting it takes.
+    unsafe {
+        let may_write =
+            check_writable().is_ok() && pg_sys::ConditionalLockRelationOid(sequence, lock);
+        with_lock(Lock::Positions, || {
+            let (held, _) = absorb(counter, sequence);
+            if held.value >= safe || !may_write {
+                return held.value;
+            }
+            let highest = counter.positions.next() - 1;
+            raise_sequence(counter, sequence, highest);
+            highest
+        })
     }
 }
 
@@ -251,19 +279,26 @@ impl Observed {
         };
         let counter = &registry.counters[index];
         // SAFETY: the sequence is locked.
-        unsafe {
-            if !counter.knows(sequence::read(sequence)) {
-                with_lock(Lock::Positions, || absorb(counter, sequence));
+        let held = unsafe {
+            let held = sequence::read(sequence);
+            if counter.knows(held) {
+                held
+            } else {
+                with_lock(Lock::Positions, || absorb(counter, sequence)).0
             }
-        }
+        };
         // Partner: the fence in `take`. Who had not published its bound sees the sequence as it is.
         fence(Ordering::SeqCst);
         let oldest = oldest();
         // A moment later the safe position may have passed the next one.
         let next = counter.positions.next();
-        // A backend that failed to reserve leaves the counter above what is durable.
-        let reserved = || counter.reserved.load(Ordering::Acquire);
         let slots = registry.slots.iter().map(|slot: &BackendSlot| &slot.taken);
-        Self { safe: counter.positions.safe(slots, store, reserved), next, oldest }
+        let mut safe = counter.positions.safe(slots, store);
+        // What others have reserved meanwhile is of no interest: it was not there when this call began.
+        if safe > held.value {
+            // SAFETY: the sequence is locked.
+            safe = safe.min(unsafe { raise_up_to(counter, sequence, safe) });
+        }
+        Self { safe, next, oldest }
     }
 }

@@ -23,7 +23,8 @@ pub struct DatabaseCounter {
     sequence: AtomicU32,
     /// what assigns positions
     pub positions: Counter,
-    /// What the sequence held, durably, when it was last looked at under the lock.
+    /// What the sequence held, durably, when it was last looked at under the lock. Numbers above it may have
+    /// been given out if others have set it lower.
     pub reserved: AtomicU64,
     /// The end of the WAL record that the sequence was in then. Another one means that somebody has set
     /// the sequence, perhaps to the same value, and may have written to the tables before.

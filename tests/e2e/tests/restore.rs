@@ -363,3 +363,41 @@ fn positions_go_on_above_a_damaged_run() {
     let next: i64 = client.query_one(query, &[]).expect(query).get(0);
     assert!(next > last, "position {next} after {last}");
 }
+
+/// The sequence is set lower after readers have got above that, and then the server crashes before anybody
+/// appends. Nothing appears below where the readers are.
+#[test]
+fn what_a_reader_has_passed_stays_passed_after_a_crash() {
+    for (name, change) in [
+        ("setval", "SELECT setval('allsource.position_seq', 1)"),
+        (
+            "alter",
+            "BEGIN; ALTER SEQUENCE allsource.position_seq RESTART 1000000; \
+             SELECT allsource.es_append('x', 't', '1'); ROLLBACK",
+        ),
+    ] {
+        let cluster = Cluster::with_store(&format!("restore-lowered-{name}"));
+        let mut client = cluster.store();
+        append(&mut client, "x", 1);
+        // The highest positions are those of a transaction that was rolled back.
+        client.batch_execute("BEGIN").expect("BEGIN");
+        append(&mut client, "x", 500);
+        client.batch_execute("ROLLBACK").expect("ROLLBACK");
+        let before = safe_position(&mut client).expect("es_safe_position");
+        client.batch_execute(change).expect(change);
+        client.batch_execute("SET default_transaction_read_only = on").expect("SET");
+        let read_only = safe_position(&mut client).expect("es_safe_position");
+        assert!(read_only <= sequence(&mut client), "{name}: {read_only} is not durable");
+        client.batch_execute("RESET default_transaction_read_only").expect("RESET");
+        let after = safe_position(&mut client).expect("es_safe_position");
+        assert!(after >= before, "{name}: {after} after {before}");
+        assert!(after <= sequence(&mut client), "{name}: {after} is not durable");
+        cluster.stop(Stop::Kill);
+        cluster.resume();
+        let mut client = cluster.connect_when_ready(STORE);
+        append(&mut client, "x", 1);
+        let next = last_position(&mut client);
+        assert!(next > after, "{name}: position {next}, and readers are at {after}");
+        assert_all_is_read(&mut client);
+    }
+}

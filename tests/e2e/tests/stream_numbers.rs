@@ -189,8 +189,8 @@ fn numbers_go_on_above_those_of_streams_after_a_setval() {
     lower(&mut client);
     let streams: Vec<&str> =
         names.iter().flat_map(|names| &names[43..]).map(String::as_str).collect();
-    let query = "SELECT count(*) FROM allsource.es_append_batch($1, array_fill('t'::text, \
-                 ARRAY[cardinality($1)]), array_fill('1'::jsonb, ARRAY[cardinality($1)]))";
+    let query = "SELECT count(*) FROM allsource.es_append_batch($1::text[], array_fill('t'::text, \
+                 ARRAY[cardinality($1::text[])]), array_fill('1'::jsonb, ARRAY[cardinality($1::text[])]))";
     client.query_one(query, &[&streams]).unwrap_or_else(|e| panic!("{}", describe(&e)));
     assert_unique(&mut client, 2 * IN_PARTITION as i64 - 1);
 }
