@@ -23,7 +23,7 @@
 //! started, what the sequence holds is safe.
 #![expect(unsafe_code, reason = "locks a sequence and flushes WAL")]
 
-use super::registry::{BackendSlot, DatabaseCounter, Registry, registry, store_of};
+use super::registry::{ALL, BackendSlot, DatabaseCounter, Registry, registry, store_of};
 use super::sequence::{self, SequenceValue};
 use super::transaction::watch_transactions;
 use crate::model::partition::Partition;
@@ -31,8 +31,9 @@ use crate::pg::error::{Error, Obstacle};
 use crate::pg::session::xact::{check_writable, in_recovery, now_us, transaction_start_us};
 use crate::pg::shared::memory::{Lock, with_lock};
 use crate::pg::tables::log::last_position;
-use crate::pg::tables::relation::lock_sequence;
-use crate::pg::tables::schema::Sequence;
+use crate::pg::tables::relation::{lock_sequence, writers_of};
+use crate::pg::tables::schema::{Root, Sequence};
+use crate::positions::Store;
 use crate::positions::written::Written;
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -45,6 +46,8 @@ const RESERVE_AHEAD: u64 = 65_536;
 thread_local! {
     /// This backend's counter, and the sequence that it belongs to.
     static MY_COUNTER: Cell<Option<(usize, pg_sys::Oid)>> = const { Cell::new(None) };
+    /// A sequence without counter, and what it held when nobody was writing to the log any more.
+    static SETTLED: Cell<Option<(pg_sys::Oid, SequenceValue)>> = const { Cell::new(None) };
 }
 
 /// The index of this store's counter, if there is one.
@@ -147,6 +150,9 @@ unsafe fn absorb(counter: &DatabaseCounter, sequence: pg_sys::Oid) -> (SequenceV
             return (held, 0);
         }
         pg_sys::XLogFlush(held.lsn);
+        // What was given out so far is known; with the sequence, somebody may bring events.
+        counter.settled.fetch_min(counter.positions.next() - 1, Ordering::Relaxed);
+        counter.takeovers.fetch_add(1, Ordering::Relaxed);
         let highest = counter.reserved.load(Ordering::Relaxed).max(held.value);
         counter.positions.raise(highest + 1);
         counter.written.forget_up_to(counter.positions.next() - 1);
@@ -168,6 +174,49 @@ unsafe fn raise_sequence(counter: &DatabaseCounter, sequence: pg_sys::Oid, value
         // Release: pairs with the Acquire in `take`.
         counter.reserved.store(value, Ordering::Release);
     }
+}
+
+/// Whether others write to the log and have taken no positions of this store: a restore, or whoever
+/// changes the tables himself. A transaction that is just ending may look like that.
+fn others_write(registry: Registry, store: Store) -> bool {
+    writers_of(Root::Log).into_iter().any(|backend| {
+        let slot = usize::try_from(backend - 1).ok().and_then(|index| registry.slots.get(index));
+        slot.is_none_or(|slot| slot.taken.bound_for(store).is_none())
+    })
+}
+
+/// Up to where positions are settled of a store without counter, whose sequence was read before.
+fn settled_without_counter(registry: Registry, sequence: pg_sys::Oid, held: SequenceValue) -> u64 {
+    let known = SETTLED.get().filter(|(of, _)| *of == sequence).map(|(_, known)| known);
+    if known == Some(held) {
+        return held.value;
+    }
+    if others_write(registry, store_of(sequence)) {
+        return known.map_or(0, |known| known.value);
+    }
+    SETTLED.set(Some((sequence, held)));
+    held.value
+}
+
+/// Up to where positions are settled of a store whose sequence was read before.
+fn settled(registry: Registry, counter: &DatabaseCounter, sequence: pg_sys::Oid) -> u64 {
+    let takeovers = counter.takeovers.load(Ordering::Acquire);
+    let settled = counter.settled.load(Ordering::Acquire);
+    if settled == ALL {
+        return ALL;
+    }
+    if others_write(registry, store_of(sequence)) {
+        // What this backend had found before there was a counter.
+        let known = SETTLED.get().filter(|(of, _)| *of == sequence);
+        return known.map_or(settled, |(_, known)| known.value.max(settled));
+    }
+    with_lock(Lock::Positions, || {
+        if counter.is_for(sequence) && counter.takeovers.load(Ordering::Relaxed) == takeovers {
+            counter.settled.store(ALL, Ordering::Release);
+            return ALL;
+        }
+        settled
+    })
 }
 
 /// For a reader that has found `safe`, and a sequence that is lower: others have lowered it. Raises it
@@ -268,10 +317,11 @@ impl Observed {
                     Err(held) => {
                         // SAFETY: the end of a record that was inserted.
                         unsafe { pg_sys::XLogFlush(held.lsn) };
+                        let settled = settled_without_counter(registry, sequence, held);
                         // A transaction that took some had a counter: see the module.
                         let next = held.value + 1;
                         let bounds = slots().filter_map(|slot| slot.taken.bound_for(store));
-                        let safe = bounds.fold(next, u64::min) - 1;
+                        let safe = (bounds.fold(next, u64::min) - 1).min(settled);
                         return Self { safe, next, oldest: oldest() };
                     }
                 }
@@ -293,7 +343,8 @@ impl Observed {
         // A moment later the safe position may have passed the next one.
         let next = counter.positions.next();
         let slots = registry.slots.iter().map(|slot: &BackendSlot| &slot.taken);
-        let mut safe = counter.positions.safe(slots, store);
+        let found = counter.positions.safe(slots, store);
+        let mut safe = found.min(settled(registry, counter, sequence));
         // What others have reserved meanwhile is of no interest: it was not there when this call began.
         if safe > held.value {
             // SAFETY: the sequence is locked.

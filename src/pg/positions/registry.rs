@@ -29,6 +29,11 @@ pub struct DatabaseCounter {
     /// The end of the WAL record that the sequence was in then. Another one means that somebody has set
     /// the sequence, perhaps to the same value, and may have written to the tables before.
     pub sequence_lsn: AtomicU64,
+    /// Nothing above it is safe as long as others write to the log without positions of this counter, as
+    /// a restore does: they may have begun before the sequence was set. `ALL` once there were none.
+    pub settled: AtomicU64,
+    /// How often somebody else's value of the sequence was taken over.
+    pub takeovers: AtomicU64,
     /// how far each partition has been written
     pub written: Written,
 }
@@ -40,6 +45,9 @@ impl DatabaseCounter {
             && held.lsn == self.sequence_lsn.load(Ordering::Acquire)
     }
 }
+
+/// Of `DatabaseCounter::settled`: all positions.
+pub const ALL: u64 = u64::MAX;
 
 /// What a backend has taken. A line of its own, so that writers do not disturb each other.
 #[repr(C, align(64))]
@@ -142,6 +150,8 @@ impl Registry {
         let counter = &self.counters[index];
         counter.reserved.store(held.value, Ordering::Relaxed);
         counter.sequence_lsn.store(held.lsn, Ordering::Relaxed);
+        counter.settled.store(0, Ordering::Relaxed);
+        counter.takeovers.fetch_add(1, Ordering::Relaxed);
         counter.positions.restart(next);
         counter.written.restart(next - 1);
         counter.database.store(database, Ordering::Relaxed);

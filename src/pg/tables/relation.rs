@@ -126,6 +126,44 @@ pub fn lock_holder(root: Root, partition: Partition) -> Result<Option<i32>, Erro
     }
 }
 
+/// The backends, by their numbers, other than this one that have locked a leaf as a writer does, or more
+/// strongly; -1 is a prepared transaction.
+pub fn writers_of(root: Root) -> Vec<pg_sys::BackendId> {
+    let leaves: Vec<u32> = Partition::all()
+        .filter_map(|partition| look_up(&root.leaf(partition)).ok())
+        .map(pg_sys::Oid::to_u32)
+        .collect();
+    let modes: i32 = [
+        pg_sys::RowExclusiveLock,
+        pg_sys::ShareRowExclusiveLock,
+        pg_sys::ExclusiveLock,
+        pg_sys::AccessExclusiveLock,
+    ]
+    .iter()
+    .map(|mode| 1 << mode)
+    .sum();
+    let relation = pg_sys::LockTagType::LOCKTAG_RELATION as u8;
+    // SAFETY: a copy of the lock table, with as many elements as it says.
+    unsafe {
+        let data = pg_sys::GetLockStatusData();
+        let locks = std::slice::from_raw_parts((*data).locks, (*data).nelements as usize);
+        let writers = locks
+            .iter()
+            .filter(|lock| {
+                lock.locktag.locktag_type == relation
+                    && lock.locktag.locktag_field1 == pg_sys::MyDatabaseId.to_u32()
+                    && leaves.contains(&lock.locktag.locktag_field2)
+                    && lock.holdMask & modes != 0
+                    && lock.pid != pg_sys::MyProcPid
+            })
+            .map(|lock| lock.backend)
+            .collect();
+        pg_sys::pfree((*data).locks.cast());
+        pg_sys::pfree(data.cast());
+        writers
+    }
+}
+
 /// An open leaf.
 #[derive(Debug)]
 pub struct Leaf {

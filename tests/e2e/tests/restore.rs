@@ -401,3 +401,47 @@ fn what_a_reader_has_passed_stays_passed_after_a_crash() {
         assert_all_is_read(&mut client);
     }
 }
+
+/// A restore by several jobs sets the sequence while another job still copies a leaf: nothing that this one
+/// brings is passed by who follows the store, whether positions were taken there before or are meanwhile.
+#[test]
+fn what_a_job_still_copies_is_not_safe_although_the_sequence_is_set() {
+    let cluster = server("restore-reader");
+    let dump = Dump::of(&cluster, ORIGINAL, &["--inserts", "--data-only"]);
+    let original = all_events(&mut cluster.connect(ORIGINAL)).expect("the original");
+    for (before, meanwhile) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+        cluster.create_store(STORE);
+        let [mut client, mut copying, mut setting] = [(); 3].map(|()| cluster.store());
+        let mut tail = Tail::after(0);
+        if before > 0 {
+            append(&mut client, "tried", before);
+            client
+                .batch_execute(
+                    "TRUNCATE allsource.event_streams, allsource.event_log, allsource.event_ids",
+                )
+                .expect("TRUNCATE");
+        }
+        copying.batch_execute("BEGIN").expect("BEGIN");
+        let mut late = 0;
+        for part in dump.parts() {
+            let is_late = part.contains("INSERT INTO allsource.event_log_p") && late < 3;
+            late += i32::from(is_late);
+            let session = if is_late { &mut copying } else { &mut setting };
+            session.batch_execute(&part).unwrap_or_else(|e| panic!("{part}: {}", describe(&e)));
+        }
+        assert_eq!(late, 3, "leaves that are copied late");
+        tail.poll(&mut client, PAGE).expect("es_read_all");
+        if meanwhile > 0 {
+            append(&mut setting, "meanwhile", meanwhile);
+        }
+        tail.poll(&mut client, PAGE).expect("es_read_all");
+        tail.poll(&mut cluster.store(), PAGE).expect("es_read_all");
+        copying.batch_execute("COMMIT").expect("COMMIT");
+        while tail.poll(&mut client, PAGE).expect("es_read_all") > 0 {}
+        let content = all_events(&mut client).expect("the content");
+        assert_eq!(content.len(), original.len() + meanwhile as usize);
+        tail.assert_saw_exactly(&content);
+        drop([client, copying, setting]);
+        cluster.execute("postgres", "DROP DATABASE store WITH (FORCE)");
+    }
+}
