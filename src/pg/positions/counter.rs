@@ -21,6 +21,10 @@
 //!
 //! A session that only reads sets up no counter: as long as no position was taken since the server
 //! started, what the sequence holds is safe.
+//!
+//! A reader is given no more than the sequence holds, durably: after a crash positions go on from there.
+//! What is safe only because the sequence says so, and not because this counter has given it out, must be
+//! settled too: a restore may set the sequence and still write to the log. See `settled`.
 #![expect(unsafe_code, reason = "locks a sequence and flushes WAL")]
 
 use super::registry::{ALL, BackendSlot, DatabaseCounter, Registry, registry, store_of};
