@@ -14,20 +14,30 @@
 //!    is below the counter was taken after its bound had been published, so the reader sees the bound,
 //!    or the transaction has ended.
 //!
+//! A bound is of one store, or of all that the transaction has seen under the name of the extension. It
+//! stays until the transaction ends, also where its store's counter does not: who makes the extension again
+//! sets up a counter in the place of the old one, and may then roll back to a savepoint. So readers look at
+//! the slots also where there is no counter.
+//!
 //! A session that only reads sets up no counter: as long as no position was taken since the server
 //! started, what the sequence holds is safe.
+//!
+//! A reader is given no more than the sequence holds, durably: after a crash positions go on from there.
+//! What is safe only because the sequence says so, and not because this counter has given it out, must be
+//! settled too: a restore may set the sequence and still write to the log. See `settled`.
 #![expect(unsafe_code, reason = "locks a sequence and flushes WAL")]
 
-use super::registry::{BackendSlot, DatabaseCounter, Registry, registry};
+use super::registry::{ALL, BackendSlot, DatabaseCounter, Registry, registry, store_of};
 use super::sequence::{self, SequenceValue};
 use super::transaction::watch_transactions;
 use crate::model::partition::Partition;
 use crate::pg::error::{Error, Obstacle};
-use crate::pg::session::xact::{in_recovery, now_us, transaction_start_us};
+use crate::pg::session::xact::{check_writable, in_recovery, now_us, transaction_start_us};
 use crate::pg::shared::memory::{Lock, with_lock};
 use crate::pg::tables::log::last_position;
-use crate::pg::tables::relation::lock_sequence;
-use crate::pg::tables::schema::Sequence;
+use crate::pg::tables::relation::{lock_sequence, writers_of};
+use crate::pg::tables::schema::{Root, Sequence};
+use crate::positions::Store;
 use crate::positions::written::Written;
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -40,6 +50,8 @@ const RESERVE_AHEAD: u64 = 65_536;
 thread_local! {
     /// This backend's counter, and the sequence that it belongs to.
     static MY_COUNTER: Cell<Option<(usize, pg_sys::Oid)>> = const { Cell::new(None) };
+    /// A sequence without counter, and what it held when nobody was writing to the log any more.
+    static SETTLED: Cell<Option<(pg_sys::Oid, SequenceValue)>> = const { Cell::new(None) };
 }
 
 /// The index of this store's counter, if there is one.
@@ -83,10 +95,11 @@ impl Positions {
         watch_transactions();
         let slot = self.registry.my_slot();
         let counter = self.counter();
-        if !slot.taken.is_taken() {
-            slot.counter.store(self.counter as u32, Ordering::Relaxed);
+        let store = store_of(self.sequence);
+        // A bound that is there already may be of an earlier incarnation.
+        if !slot.taken.is_taken_for(store) {
             slot.since_us.store(transaction_start_us(), Ordering::Relaxed);
-            counter.positions.publish(&slot.taken);
+            counter.positions.publish(&slot.taken, store);
             // Before the sequence is looked at. Partner: the fence in `Observed::of`.
             fence(Ordering::SeqCst);
         }
@@ -96,7 +109,7 @@ impl Positions {
             self.reserve(0);
         }
         loop {
-            let first = counter.positions.take(&slot.taken, count);
+            let first = counter.positions.take(&slot.taken, store, count);
             let last = first + count - 1;
             if last <= counter.reserved.load(Ordering::Acquire) {
                 return Ok(first);
@@ -121,16 +134,8 @@ impl Positions {
             // SAFETY: `open` has locked the sequence, so nothing waits for that here.
             unsafe {
                 let (held, moved) = absorb(counter, self.sequence);
-                let mut reserved = counter.reserved.load(Ordering::Relaxed);
-                // It is raised again if others have lowered it.
-                if needed > reserved || held.value < reserved {
-                    reserved = needed.max(reserved) + RESERVE_AHEAD;
-                    sequence::set(self.sequence, reserved);
-                    pg_sys::XLogFlush(pg_sys::XactLastRecEnd);
-                    let lsn = sequence::read(self.sequence).lsn;
-                    counter.sequence_lsn.store(lsn, Ordering::Release);
-                    // Release: pairs with the Acquire in `take`.
-                    counter.reserved.store(reserved, Ordering::Release);
+                if needed > held.value {
+                    raise_sequence(counter, self.sequence, needed + RESERVE_AHEAD);
                 }
                 moved
             }
@@ -149,12 +154,94 @@ unsafe fn absorb(counter: &DatabaseCounter, sequence: pg_sys::Oid) -> (SequenceV
             return (held, 0);
         }
         pg_sys::XLogFlush(held.lsn);
-        let reserved = counter.reserved.load(Ordering::Relaxed).max(held.value);
-        counter.positions.raise(reserved + 1);
-        counter.written.forget_up_to(reserved.max(counter.positions.next() - 1));
+        // What was given out so far is known; with the sequence, somebody may bring events.
+        counter.settled.fetch_min(counter.positions.next() - 1, Ordering::Relaxed);
+        counter.takeovers.fetch_add(1, Ordering::Relaxed);
+        let highest = counter.reserved.load(Ordering::Relaxed).max(held.value);
+        counter.positions.raise(highest + 1);
+        counter.written.forget_up_to(counter.positions.next() - 1);
         counter.sequence_lsn.store(held.lsn, Ordering::Relaxed);
-        counter.reserved.store(reserved, Ordering::Release);
-        (held, reserved)
+        // Also if that is less: the next position is then not reserved, and whoever takes it raises the
+        // sequence.
+        counter.reserved.store(held.value, Ordering::Release);
+        (held, highest)
+    }
+}
+
+/// Sets the sequence to a higher value, durably. The lock must be held.
+unsafe fn raise_sequence(counter: &DatabaseCounter, sequence: pg_sys::Oid, value: u64) {
+    // SAFETY: by the caller's promise, the sequence is locked.
+    unsafe {
+        sequence::set(sequence, value);
+        pg_sys::XLogFlush(pg_sys::XactLastRecEnd);
+        counter.sequence_lsn.store(sequence::read(sequence).lsn, Ordering::Release);
+        // Release: pairs with the Acquire in `take`.
+        counter.reserved.store(value, Ordering::Release);
+    }
+}
+
+/// Whether others write to the log and have taken no positions of this store: a restore, or whoever
+/// changes the tables himself. A transaction that is just ending may look like that.
+fn others_write(registry: Registry, store: Store) -> bool {
+    writers_of(Root::Log).into_iter().any(|backend| {
+        let slot = usize::try_from(backend - 1).ok().and_then(|index| registry.slots.get(index));
+        slot.is_none_or(|slot| slot.taken.bound_for(store).is_none())
+    })
+}
+
+/// Up to where positions are settled of a store without counter, whose sequence was read before.
+fn settled_without_counter(registry: Registry, sequence: pg_sys::Oid, held: SequenceValue) -> u64 {
+    let known = SETTLED.get().filter(|(of, _)| *of == sequence).map(|(_, known)| known);
+    if known == Some(held) {
+        return held.value;
+    }
+    if others_write(registry, store_of(sequence)) {
+        return known.map_or(0, |known| known.value);
+    }
+    SETTLED.set(Some((sequence, held)));
+    held.value
+}
+
+/// Up to where positions are settled of a store whose sequence was read before.
+fn settled(registry: Registry, counter: &DatabaseCounter, sequence: pg_sys::Oid) -> u64 {
+    let takeovers = counter.takeovers.load(Ordering::Acquire);
+    let settled = counter.settled.load(Ordering::Acquire);
+    if settled == ALL {
+        return ALL;
+    }
+    if others_write(registry, store_of(sequence)) {
+        // What this backend had found before there was a counter.
+        let known = SETTLED.get().filter(|(of, _)| *of == sequence);
+        return known.map_or(settled, |(_, known)| known.value.max(settled));
+    }
+    with_lock(Lock::Positions, || {
+        if counter.is_for(sequence) && counter.takeovers.load(Ordering::Relaxed) == takeovers {
+            counter.settled.store(ALL, Ordering::Release);
+            return ALL;
+        }
+        settled
+    })
+}
+
+/// For a reader that has found `safe`, and a sequence that is lower: others have lowered it. Raises it
+/// again where that is allowed here, and not in the way of somebody who is just changing it. Returns
+/// what the sequence holds durably: readers must not go above it, or what is written after a crash would
+/// be below where they are.
+unsafe fn raise_up_to(counter: &DatabaseCounter, sequence: pg_sys::Oid, safe: u64) -> u64 {
+    let lock = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+    // SAFETY: by the caller's promise, the sequence is locked; this is the lock that setting it takes.
+    unsafe {
+        let may_write =
+            check_writable().is_ok() && pg_sys::ConditionalLockRelationOid(sequence, lock);
+        with_lock(Lock::Positions, || {
+            let (held, _) = absorb(counter, sequence);
+            if held.value >= safe || !may_write {
+                return held.value;
+            }
+            let highest = counter.positions.next() - 1;
+            raise_sequence(counter, sequence, highest);
+            highest
+        })
     }
 }
 
@@ -165,10 +252,7 @@ fn set_up(registry: Registry, sequence: pg_sys::Oid) -> Result<usize, Error> {
     if in_recovery() {
         return Err(Error::CannotExecute(Obstacle::NotRecorded));
     }
-    let mut stored = 0;
-    for partition in Partition::all() {
-        stored = stored.max(last_position(partition)?.unwrap_or(0));
-    }
+    let stored = Partition::all().filter_map(last_position).max().unwrap_or(0);
     with_lock(Lock::Positions, || {
         if let Some(counter) = registry.find(sequence) {
             return Ok(counter);
@@ -216,6 +300,13 @@ pub fn observe() -> Result<Observed, Error> {
 impl Observed {
     /// The sequence must be locked.
     unsafe fn of(registry: Registry, sequence: pg_sys::Oid) -> Self {
+        let store = store_of(sequence);
+        let slots =
+            || registry.slots.iter().filter(move |slot| slot.taken.bound_for(store).is_some());
+        let oldest = || {
+            let since_us = slots().map(|slot| slot.since_us.load(Ordering::Relaxed)).min()?;
+            Some(Duration::from_micros(now_us().saturating_sub(since_us).max(0) as u64))
+        };
         let index = match find(registry, sequence) {
             Some(index) => index,
             None => {
@@ -230,39 +321,39 @@ impl Observed {
                     Err(held) => {
                         // SAFETY: the end of a record that was inserted.
                         unsafe { pg_sys::XLogFlush(held.lsn) };
-                        return Self { safe: held.value, next: held.value + 1, oldest: None };
+                        let settled = settled_without_counter(registry, sequence, held);
+                        // A transaction that took some had a counter: see the module.
+                        let next = held.value + 1;
+                        let bounds = slots().filter_map(|slot| slot.taken.bound_for(store));
+                        let safe = (bounds.fold(next, u64::min) - 1).min(settled);
+                        return Self { safe, next, oldest: oldest() };
                     }
                 }
             }
         };
         let counter = &registry.counters[index];
         // SAFETY: the sequence is locked.
-        unsafe {
-            if !counter.knows(sequence::read(sequence)) {
-                with_lock(Lock::Positions, || absorb(counter, sequence));
+        let held = unsafe {
+            let held = sequence::read(sequence);
+            if counter.knows(held) {
+                held
+            } else {
+                with_lock(Lock::Positions, || absorb(counter, sequence)).0
             }
-        }
+        };
         // Partner: the fence in `take`. Who had not published its bound sees the sequence as it is.
         fence(Ordering::SeqCst);
-        let slots = || {
-            let own = index as u32;
-            // A slot that is free, or was taken after the counter was loaded, may say another counter
-            // than it did or will: then it does not matter.
-            registry.slots.iter().filter(move |slot: &&BackendSlot| {
-                slot.taken.bound().is_some() && slot.counter.load(Ordering::Relaxed) == own
-            })
-        };
-        let oldest_us = slots().map(|slot| slot.since_us.load(Ordering::Relaxed)).min();
+        let oldest = oldest();
         // A moment later the safe position may have passed the next one.
         let next = counter.positions.next();
-        // A backend that failed to reserve leaves the counter above what is durable.
-        let reserved = || counter.reserved.load(Ordering::Acquire);
-        Self {
-            safe: counter.positions.safe(slots().map(|slot| &slot.taken), reserved),
-            next,
-            oldest: oldest_us.map(|oldest_us| {
-                Duration::from_micros(now_us().saturating_sub(oldest_us).max(0) as u64)
-            }),
+        let slots = registry.slots.iter().map(|slot: &BackendSlot| &slot.taken);
+        let found = counter.positions.safe(slots, store);
+        let mut safe = found.min(settled(registry, counter, sequence));
+        // What others have reserved meanwhile is of no interest: it was not there when this call began.
+        if safe > held.value {
+            // SAFETY: the sequence is locked.
+            safe = safe.min(unsafe { raise_up_to(counter, sequence, safe) });
         }
+        Self { safe, next, oldest }
     }
 }

@@ -8,9 +8,15 @@ use crate::pg::call::rows::int8;
 use crate::pg::error::Error;
 use crate::pg::positions::counter::observe;
 use crate::pg::tables::query::{Access, execute, execute_as_owner};
-use crate::pg::tables::relation::sequence_oid;
+use crate::pg::tables::relation::lock_sequence;
 use crate::pg::tables::schema::Sequence;
 use pgrx::pg_sys;
+use std::cell::Cell;
+
+thread_local! {
+    /// The sequence of the store in which this process has recorded last.
+    static RECORDED_IN: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+}
 
 /// Records the safe position where it is above `recorded`, which is what was recorded last. Does
 /// nothing in a database without the extension. Errors are raised.
@@ -21,9 +27,14 @@ pub fn record(recorded: &mut Option<u64>) {
 }
 
 fn try_record(recorded: &mut Option<u64>) -> Result<(), Error> {
-    if sequence_oid(Sequence::Position).is_err() {
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    let Ok(sequence) = lock_sequence(Sequence::Position, lock) else {
         *recorded = None;
         return Ok(());
+    };
+    // Another incarnation has recorded nothing, even if its safe position is the same.
+    if RECORDED_IN.replace(sequence) != sequence {
+        *recorded = None;
     }
     let safe = observe()?.safe;
     if *recorded == Some(safe) {

@@ -8,7 +8,7 @@ use crate::pg::session::xact::database_oid;
 use crate::pg::shared::memory::Area;
 use crate::pg::tables::names::is_database;
 use crate::positions::written::Written;
-use crate::positions::{Counter, Slot};
+use crate::positions::{Counter, Slot, Store};
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -23,11 +23,17 @@ pub struct DatabaseCounter {
     sequence: AtomicU32,
     /// what assigns positions
     pub positions: Counter,
-    /// What the sequence held, durably, when it was last looked at under the lock.
+    /// What the sequence held, durably, when it was last looked at under the lock. Numbers above it may have
+    /// been given out if others have set it lower.
     pub reserved: AtomicU64,
     /// The end of the WAL record that the sequence was in then. Another one means that somebody has set
     /// the sequence, perhaps to the same value, and may have written to the tables before.
     pub sequence_lsn: AtomicU64,
+    /// Nothing above it is safe as long as others write to the log without positions of this counter, as
+    /// a restore does: they may have begun before the sequence was set. `ALL` once there were none.
+    pub settled: AtomicU64,
+    /// How often somebody else's value of the sequence was taken over.
+    pub takeovers: AtomicU64,
     /// how far each partition has been written
     pub written: Written,
 }
@@ -40,13 +46,14 @@ impl DatabaseCounter {
     }
 }
 
+/// Of `DatabaseCounter::settled`: all positions.
+pub const ALL: u64 = u64::MAX;
+
 /// What a backend has taken. A line of its own, so that writers do not disturb each other.
 #[repr(C, align(64))]
 pub struct BackendSlot {
-    /// what it has taken
+    /// what it has taken, and of which store
     pub taken: Slot,
-    /// index of the counter
-    pub counter: AtomicU32,
     /// when the transaction began
     pub since_us: AtomicI64,
 }
@@ -103,6 +110,11 @@ impl Registry {
     }
 }
 
+/// The store of this database whose sequence this is.
+pub fn store_of(sequence: pg_sys::Oid) -> Store {
+    Store::new(database_oid(), sequence.to_u32())
+}
+
 impl DatabaseCounter {
     /// Whether it is that of the store whose sequence this is, in this database.
     pub fn is_for(&self, sequence: pg_sys::Oid) -> bool {
@@ -138,6 +150,8 @@ impl Registry {
         let counter = &self.counters[index];
         counter.reserved.store(held.value, Ordering::Relaxed);
         counter.sequence_lsn.store(held.lsn, Ordering::Relaxed);
+        counter.settled.store(0, Ordering::Relaxed);
+        counter.takeovers.fetch_add(1, Ordering::Relaxed);
         counter.positions.restart(next);
         counter.written.restart(next - 1);
         counter.database.store(database, Ordering::Relaxed);

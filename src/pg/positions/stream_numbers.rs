@@ -20,12 +20,15 @@ pub struct StreamNumbers {
     next: Cell<u64>,
     end: Cell<u64>,
     wanted: Cell<u64>,
+    /// No number up to this one is to be given out.
+    taken: Cell<u64>,
 }
 
 impl StreamNumbers {
     /// For a call that creates at most `wanted` streams.
     pub fn new(wanted: usize) -> Self {
-        Self { next: Cell::new(0), end: Cell::new(0), wanted: Cell::new(wanted as u64) }
+        let [next, end, taken] = [const { Cell::new(0) }; 3];
+        Self { next, end, wanted: Cell::new(wanted as u64), taken }
     }
 
     /// The next number.
@@ -38,6 +41,14 @@ impl StreamNumbers {
         Ok(number as i64)
     }
 
+    /// Streams have numbers up to `number` although the sequence says less: somebody has set it. Goes
+    /// on above them.
+    pub fn skip_to(&self, number: i64) {
+        self.wanted.set(self.wanted.get() + self.end.get() - self.next.get());
+        self.next.set(self.end.get());
+        self.taken.set(self.taken.get().max(number as u64));
+    }
+
     fn reserve(&self) -> Result<(), Error> {
         let count = self.wanted.get().clamp(1, BLOCK_MAX);
         self.wanted.set(self.wanted.get().saturating_sub(count));
@@ -48,7 +59,7 @@ impl StreamNumbers {
         // SAFETY: locked by the call before. The lock is not needed until the transaction ends: the
         // sequence is logged before the streams are.
         unsafe {
-            let last = sequence::read(oid).value;
+            let last = sequence::read(oid).value.max(self.taken.get());
             sequence::set(oid, last + count);
             pg_sys::UnlockRelationOid(oid, lock);
             self.next.set(last + 1);

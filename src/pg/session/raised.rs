@@ -10,7 +10,7 @@ use crate::drain::failure::Failure;
 use crate::model::memory::OutOfMemory;
 use crate::pg::error::{Error, Report, sqlstate};
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
-use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
 use pgrx::{PgLogLevel, pg_sys};
 use std::any::Any;
 use std::borrow::Cow;
@@ -202,6 +202,13 @@ impl Raised {
         // SAFETY: complete error data; PostgreSQL copies it.
         unsafe { ThrowErrorData(self.0) };
         unreachable!("an error does not return")
+    }
+
+    /// Raises the error once more from where it was caught, for code further out.
+    pub fn raise_again(self) -> ! {
+        let (code, message) = (self.code(), self.message().into_owned());
+        ErrorReport::new(code, message, "allsource").report(PgLogLevel::ERROR);
+        unreachable!("an error report at level ERROR does not return")
     }
 
     /// Its SQLSTATE.

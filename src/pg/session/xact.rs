@@ -1,10 +1,14 @@
 //! What a transaction's state allows.
 #![expect(unsafe_code, reason = "asks PostgreSQL about the transaction")]
 
+use super::raised::{Caught, catch};
+use crate::drain::failure::Failure;
 use crate::pg::error::{Error, Obstacle};
 use pgrx::pg_sys;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
+use std::panic::resume_unwind;
 
 thread_local! {
     static DATABASE_NAME: RefCell<Option<CString>> = const { RefCell::new(None) };
@@ -55,6 +59,23 @@ pub fn flush_log_in_steps(bytes: u64, flushed: &mut u64) {
 /// Runs `f`, which only reads, and releases the locks that it has taken: the caller will wait for others,
 /// which must not have to wait for it.
 pub fn without_keeping_locks<T>(f: impl FnOnce() -> T) -> T {
+    in_subtransaction(f)
+}
+
+/// Runs `f` like [`without_keeping_locks`], and returns what it raises. A cancelled statement ends all the
+/// same.
+pub fn attempt_without_keeping_locks<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
+    in_subtransaction(|| catch(f)).map_err(|caught| match caught {
+        Caught::Raised(raised) if raised.code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => {
+            raised.raise_again()
+        }
+        Caught::Panic(payload) => resume_unwind(payload),
+        caught => caught.failure(),
+    })
+}
+
+/// Runs `f` in a subtransaction that is rolled back.
+fn in_subtransaction<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: a subtransaction is begun and rolled back in pairs, and what it changes is put back; an
     // error within aborts the transaction that it is part of.
     unsafe {

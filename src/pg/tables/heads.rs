@@ -133,6 +133,13 @@ impl Heads {
         self.scan.next(Direction::Forward).then(|| self.current())
     }
 
+    /// The highest number at or below `stream_no` that a stream has.
+    pub fn last_number(&mut self, stream_no: i64) -> Option<i64> {
+        debug_assert_eq!(self.index, LeafIndex::ByNumber);
+        self.scan.find(&[(1, Key::Int8AtMost(stream_no))]);
+        self.scan.next(Direction::Backward).then(|| self.current().stream_no())
+    }
+
     /// The head that the scan stands on.
     pub fn current(&self) -> Head<'_> {
         let (values, nulls) = self.scan.row();

@@ -8,11 +8,13 @@ use crate::codec::checksum::RunKey;
 use crate::codec::run::{RunColumns, StoredEvent};
 use crate::model::memory::with_room;
 use crate::model::partition::Partition;
+use crate::model::run::RUN_EVENTS_MAX;
 use crate::pg::call::datum::{aligned_body, body};
 use crate::pg::error::Error;
 use crate::pg::session::scratch::{Memory, Scratch};
-use crate::pg::session::xact::check_for_interrupts;
+use crate::pg::session::xact::{attempt_without_keeping_locks, check_for_interrupts};
 use pgrx::pg_sys;
+use std::cell::Cell;
 
 /// A run as a scan stands on it. Its columns must not be used after the scan has moved.
 #[derive(Clone, Copy)]
@@ -209,27 +211,44 @@ pub fn pass_events<'a>(
     Ok(())
 }
 
-/// The last position in the log of a partition; `None` if there is none, or if the leaf is locked, which
-/// is not waited for. No lock is kept.
-pub fn last_position(partition: Partition) -> Result<Option<u64>, Error> {
-    let Some(leaf) = Leaf::open_if_free(Root::Log, partition)? else { return Ok(None) };
-    let table = leaf.known().table;
+/// The last position in the log of a partition, or one that is not lower; `None` if there is none. It is
+/// only a precaution, so nobody is waited for, and a leaf that is locked or cannot be read is passed
+/// over. No lock is kept.
+pub fn last_position(partition: Partition) -> Option<u64> {
+    // Where the last run begins: known before the run is taken apart, which may fail.
+    let begin = Cell::new(None);
+    let found = attempt_without_keeping_locks(|| try_last_position(partition, &begin));
+    let problem = match found {
+        Ok(Ok(Found::Free(last))) => return last,
+        Ok(Ok(Found::Locked)) => "it is locked".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(failure) => failure.message,
+    };
+    pgrx::log!(
+        "allsource: could not read the last position in {}: {problem}",
+        Root::Log.leaf(partition)
+    );
+    begin.get().map(|begin: u64| begin.saturating_add(RUN_EVENTS_MAX as u64 - 1))
+}
+
+/// What became of a look at a leaf.
+enum Found {
+    /// Its last position, if there is one.
+    Free(Option<u64>),
+    /// A lock is in the way.
+    Locked,
+}
+
+fn try_last_position(partition: Partition, begin: &Cell<Option<u64>>) -> Result<Found, Error> {
+    let Some(leaf) = Leaf::open_if_free(Root::Log, partition)? else { return Ok(Found::Locked) };
     let mut scan = Scan::open(leaf, LeafIndex::ByNumber, latest(), 1);
     scan.find(&[(1, Key::Int8Above(0))]);
-    let scratch = Scratch::new();
-    let last = if scan.next(Direction::Backward) {
-        scratch.run(|memory| {
-            let run = StoredRun::from_scan(&scan, memory)?;
-            Ok::<_, Error>(Some(run.key.position as u64 + run.len as u64 - 1))
-        })?
-    } else {
-        None
-    };
-    drop(scan);
-    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    for _ in 0..2 {
-        // SAFETY: locked twice by `open_if_free`.
-        unsafe { pg_sys::UnlockRelationOid(table, lock) };
+    if !scan.next(Direction::Backward) {
+        return Ok(Found::Free(None));
     }
-    Ok(last)
+    begin.set(Some(scan.row().0[log::POSITION].value() as u64));
+    Scratch::new().run(|memory| {
+        let run = StoredRun::from_scan(&scan, memory)?;
+        Ok(Found::Free(Some(run.key.position as u64 + run.len as u64 - 1)))
+    })
 }

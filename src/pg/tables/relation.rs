@@ -129,6 +129,44 @@ pub fn lock_holder(root: Root, partition: Partition) -> Result<Option<i32>, Erro
     }
 }
 
+/// The backends, by their numbers, other than this one that have locked a leaf as a writer does, or more
+/// strongly; -1 is a prepared transaction.
+pub fn writers_of(root: Root) -> Vec<pg_sys::BackendId> {
+    let leaves: Vec<u32> = Partition::all()
+        .filter_map(|partition| look_up(&root.leaf(partition)).ok())
+        .map(pg_sys::Oid::to_u32)
+        .collect();
+    let modes: i32 = [
+        pg_sys::RowExclusiveLock,
+        pg_sys::ShareRowExclusiveLock,
+        pg_sys::ExclusiveLock,
+        pg_sys::AccessExclusiveLock,
+    ]
+    .iter()
+    .map(|mode| 1 << mode)
+    .sum();
+    let relation = pg_sys::LockTagType::LOCKTAG_RELATION as u8;
+    // SAFETY: a copy of the lock table, with as many elements as it says.
+    unsafe {
+        let data = pg_sys::GetLockStatusData();
+        let locks = std::slice::from_raw_parts((*data).locks, (*data).nelements as usize);
+        let writers = locks
+            .iter()
+            .filter(|lock| {
+                lock.locktag.locktag_type == relation
+                    && lock.locktag.locktag_field1 == pg_sys::MyDatabaseId.to_u32()
+                    && leaves.contains(&lock.locktag.locktag_field2)
+                    && lock.holdMask & modes != 0
+                    && lock.pid != pg_sys::MyProcPid
+            })
+            .map(|lock| lock.backend)
+            .collect();
+        pg_sys::pfree((*data).locks.cast());
+        pg_sys::pfree(data.cast());
+        writers
+    }
+}
+
 /// An open leaf.
 #[derive(Debug)]
 pub struct Leaf {
@@ -187,13 +225,27 @@ impl Leaf {
         }
     }
 
-    /// Opens a leaf for reading; `None` if a lock is in the way.
+    /// Opens a leaf for reading, with locks of all its indexes; `None` if another lock is in the way.
+    /// The locks stay.
     pub fn open_if_free(root: Root, partition: Partition) -> Result<Option<Self>, Error> {
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         let table = look_up(&root.leaf(partition))?;
-        // SAFETY: a lock of the transaction.
-        if !unsafe { pg_sys::ConditionalLockRelationOid(table, lock) } {
-            return Ok(None);
+        // SAFETY: locks of the transaction; the table is opened under its lock, and null if it is gone.
+        unsafe {
+            if !pg_sys::ConditionalLockRelationOid(table, lock) {
+                return Ok(None);
+            }
+            let relation = pg_sys::try_relation_open(table, pg_sys::NoLock as pg_sys::LOCKMODE);
+            if relation.is_null() {
+                return Ok(None);
+            }
+            let relation = OpenRelation::of(relation);
+            // REINDEX INDEX locks the index, and lets others read the table.
+            let list = pg_sys::RelationGetIndexList(relation.get());
+            let indexes = pgrx::PgList::<pg_sys::Oid>::from_pg(list);
+            if !indexes.iter_oid().all(|index| pg_sys::ConditionalLockRelationOid(index, lock)) {
+                return Ok(None);
+            }
         }
         Self::open(root, partition, For::Reading).map(Some)
     }

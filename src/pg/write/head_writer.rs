@@ -6,7 +6,7 @@ use super::retry::{Retry, find_retry};
 use crate::model::error::StoreError;
 use crate::model::partition::Partition;
 use crate::model::stream_append::StreamAppend;
-use crate::model::stream_no::stream_no;
+use crate::model::stream_no::{COUNTER_MAX, counter, stream_no};
 use crate::pg::call::datum::{body, display, text};
 use crate::pg::error::Error;
 use crate::pg::positions::stream_numbers::StreamNumbers;
@@ -271,6 +271,20 @@ impl<'t> HeadWriter<'t> {
         }
     }
 
+    /// If a stream has `number`, which was to be a new one, the sequence was set too low: goes on above
+    /// the numbers of all streams of the partition.
+    fn skip_numbers_taken(&self, partition: Partition, number: i64) -> Result<(), Error> {
+        let mut heads = Heads::by_number(partition, latest())?;
+        if heads.find_number(number).is_none() {
+            return Ok(());
+        }
+        let limit = stream_no(partition, settings::node_id(), COUNTER_MAX);
+        if let Some(last) = limit.and_then(|limit| heads.last_number(limit)) {
+            self.numbers.skip_to(counter(last));
+        }
+        Ok(())
+    }
+
     /// Creates the stream with `events` events; `None` when it is there already. `attempts` counts the
     /// calls for a stream.
     fn create(
@@ -304,6 +318,7 @@ impl<'t> HeadWriter<'t> {
         if insist {
             self.writer.insert(1)?;
         } else if !self.writer.insert_unless_there()? {
+            self.skip_numbers_taken(partition, number)?;
             return Ok(None);
         }
         note_stream_lock();

@@ -184,3 +184,66 @@ fn an_open_append_leaves_other_stores_complete() {
     assert_sound(&mut client);
     assert_sound(&mut cluster.store());
 }
+
+fn begin_and_roll_back_an_append(client: &mut Client) {
+    client.batch_execute("BEGIN; SAVEPOINT s").expect("a savepoint");
+    append(client, "warm", 1);
+    client.batch_execute("ROLLBACK TO s").expect("ROLLBACK TO");
+}
+
+/// The locks of an append that was rolled back to a savepoint are gone, so the extension can be made again
+/// while the transaction goes on. What it then appends is of the new store, and holds its readers back.
+#[test]
+fn an_append_after_a_rolled_back_one_holds_readers_of_a_new_store_back() {
+    let cluster = Cluster::with_store("drop-savepoint");
+    let (mut open, mut client) = (cluster.store(), cluster.store());
+    let mut tail = Tail::after(0);
+    append(&mut client, "warm", 1);
+    // The old store's positions are high, those of the new one begin at 1.
+    client.query_one("SELECT setval('allsource.position_seq', 500000)", &[]).expect("setval");
+    append(&mut client, "warm", 1);
+    begin_and_roll_back_an_append(&mut open);
+    client
+        .batch_execute("DROP EXTENSION allsource; CREATE EXTENSION allsource")
+        .expect("a new store");
+    append(&mut open, "a", 1);
+    append(&mut client, "b", 1);
+    tail.poll(&mut client, PAGE).expect("es_read_all");
+    assert_eq!(safe_position(&mut client).expect("es_safe_position"), 0);
+    open.batch_execute("COMMIT").expect("COMMIT");
+    while tail.poll(&mut client, PAGE).expect("es_read_all") > 0 {}
+    tail.assert_saw_exactly(&all_events(&mut client).expect("the content"));
+    assert_sound(&mut client);
+}
+
+/// A transaction appends, makes the extension again and uses it, and rolls that back: what it appended
+/// before is there again, and still not committed.
+#[test]
+fn an_append_before_a_rolled_back_drop_holds_readers_back() {
+    let cluster = Cluster::with_store("drop-rolled-back");
+    let (mut open, mut client) = (cluster.store(), cluster.store());
+    append(&mut client, "w", 1);
+    for used in [false, true] {
+        let mut tail = Tail::after(0);
+        open.batch_execute("BEGIN").expect("BEGIN");
+        append(&mut open, "a", 1);
+        let change = "SAVEPOINT s; DROP EXTENSION allsource; CREATE EXTENSION allsource";
+        open.batch_execute(change).expect("a new store");
+        if used {
+            append(&mut open, "x", 1);
+        }
+        open.batch_execute("ROLLBACK TO s").expect("ROLLBACK TO");
+        tail.poll(&mut client, PAGE).expect("es_read_all");
+        let safe = safe_position(&mut client).expect("es_safe_position");
+        let query = "SELECT max(\"position\") FROM allsource.event_log";
+        let open_position: i64 = open.query_one(query, &[]).expect(query).get(0);
+        assert!(safe < open_position, "{safe} is safe, and {open_position} not committed");
+        // Others go on meanwhile, in the store that is there again.
+        append(&mut client, "w", 1);
+        tail.poll(&mut client, PAGE).expect("es_read_all");
+        open.batch_execute("COMMIT").expect("COMMIT");
+        while tail.poll(&mut client, PAGE).expect("es_read_all") > 0 {}
+        tail.assert_saw_exactly(&all_events(&mut client).expect("the content"));
+        assert_sound(&mut client);
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use allsource_e2e::bulk::{Enqueue, flush, workers_up};
-use allsource_e2e::calls::{all_events, assert_verified, safe_position};
+use allsource_e2e::calls::{all_events, assert_verified, names_in, safe_position};
 use allsource_e2e::cluster::{SERVED, STORE, Stop};
 use allsource_e2e::failure::{describe, sqlstate};
 use allsource_e2e::{Append, Cluster, Dump, Event, NewEvent, ReadAll, Tail};
@@ -292,4 +292,156 @@ fn assert_complete_and_goes_on(cluster: &Cluster) {
     let mut client = cluster.connect_when_ready(STORE);
     while tail.poll(&mut client, PAGE).expect("es_read_all") > 0 {}
     tail.assert_saw_exactly(&all_events(&mut client).expect("the content"));
+}
+
+/// A look at the logs of all partitions when the counter is set up is only a precaution: a partition that
+/// cannot be read, or is locked, stops nobody else, and nobody is waited for or locked out.
+#[test]
+fn a_partition_that_cannot_be_read_stops_no_other_after_a_restart() {
+    let cluster = Cluster::with_queue("restore-set-up", &[]);
+    let mut client = cluster.store();
+    for number in 0..NEW_STREAMS {
+        append(&mut client, &format!("s{number}"), 3);
+    }
+    let mut names = (2..5).map(|partition| names_in(&mut client, partition, 2));
+    let mut next = || names.next().expect("names");
+    let (detached, damaged, good) = (next(), next(), next());
+    for names in [&detached, &damaged, &good] {
+        append(&mut client, &names[0], 1);
+    }
+    client
+        .batch_execute(
+            "ALTER TABLE allsource.event_log DETACH PARTITION allsource.event_log_p02; \
+             UPDATE allsource.event_log_p03 SET event_types = ARRAY[ARRAY['a', 'b'], ARRAY['c', 'd']] \
+              WHERE \"position\" = (SELECT max(\"position\") FROM allsource.event_log_p03)",
+        )
+        .expect("damage");
+    let last = last_position(&mut client);
+    cluster.stop(Stop::Fast);
+    cluster.resume();
+    let mut client = cluster.connect_when_ready(STORE);
+    // REINDEX INDEX lets the table be read and locks the index.
+    let mut reindex = cluster.store();
+    reindex
+        .batch_execute("BEGIN; REINDEX INDEX allsource.event_log_p07_position")
+        .expect("REINDEX");
+    client.batch_execute("SET lock_timeout = '5s'; BEGIN").expect("BEGIN");
+    append(&mut client, &good[1], 1);
+    let query = "SELECT count(*) FROM pg_locks JOIN pg_class c ON c.oid = relation \
+                 WHERE pid = pg_backend_pid() AND relname ~ '^event_log_p..'";
+    let locks: i64 = client.query_one(query, &[]).expect(query).get(0);
+    assert!(locks <= 3, "{locks} locks of logs for one event");
+    client.batch_execute("COMMIT").expect("COMMIT");
+    reindex.batch_execute("COMMIT").expect("COMMIT");
+    let event = NewEvent::new("t", json!("enqueued"));
+    Enqueue::to(&good[0], &event).durably().send(&mut client).expect("es_enqueue");
+    append(&mut client, &damaged[1], 1);
+    assert!(last_position(&mut client) > last);
+    for leaf in ["event_log_p02", "event_log_p03", "event_log_p07"] {
+        assert!(cluster.log().contains(&format!("the last position in {leaf}")), "{leaf}");
+    }
+}
+
+/// The last run of a partition cannot be taken apart, but where it begins can be read.
+#[test]
+fn positions_go_on_above_a_damaged_run() {
+    let cluster = Cluster::with_store("restore-damaged");
+    let mut client = cluster.store();
+    append(&mut client, "s", 5);
+    let last = last_position(&mut client);
+    client
+        .batch_execute(
+            "UPDATE allsource.event_log SET event_types = ARRAY[ARRAY['a'], ARRAY['b']]; \
+             SELECT setval('allsource.position_seq', 1)",
+        )
+        .expect("damage");
+    cluster.stop(Stop::Fast);
+    cluster.resume();
+    let mut client = cluster.connect_when_ready(STORE);
+    append(&mut client, "t", 1);
+    let query = "SELECT max(\"position\") FROM allsource.event_log";
+    let next: i64 = client.query_one(query, &[]).expect(query).get(0);
+    assert!(next > last, "position {next} after {last}");
+}
+
+/// The sequence is set lower after readers have got above that, and then the server crashes before anybody
+/// appends. Nothing appears below where the readers are.
+#[test]
+fn what_a_reader_has_passed_stays_passed_after_a_crash() {
+    for (name, change) in [
+        ("setval", "SELECT setval('allsource.position_seq', 1)"),
+        (
+            "alter",
+            "BEGIN; ALTER SEQUENCE allsource.position_seq RESTART 1000000; \
+             SELECT allsource.es_append('x', 't', '1'); ROLLBACK",
+        ),
+    ] {
+        let cluster = Cluster::with_store(&format!("restore-lowered-{name}"));
+        let mut client = cluster.store();
+        append(&mut client, "x", 1);
+        // The highest positions are those of a transaction that was rolled back.
+        client.batch_execute("BEGIN").expect("BEGIN");
+        append(&mut client, "x", 500);
+        client.batch_execute("ROLLBACK").expect("ROLLBACK");
+        let before = safe_position(&mut client).expect("es_safe_position");
+        client.batch_execute(change).expect(change);
+        client.batch_execute("SET default_transaction_read_only = on").expect("SET");
+        let read_only = safe_position(&mut client).expect("es_safe_position");
+        assert!(read_only <= sequence(&mut client), "{name}: {read_only} is not durable");
+        client.batch_execute("RESET default_transaction_read_only").expect("RESET");
+        let after = safe_position(&mut client).expect("es_safe_position");
+        assert!(after >= before, "{name}: {after} after {before}");
+        assert!(after <= sequence(&mut client), "{name}: {after} is not durable");
+        cluster.stop(Stop::Kill);
+        cluster.resume();
+        let mut client = cluster.connect_when_ready(STORE);
+        append(&mut client, "x", 1);
+        let next = last_position(&mut client);
+        assert!(next > after, "{name}: position {next}, and readers are at {after}");
+        assert_all_is_read(&mut client);
+    }
+}
+
+/// A restore by several jobs sets the sequence while another job still copies a leaf: nothing that this one
+/// brings is passed by who follows the store, whether positions were taken there before or are meanwhile.
+#[test]
+fn what_a_job_still_copies_is_not_safe_although_the_sequence_is_set() {
+    let cluster = server("restore-reader");
+    let dump = Dump::of(&cluster, ORIGINAL, &["--inserts", "--data-only"]);
+    let original = all_events(&mut cluster.connect(ORIGINAL)).expect("the original");
+    for (before, meanwhile) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+        cluster.create_store(STORE);
+        let [mut client, mut copying, mut setting] = [(); 3].map(|()| cluster.store());
+        let mut tail = Tail::after(0);
+        if before > 0 {
+            append(&mut client, "tried", before);
+            client
+                .batch_execute(
+                    "TRUNCATE allsource.event_streams, allsource.event_log, allsource.event_ids",
+                )
+                .expect("TRUNCATE");
+        }
+        copying.batch_execute("BEGIN").expect("BEGIN");
+        let mut late = 0;
+        for part in dump.parts() {
+            let is_late = part.contains("INSERT INTO allsource.event_log_p") && late < 3;
+            late += i32::from(is_late);
+            let session = if is_late { &mut copying } else { &mut setting };
+            session.batch_execute(&part).unwrap_or_else(|e| panic!("{part}: {}", describe(&e)));
+        }
+        assert_eq!(late, 3, "leaves that are copied late");
+        tail.poll(&mut client, PAGE).expect("es_read_all");
+        if meanwhile > 0 {
+            append(&mut setting, "meanwhile", meanwhile);
+        }
+        tail.poll(&mut client, PAGE).expect("es_read_all");
+        tail.poll(&mut cluster.store(), PAGE).expect("es_read_all");
+        copying.batch_execute("COMMIT").expect("COMMIT");
+        while tail.poll(&mut client, PAGE).expect("es_read_all") > 0 {}
+        let content = all_events(&mut client).expect("the content");
+        assert_eq!(content.len(), original.len() + meanwhile as usize);
+        tail.assert_saw_exactly(&content);
+        drop([client, copying, setting]);
+        cluster.execute("postgres", "DROP DATABASE store WITH (FORCE)");
+    }
 }

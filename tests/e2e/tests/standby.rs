@@ -235,3 +235,23 @@ fn assert_goes_on(client: &mut Client, ledger: &Ledger, seen: &Seen, content: &[
     tail.assert_saw_exactly(&after);
     assert_verified(client);
 }
+
+/// A new store has recorded nothing, even if its safe position is the one that was recorded last for
+/// the store before it.
+#[test]
+fn a_store_made_again_records_its_safe_position() {
+    let cluster = Cluster::with_queue("standby-again", &[]);
+    let mut client = cluster.store();
+    let recorded = |client: &mut Client| {
+        let query =
+            "SELECT \"position\" FROM allsource.safe_position WHERE recorded_at IS NOT NULL";
+        client.query_opt(query, &[]).expect(query).map(|row| row.get::<_, i64>(0))
+    };
+    for _ in 0..2 {
+        patience::until_true("the safe position is recorded", || recorded(&mut client) == Some(0));
+        client
+            .batch_execute("DROP EXTENSION allsource; CREATE EXTENSION allsource")
+            .expect("a new store");
+    }
+    patience::until_true("it is recorded again", || recorded(&mut client) == Some(0));
+}

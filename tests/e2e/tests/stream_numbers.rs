@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use allsource_e2e::calls::assert_verified;
+use allsource_e2e::calls::{assert_verified, names_in};
 use allsource_e2e::cluster::{STORE, Stop};
 use allsource_e2e::failure::{NOT_IN_STATE, describe, refusal};
 use allsource_e2e::{Append, Cluster, Dump, Enqueue, NewEvent};
@@ -162,4 +162,35 @@ fn numbers_are_unique_in_a_new_incarnation() {
         let change = "DROP EXTENSION allsource; CREATE EXTENSION allsource";
         sessions[round].batch_execute(change).expect("a new incarnation");
     }
+}
+
+/// Somebody has set the sequence below the numbers that streams have.
+#[test]
+fn numbers_go_on_above_those_of_streams_after_a_setval() {
+    const IN_PARTITION: usize = 60;
+    let cluster = Cluster::with_queue("numbers-setval", &[]);
+    let mut client = cluster.store();
+    let names: Vec<Vec<String>> =
+        (7..9).map(|partition| names_in(&mut client, partition, IN_PARTITION as i64)).collect();
+    for name in names.iter().flat_map(|names| &names[..40]) {
+        append(&mut client, name);
+    }
+    let lower = |client: &mut Client| {
+        client.query_one("SELECT setval('allsource.stream_no_seq', 1)", &[]).expect("setval");
+    };
+    lower(&mut client);
+    for names in &names {
+        append(&mut client, &names[40]);
+        create(&mut client, &names[41]);
+    }
+    lower(&mut client);
+    let event = NewEvent::new("t", json!(1));
+    Enqueue::to(&names[0][42], &event).durably().send(&mut client).expect("es_enqueue");
+    lower(&mut client);
+    let streams: Vec<&str> =
+        names.iter().flat_map(|names| &names[43..]).map(String::as_str).collect();
+    let query = "SELECT count(*) FROM allsource.es_append_batch($1::text[], array_fill('t'::text, \
+                 ARRAY[cardinality($1::text[])]), array_fill('1'::jsonb, ARRAY[cardinality($1::text[])]))";
+    client.query_one(query, &[&streams]).unwrap_or_else(|e| panic!("{}", describe(&e)));
+    assert_unique(&mut client, 2 * IN_PARTITION as i64 - 1);
 }
