@@ -42,6 +42,9 @@ impl Error {
             | Self::StatementTrigger { .. } => {
                 (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::Other)
             }
+            Self::ModifiedByTrigger { .. } => {
+                (Code::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION, Kind::Other)
+            }
             Self::RowSecurity { .. } | Self::PreparedTransaction => {
                 (Code::ERRCODE_FEATURE_NOT_SUPPORTED, Kind::Other)
             }

@@ -69,6 +69,12 @@ pub enum Error {
         /// the table
         table: String,
     },
+    /// A trigger of a head has updated that head.
+    #[error("head of stream \"{stream_id}\" was already modified by an operation triggered by the current command")]
+    ModifiedByTrigger {
+        /// the stream
+        stream_id: String,
+    },
     /// An append by code that runs while another one advances heads.
     #[error("cannot append within a BEFORE trigger or an index expression of event_streams")]
     NestedAppend,

@@ -103,6 +103,9 @@ impl Error {
             }
             Self::RowChanged { .. } => "Use an AFTER trigger, or raise an error in the trigger.",
             Self::StatementTrigger { .. } => "Use a row-level trigger.",
+            Self::ModifiedByTrigger { .. } => {
+                "Consider using an AFTER trigger instead of a BEFORE trigger to propagate changes."
+            }
             Self::NestedAppend => "Append in an AFTER trigger.",
             Self::RowSecurity { .. } => "Query the view events instead.",
             Self::Missing { .. } => {
