@@ -16,7 +16,7 @@ impl Error {
                 let code = code_of(failure);
                 (code, kind_of(code))
             }
-            Self::ConcurrentAppend { .. } => {
+            Self::ConcurrentAppend { .. } | Self::GapBefore { .. } => {
                 (Code::ERRCODE_T_R_SERIALIZATION_FAILURE, Kind::Conflict)
             }
             Self::PermissionDenied { .. } => {

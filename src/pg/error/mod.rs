@@ -35,6 +35,12 @@ pub enum Error {
         /// the stream
         stream_id: String,
     },
+    /// The snapshot of a SERIALIZABLE transaction shows an event, and not all those before it.
+    #[error("could not serialize access due to concurrent append")]
+    GapBefore {
+        /// the event's position
+        position: i64,
+    },
     /// The caller lacks a right.
     #[error("permission denied for {object}")]
     PermissionDenied {
@@ -70,7 +76,9 @@ pub enum Error {
         table: String,
     },
     /// A trigger of a head has updated that head.
-    #[error("head of stream \"{stream_id}\" was already modified by an operation triggered by the current command")]
+    #[error(
+        "head of stream \"{stream_id}\" was already modified by an operation triggered by the current command"
+    )]
     ModifiedByTrigger {
         /// the stream
         stream_id: String,

@@ -41,6 +41,9 @@ impl Error {
             Self::ConcurrentAppend { stream_id } => {
                 Some(format!("Stream \"{stream_id}\" was changed after this transaction began."))
             }
+            Self::GapBefore { position } => Some(format!(
+                "This transaction sees an event at position {position}, but not all those before it."
+            )),
             Self::PermissionDenied { role, .. } => {
                 Some(format!("The current role is not a member of {role}."))
             }
@@ -97,7 +100,7 @@ impl Error {
         Some(match self {
             Self::Store(error) => return store_hint(error),
             Self::CannotExecute(obstacle) => return obstacle_hint(*obstacle),
-            Self::ConcurrentAppend { .. } => "Retry the transaction.",
+            Self::ConcurrentAppend { .. } | Self::GapBefore { .. } => "Retry the transaction.",
             Self::Layout { .. } => {
                 "Make it again as it was; a column that was dropped leaves a trace until dump and restore."
             }

@@ -13,7 +13,7 @@ use crate::pg::positions::counter::{observe, observed_written};
 use crate::pg::positions::recorded::recorded;
 use crate::pg::session::scratch::Scratch;
 use crate::pg::session::xact::{
-    check_for_interrupts, in_recovery, uses_one_snapshot, with_snapshot_of_now,
+    check_for_interrupts, in_recovery, is_serializable, uses_one_snapshot, with_snapshot_of_now,
 };
 use crate::pg::shared::counting;
 use crate::pg::tables::log::{StoredRun, pass_events};
@@ -60,10 +60,14 @@ pub fn safe_position() -> Result<i64, Error> {
 /// will ever be there is visible. How far the partitions have been written is looked at after that:
 /// those with nothing above `after_position` are passed over. Under REPEATABLE READ the transaction's
 /// snapshot is older; there reading ends at the first event that the snapshot does not show.
+///
+/// Under SERIALIZABLE the result is what a query would give: all that the transaction's snapshot shows,
+/// with the predicate locks of it. If events are missing before one of these, the call fails.
 pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
     let safe = safe_position()?;
     let mut rows = Rows::begin(call);
-    if safe <= range.after_position {
+    let serializable = is_serializable();
+    if safe <= range.after_position && !serializable {
         return Ok(());
     }
     with_snapshot_of_now(|snapshot| {
@@ -71,10 +75,14 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
         let written = observed_written();
         let partitions = Partition::all().filter(|partition| {
             range.partitions[partition.index()]
-                && !written.is_some_and(|written| written.nothing_above(*partition, after as u64))
+                && (serializable
+                    || !written
+                        .is_some_and(|written| written.nothing_above(*partition, after as u64)))
         });
+        let last = if serializable { i64::MAX } else { safe };
         let between_runs = RUN_ENDED_AT.get() == Some((generation(), after));
-        let mut merge = Merge::open(partitions, after, between_runs, safe, snapshot)?;
+        let mut merge = Merge::open(partitions, after, between_runs, last, snapshot)?;
+        let mut has_gap = false;
         let mut streams = Streams::new(snapshot);
         let max_count = range.max_count.unwrap_or(u64::MAX);
         let mut left = max_count;
@@ -83,7 +91,17 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
             check_for_interrupts();
             let Some((scan, partition)) = merge.current() else { break };
             if !shown_by_transaction(scan) {
-                break;
+                if !serializable {
+                    break;
+                }
+                note_conflict(scan);
+                has_gap = true;
+                merge.advance();
+                continue;
+            }
+            let position = scan.row().0[log::POSITION].value() as i64;
+            if serializable && (has_gap || position > safe) {
+                return Err(Error::GapBefore { position });
             }
             let columns =
                 streams.columns(partition, scan.row().0[log::STREAM_NO].value() as i64)?;
@@ -138,15 +156,47 @@ fn shown_by_transaction(scan: &Scan) -> bool {
     if !uses_one_snapshot() {
         return true;
     }
+    // SAFETY: the transaction keeps its snapshot.
+    unsafe {
+        inserted_by(scan)
+            .is_none_or(|xid| !pg_sys::XidInMVCCSnapshot(xid, pg_sys::GetTransactionSnapshot()))
+    }
+}
+
+/// Who inserted the row that a scan stands on; `None` if that is long ago.
+fn inserted_by(scan: &Scan) -> Option<pg_sys::TransactionId> {
     // SAFETY: the slot of a heap scan is of this type and holds a tuple in a pinned page.
     unsafe {
         let slot = scan.slot().cast::<pg_sys::BufferHeapTupleTableSlot>();
         let header = (*(*slot).base.tuple).t_data;
         let frozen = pg_sys::HEAP_XMIN_FROZEN as u16;
-        (*header).t_infomask & frozen == frozen
-            || !pg_sys::XidInMVCCSnapshot(
-                (*header).t_choice.t_heap.t_xmin,
-                pg_sys::GetTransactionSnapshot(),
-            )
+        let is_frozen = (*header).t_infomask & frozen == frozen;
+        (!is_frozen).then_some((*header).t_choice.t_heap.t_xmin)
+    }
+}
+
+/// Notes that the transaction has not read the row that a scan of now stands on, as a scan with the
+/// transaction's own snapshot does.
+fn note_conflict(scan: &Scan) {
+    unsafe extern "C-unwind" {
+        // From storage/predicate.h.
+        fn CheckForSerializableConflictOut(
+            relation: pg_sys::Relation,
+            xid: pg_sys::TransactionId,
+            snapshot: pg_sys::Snapshot,
+        );
+    }
+    let Some(xid) = inserted_by(scan) else { return };
+    let relation = scan.leaf().relation();
+    // SAFETY: the relation is open, and the transaction keeps its snapshot, which does not show `xid`.
+    unsafe {
+        let xid = pg_sys::SubTransGetTopmostTransaction(xid);
+        if xid == pg_sys::GetTopTransactionIdIfAny() {
+            return;
+        }
+        let snapshot = pg_sys::GetTransactionSnapshot();
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            CheckForSerializableConflictOut(relation, xid, snapshot);
+        });
     }
 }
