@@ -22,9 +22,10 @@ impl Error {
             Self::PermissionDenied { .. } => {
                 (Code::ERRCODE_INSUFFICIENT_PRIVILEGE, Kind::Permission)
             }
-            Self::Array(_) | Self::Orphan { .. } | Self::MissingEvents { .. } => {
-                (Code::ERRCODE_DATA_CORRUPTED, Kind::Corrupt)
-            }
+            Self::Array(_)
+            | Self::Orphan { .. }
+            | Self::DamagedRun { .. }
+            | Self::MissingEvents { .. } => (Code::ERRCODE_DATA_CORRUPTED, Kind::Corrupt),
             Self::Memory(_) => (Code::ERRCODE_OUT_OF_MEMORY, Kind::OutOfMemory),
             Self::QueueFull { .. } => (Code::ERRCODE_INSUFFICIENT_RESOURCES, Kind::QueueFull),
             Self::RecordTooLarge { .. } => (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, Kind::TooLarge),

@@ -20,8 +20,8 @@ pub enum Error {
     /// What the call asks for is not possible.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A stored array is damaged, or an argument has another type than declared.
-    #[error("stored run is damaged: {0}")]
+    /// An argument has another type than declared.
+    #[error("argument cannot be read: {0}")]
     Array(#[from] ArrayError),
     /// There is not as much memory as the call takes.
     #[error(transparent)]
@@ -117,6 +117,22 @@ pub enum Error {
         position: i64,
         /// position of its last event
         last_position: i64,
+    },
+    /// A run that cannot be read.
+    #[error("stored run is damaged: {source}")]
+    DamagedRun {
+        /// the run's partition
+        partition_id: i32,
+        /// number of its stream
+        stream_no: i64,
+        /// version of its first event
+        first_version: i64,
+        /// position of its first event
+        position: i64,
+        /// position of its last event, or the highest that it can have
+        last_position: i64,
+        /// what is wrong with it
+        source: ArrayError,
     },
     /// Events that `event_ids` knows are not in the log.
     #[error("events of stream \"{stream_id}\" are missing in the log")]

@@ -51,6 +51,16 @@ impl Error {
             Self::Orphan { partition_id, position, last_position, .. } => Some(format!(
                 "It is in event_log_p{partition_id:02} at position {position}, in partition {partition_id}; its last event has position {last_position}."
             )),
+            Self::DamagedRun {
+                partition_id,
+                stream_no,
+                first_version,
+                position,
+                last_position,
+                ..
+            } => Some(format!(
+                "It is in event_log_p{partition_id:02} at position {position}, in partition {partition_id}, and holds events of stream number {stream_no} from version {first_version} on; none of them has a position above {last_position}."
+            )),
             Self::RowChanged { .. } => {
                 Some("Events are stored as they were given, or not at all.".to_owned())
             }
@@ -117,7 +127,10 @@ impl Error {
             Self::Orphan { .. } => {
                 "Read on behind its last position, or let the owner of event_log delete the run."
             }
-            Self::Array(_) | Self::MissingEvents { .. } => "Run es_verify to find what is damaged.",
+            Self::DamagedRun { .. } => {
+                "Read on behind that position, or let the owner of event_log move the run into a table of its own; es_verify finds what else is damaged."
+            }
+            Self::MissingEvents { .. } => "Run es_verify to find what is damaged.",
             Self::OtherDatabase { .. } => {
                 "Use es_append_batch here, or set allsource.database and restart the server."
             }

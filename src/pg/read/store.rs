@@ -105,13 +105,10 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
             }
             let columns =
                 streams.columns(partition, scan.row().0[log::STREAM_NO].value() as i64)?;
-            scratch.run(|memory| {
+            let passed = scratch.run(|memory| {
                 let run = StoredRun::from_scan(scan, memory)?;
-                let last_position = run.key.position + run.len as i64 - 1;
+                let last_position = run.last_position();
                 let Some(columns) = columns else {
-                    if last_position <= range.after_position {
-                        return Ok(());
-                    }
                     return Err(Error::Orphan {
                         stream_no: run.key.stream_no,
                         partition_id: partition.number(),
@@ -124,9 +121,11 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
                 if range.tenant_id.is_some_and(|wanted| wanted != tenant_id) {
                     return Ok(());
                 }
-                let index = |position: i64| usize::try_from(position - run.key.position);
-                let begin = index(range.after_position + 1).unwrap_or(0);
-                let end = index(safe + 1).unwrap_or(0).min(run.len);
+                let events_up_to = |position: i64| {
+                    usize::try_from(position.saturating_sub(run.key.position).saturating_add(1))
+                        .map_or(0, |events| events.min(run.len))
+                };
+                let (begin, end) = (events_up_to(after), events_up_to(safe));
                 pass_events(&run, begin, end, |event| {
                     let wanted = range
                         .event_types
@@ -141,8 +140,15 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
                 if end == run.len {
                     RUN_ENDED_AT.set(Some((generation(), last_position)));
                 }
-                Ok::<_, Error>(())
-            })?;
+                Ok(())
+            });
+            match passed {
+                // A reader reads on behind what cannot be read.
+                Err(
+                    Error::Orphan { last_position, .. } | Error::DamagedRun { last_position, .. },
+                ) if last_position <= after => {}
+                passed => passed?,
+            }
             merge.advance();
         }
         counting::read(max_count - left);
