@@ -16,7 +16,7 @@ use crate::pg::session::xact::{
     check_for_interrupts, in_recovery, is_serializable, uses_one_snapshot, with_snapshot_of_now,
 };
 use crate::pg::shared::counting;
-use crate::pg::tables::log::{StoredRun, pass_events};
+use crate::pg::tables::log::{StoredRun, pass_events, run_key};
 use crate::pg::tables::names::generation;
 use crate::pg::tables::rights::check_reader;
 use crate::pg::tables::scan::Scan;
@@ -83,7 +83,8 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
         let between_runs = RUN_ENDED_AT.get() == Some((generation(), after));
         let mut merge = Merge::open(partitions, after, between_runs, last, snapshot)?;
         let mut has_gap = false;
-        let mut streams = Streams::new(snapshot);
+        let mut streams = Streams::new(snapshot, &range.partitions, after, safe);
+        let mut seen = after;
         let max_count = range.max_count.unwrap_or(u64::MAX);
         let mut left = max_count;
         let scratch = Scratch::new();
@@ -103,11 +104,11 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
             if serializable && (has_gap || position > safe) {
                 return Err(Error::GapBefore { position });
             }
-            let columns =
-                streams.columns(partition, scan.row().0[log::STREAM_NO].value() as i64)?;
+            let columns = streams.columns(partition, run_key(scan.row().0))?;
             let passed = scratch.run(|memory| {
                 let run = StoredRun::from_scan(scan, memory)?;
                 let last_position = run.last_position();
+                seen = last_position;
                 let Some(columns) = columns else {
                     return Err(Error::Orphan {
                         stream_no: run.key.stream_no,
@@ -151,6 +152,8 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
             }
             merge.advance();
         }
+        let is_complete = merge.current().is_none() && !has_gap;
+        streams.seen_up_to(if is_complete { safe } else { seen });
         counting::read(max_count - left);
         Ok(())
     })

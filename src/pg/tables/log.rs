@@ -58,13 +58,7 @@ impl<'a> StoredRun<'a> {
         values: &[pg_sys::Datum],
         column: impl Fn(usize) -> Option<&'a [u8]>,
     ) -> Result<Self, Error> {
-        let int8 = |column: usize| values[column].value() as i64;
-        let key = RunKey {
-            stream_no: int8(log::STREAM_NO),
-            first_version: int8(log::FIRST_VERSION),
-            position: int8(log::POSITION),
-            timestamp_us: int8(log::TIMESTAMP),
-        };
+        let key = run_key(values);
         let partition_id = values[log::PARTITION_ID].value() as i32;
         let damaged = |source| damaged(key, partition_id, 0, source);
         let required = |index: usize| column(index).ok_or_else(|| damaged(ArrayError::Damaged));
@@ -95,6 +89,17 @@ impl<'a> StoredRun<'a> {
     fn is_in_range(&self) -> bool {
         let fits = |first: i64| first > 0 && first.checked_add(self.len as i64).is_some();
         fits(self.key.first_version) && fits(self.key.position)
+    }
+}
+
+/// What identifies a run, of the values of its row.
+pub fn run_key(values: &[pg_sys::Datum]) -> RunKey {
+    let int8 = |column: usize| values[column].value() as i64;
+    RunKey {
+        stream_no: int8(log::STREAM_NO),
+        first_version: int8(log::FIRST_VERSION),
+        position: int8(log::POSITION),
+        timestamp_us: int8(log::TIMESTAMP),
     }
 }
 

@@ -107,9 +107,7 @@ fn write_skew_with_events_that_the_snapshot_does_not_show_is_refused() {
         read(&mut other).expect("es_read_all");
         append(&mut other, "b").expect("an append");
         other.commit().expect("COMMIT");
-        let outcome = read(&mut one)
-            .and_then(|_| append(&mut one, "a"))
-            .and_then(|_| one.commit());
+        let outcome = read(&mut one).and_then(|_| append(&mut one, "a")).and_then(|_| one.commit());
         let error = outcome.expect_err("both transactions were let through");
         assert_eq!(sqlstate(&error), SERIALIZATION_FAILURE, "{}", describe(&error));
     }
