@@ -32,6 +32,7 @@ impl Error {
             Self::FlushTimeout { .. } => (Code::ERRCODE_QUERY_CANCELED, Kind::Timeout),
             Self::OtherDatabase { .. }
             | Self::WaitAfterAppend
+            | Self::WaitWithLock { .. }
             | Self::WorkersPaused
             | Self::NoWorkerRuns
             | Self::Discarded => {

@@ -169,6 +169,12 @@ pub enum Error {
     /// Waiting for the workers in a transaction that has locked a stream.
     #[error("cannot wait for the workers in a transaction that has changed a stream")]
     WaitAfterAppend,
+    /// Waiting for the workers in a transaction that has locked what they write.
+    #[error("cannot wait for the workers in a transaction that has locked {table}")]
+    WaitWithLock {
+        /// the table or sequence
+        table: String,
+    },
     /// Waiting for workers that are paused.
     #[error("the workers are paused")]
     WorkersPaused,
@@ -228,6 +234,8 @@ impl From<ArgumentError> for Error {
 pub enum QueueStaysFull {
     /// This transaction has locked a stream, whose events may be waiting for it.
     WorkersMayWaitForCaller,
+    /// This transaction has locked a table that the workers write for all events.
+    WorkersNeedCallersTable,
     /// The workers are paused.
     Paused,
     /// The queue has no worker.

@@ -79,6 +79,9 @@ impl Error {
                     QueueStaysFull::WorkersMayWaitForCaller => {
                         "This transaction has changed a stream, which the workers may be waiting for."
                     }
+                    QueueStaysFull::WorkersNeedCallersTable => {
+                        "This transaction has locked a table that the workers write."
+                    }
                     QueueStaysFull::Paused => "The workers are paused.",
                     QueueStaysFull::NoWorker => "No worker is running.",
                     QueueStaysFull::Behind => "The workers are behind.",
@@ -134,6 +137,9 @@ impl Error {
             Self::OtherDatabase { .. } => {
                 "Use es_append_batch here, or set allsource.database and restart the server."
             }
+            Self::QueueFull { because: QueueStaysFull::WorkersNeedCallersTable, .. } => {
+                "Enqueue after the commit."
+            }
             Self::QueueFull { because: QueueStaysFull::WorkersMayWaitForCaller, .. } => {
                 "Enqueue before the first append of the transaction, or after its commit."
             }
@@ -143,7 +149,7 @@ impl Error {
             Self::RecordTooLarge { .. } => {
                 "A quarter of allsource.queue_size is the limit; es_append takes larger ones."
             }
-            Self::WaitAfterAppend => "Commit first.",
+            Self::WaitAfterAppend | Self::WaitWithLock { .. } => "Commit first.",
             Self::WorkersPaused => "Call es_worker_resume.",
             Self::NoWorkerRuns => "See the server's log and the view queue_stats.",
             Self::NotWritten { .. } => "See es_dead_letters.",
