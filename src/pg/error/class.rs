@@ -41,6 +41,7 @@ impl Error {
             Self::Layout { .. }
             | Self::NestedAppend
             | Self::RowChanged { .. }
+            | Self::Rule { .. }
             | Self::StatementTrigger { .. } => {
                 (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::Other)
             }

@@ -94,6 +94,14 @@ pub enum Error {
         /// the trigger
         trigger: String,
     },
+    /// A rule that would rewrite a statement, where there is none.
+    #[error("rule \"{rule}\" on {table} cannot be applied")]
+    Rule {
+        /// the table
+        table: String,
+        /// the rule
+        rule: String,
+    },
     /// The store uses more databases of one server than there are places for.
     #[error("too many databases with allsource")]
     TooManyDatabases {

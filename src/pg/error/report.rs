@@ -64,7 +64,7 @@ impl Error {
             Self::RowChanged { .. } => {
                 Some("Events are stored as they were given, or not at all.".to_owned())
             }
-            Self::StatementTrigger { .. } => {
+            Self::StatementTrigger { .. } | Self::Rule { .. } => {
                 Some("Rows are written without a statement.".to_owned())
             }
             Self::TooManyDatabases { databases_max } => {
@@ -118,7 +118,7 @@ impl Error {
                 "Make it again as it was; a column that was dropped leaves a trace until dump and restore."
             }
             Self::RowChanged { .. } => "Use an AFTER trigger, or raise an error in the trigger.",
-            Self::StatementTrigger { .. } => "Use a row-level trigger.",
+            Self::StatementTrigger { .. } | Self::Rule { .. } => "Use a row-level trigger.",
             Self::ModifiedByTrigger { .. } => {
                 "Consider using an AFTER trigger instead of a BEFORE trigger to propagate changes."
             }
