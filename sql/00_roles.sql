@@ -1,6 +1,18 @@
 -- Every name below that is not qualified is PostgreSQL's own.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
+-- Names are checked, and messages made, as UTF-8.
+DO $encoding$
+BEGIN
+    IF current_setting('server_encoding') <> 'UTF8' THEN
+        RAISE EXCEPTION 'allsource needs a database with encoding UTF8'
+              USING ERRCODE = 'feature_not_supported',
+                    DETAIL = format('The encoding of this database is %s.', current_setting('server_encoding')),
+                    HINT = 'Create a database with TEMPLATE template0 ENCODING ''UTF8''.';
+    END IF;
+END
+$encoding$;
+
 -- Somebody else's schema could hold functions and operators of theirs, and be changed by them later.
 DO $schema$
 DECLARE

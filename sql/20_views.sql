@@ -38,7 +38,7 @@ $events$;
 
 COMMENT ON VIEW allsource.events IS 'one row per event; to follow the store as it grows use es_read_all, which never misses one';
 COMMENT ON COLUMN allsource.events."position" IS 'place in the whole store; grows in append order, may skip numbers, never repeats';
-COMMENT ON COLUMN allsource.events.version IS 'number in its stream: 1, 2, 3 … without a gap';
+COMMENT ON COLUMN allsource.events.version IS 'number in its stream: 1, 2, 3, without a gap';
 
 CREATE VIEW allsource.partition_stats WITH (security_invoker = true) AS
 SELECT p.partition_id,

@@ -121,17 +121,25 @@ impl<'a> RunColumns<'a> {
         Ok(checksum.finish())
     }
 
-    /// Readers over the four columns, in step with each other.
+    /// Readers over the four columns, in step with each other. Columns that differ in length are
+    /// damaged, and so is a run without events.
     pub fn readers(&self) -> Result<RunReaders<'a>, ArrayError> {
         let optional = |body: Option<&'a [u8]>, element_type| {
             body.map(|body| ArrayReader::new(body, element_type)).transpose()
         };
-        Ok(RunReaders {
+        let readers = RunReaders {
             event_types: ArrayReader::new(self.event_types, ElementType::Text)?,
             payloads: ArrayReader::new(self.payloads, ElementType::Jsonb)?,
             metadata: optional(self.metadata, ElementType::Jsonb)?,
             event_ids: optional(self.event_ids, ElementType::Uuid)?,
-        })
+        };
+        let len = readers.event_types.remaining();
+        let is_as_long = |reader: &ArrayReader<'_>| reader.remaining() == len;
+        let is_whole = len > 0
+            && is_as_long(&readers.payloads)
+            && readers.metadata.as_ref().is_none_or(is_as_long)
+            && readers.event_ids.as_ref().is_none_or(is_as_long);
+        if is_whole { Ok(readers) } else { Err(ArrayError::Damaged) }
     }
 }
 

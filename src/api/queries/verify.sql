@@ -1,5 +1,5 @@
 -- The query of es_verify. $1: partition or NULL, $2: stream or NULL. Runs with search_path
--- pg_catalog, pg_temp.
+-- pg_catalog, pg_temp. Sums are numeric: what is damaged may be at the limits of bigint.
 WITH heads AS (
     SELECT s.*
       FROM allsource.event_streams s
@@ -7,7 +7,7 @@ WITH heads AS (
        AND ($2 IS NULL OR s.stream_id = $2)
 ), runs AS (
     SELECT l.partition_id, l.stream_no, l.first_version, l."position",
-           cardinality(l.event_types)::int8 AS len,
+           cardinality(l.event_types)::numeric AS len,
            cardinality(l.payloads) = cardinality(l.event_types)
                AND cardinality(l.event_types) > 0
                AND (l.metadata IS NULL OR cardinality(l.metadata) = cardinality(l.event_types))
@@ -22,9 +22,9 @@ WITH heads AS (
 ), ordered AS (
     SELECT r.*, h.tenant_id, h.stream_id,
            h.stream_no IS NULL AS is_orphan,
-           lag(r.first_version + r.len, 1, 1::int8) OVER stream AS wanted_version,
-           lag(r."position" + r.len, 1, 1::int8) OVER stream AS lowest_position,
-           lag(r."position" + r.len, 1, 1::int8) OVER (ORDER BY r."position") AS free_position
+           lag(r.first_version + r.len, 1, 1::numeric) OVER stream AS wanted_version,
+           lag(r."position" + r.len, 1, 1::numeric) OVER stream AS lowest_position,
+           lag(r."position" + r.len, 1, 1::numeric) OVER (ORDER BY r."position") AS free_position
       FROM runs r
       LEFT JOIN heads h ON h.partition_id = r.partition_id AND h.stream_no = r.stream_no
     WINDOW stream AS (PARTITION BY r.partition_id, r.stream_no ORDER BY r.first_version)
@@ -34,7 +34,7 @@ WITH heads AS (
      GROUP BY r.partition_id, r.stream_no
 )
 SELECT o.tenant_id, o.stream_id, 'gap' AS kind, o."position", o.first_version AS version,
-       format('versions %s to %s are missing', o.wanted_version, o.first_version - 1) AS detail
+       format('versions %s to %s are missing', o.wanted_version, o.first_version::numeric - 1) AS detail
   FROM ordered o
  WHERE o.first_version > o.wanted_version
 UNION ALL
@@ -77,11 +77,11 @@ SELECT h.tenant_id, h.stream_id, 'misplaced', NULL, NULL,
   FROM heads h
  WHERE h.partition_id <> allsource.es_partition(h.stream_id) OR h.stream_no >> 58 <> h.partition_id
 UNION ALL
-SELECT h.tenant_id, h.stream_id, 'event id', NULL, coalesce(i.version, e.version),
+SELECT h.tenant_id, h.stream_id, 'event id', NULL, coalesce(i.version, CASE WHEN e.version <= 9223372036854775807 THEN e.version::int8 END),
        format('event %s is at version %s in event_ids, %s in the log',
               coalesce(i.event_id, e.event_id), coalesce(i.version::text, 'none'), coalesce(e.version::text, 'none'))
   FROM (
-           SELECT r.partition_id, r.stream_no, u.event_id, r.first_version + u.ordinal - 1 AS version
+           SELECT r.partition_id, r.stream_no, u.event_id, r.first_version::numeric + u.ordinal - 1 AS version
              FROM runs r
             CROSS JOIN LATERAL unnest(r.event_ids) WITH ORDINALITY AS u (event_id, ordinal)
             WHERE u.event_id IS NOT NULL

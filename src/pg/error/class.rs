@@ -16,21 +16,23 @@ impl Error {
                 let code = code_of(failure);
                 (code, kind_of(code))
             }
-            Self::ConcurrentAppend { .. } => {
+            Self::ConcurrentAppend { .. } | Self::GapBefore { .. } => {
                 (Code::ERRCODE_T_R_SERIALIZATION_FAILURE, Kind::Conflict)
             }
             Self::PermissionDenied { .. } => {
                 (Code::ERRCODE_INSUFFICIENT_PRIVILEGE, Kind::Permission)
             }
-            Self::Array(_) | Self::Orphan { .. } | Self::MissingEvents { .. } => {
-                (Code::ERRCODE_DATA_CORRUPTED, Kind::Corrupt)
-            }
+            Self::Array(_)
+            | Self::Orphan { .. }
+            | Self::DamagedRun { .. }
+            | Self::MissingEvents { .. } => (Code::ERRCODE_DATA_CORRUPTED, Kind::Corrupt),
             Self::Memory(_) => (Code::ERRCODE_OUT_OF_MEMORY, Kind::OutOfMemory),
             Self::QueueFull { .. } => (Code::ERRCODE_INSUFFICIENT_RESOURCES, Kind::QueueFull),
             Self::RecordTooLarge { .. } => (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, Kind::TooLarge),
             Self::FlushTimeout { .. } => (Code::ERRCODE_QUERY_CANCELED, Kind::Timeout),
             Self::OtherDatabase { .. }
             | Self::WaitAfterAppend
+            | Self::WaitWithLock { .. }
             | Self::WorkersPaused
             | Self::NoWorkerRuns
             | Self::Discarded => {
@@ -39,8 +41,12 @@ impl Error {
             Self::Layout { .. }
             | Self::NestedAppend
             | Self::RowChanged { .. }
+            | Self::Rule { .. }
             | Self::StatementTrigger { .. } => {
                 (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::Other)
+            }
+            Self::ModifiedByTrigger { .. } => {
+                (Code::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION, Kind::Other)
             }
             Self::RowSecurity { .. } | Self::PreparedTransaction => {
                 (Code::ERRCODE_FEATURE_NOT_SUPPORTED, Kind::Other)

@@ -20,8 +20,8 @@ pub enum Error {
     /// What the call asks for is not possible.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A stored array is damaged, or an argument has another type than declared.
-    #[error("stored run is damaged: {0}")]
+    /// An argument has another type than declared.
+    #[error("argument cannot be read: {0}")]
     Array(#[from] ArrayError),
     /// There is not as much memory as the call takes.
     #[error(transparent)]
@@ -34,6 +34,12 @@ pub enum Error {
     ConcurrentAppend {
         /// the stream
         stream_id: String,
+    },
+    /// The snapshot of a SERIALIZABLE transaction shows an event, and not all those before it.
+    #[error("could not serialize access due to concurrent append")]
+    GapBefore {
+        /// the event's position
+        position: i64,
     },
     /// The caller lacks a right.
     #[error("permission denied for {object}")]
@@ -69,6 +75,14 @@ pub enum Error {
         /// the table
         table: String,
     },
+    /// A trigger of a head has updated that head.
+    #[error(
+        "head of stream \"{stream_id}\" was already modified by an operation triggered by the current command"
+    )]
+    ModifiedByTrigger {
+        /// the stream
+        stream_id: String,
+    },
     /// An append by code that runs while another one advances heads.
     #[error("cannot append within a BEFORE trigger or an index expression of event_streams")]
     NestedAppend,
@@ -79,6 +93,14 @@ pub enum Error {
         table: &'static str,
         /// the trigger
         trigger: String,
+    },
+    /// A rule that would rewrite a statement, where there is none.
+    #[error("rule \"{rule}\" on {table} cannot be applied")]
+    Rule {
+        /// the table
+        table: String,
+        /// the rule
+        rule: String,
     },
     /// The store uses more databases of one server than there are places for.
     #[error("too many databases with allsource")]
@@ -103,6 +125,22 @@ pub enum Error {
         position: i64,
         /// position of its last event
         last_position: i64,
+    },
+    /// A run that cannot be read.
+    #[error("stored run is damaged: {source}")]
+    DamagedRun {
+        /// the run's partition
+        partition_id: i32,
+        /// number of its stream
+        stream_no: i64,
+        /// version of its first event
+        first_version: i64,
+        /// position of its first event
+        position: i64,
+        /// position of its last event, or the highest that it can have
+        last_position: i64,
+        /// what is wrong with it
+        source: ArrayError,
     },
     /// Events that `event_ids` knows are not in the log.
     #[error("events of stream \"{stream_id}\" are missing in the log")]
@@ -139,6 +177,12 @@ pub enum Error {
     /// Waiting for the workers in a transaction that has locked a stream.
     #[error("cannot wait for the workers in a transaction that has changed a stream")]
     WaitAfterAppend,
+    /// Waiting for the workers in a transaction that has locked what they write.
+    #[error("cannot wait for the workers in a transaction that has locked {table}")]
+    WaitWithLock {
+        /// the table or sequence
+        table: String,
+    },
     /// Waiting for workers that are paused.
     #[error("the workers are paused")]
     WorkersPaused,
@@ -198,6 +242,8 @@ impl From<ArgumentError> for Error {
 pub enum QueueStaysFull {
     /// This transaction has locked a stream, whose events may be waiting for it.
     WorkersMayWaitForCaller,
+    /// This transaction has locked a table that the workers write for all events.
+    WorkersNeedCallersTable,
     /// The workers are paused.
     Paused,
     /// The queue has no worker.

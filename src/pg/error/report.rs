@@ -41,6 +41,9 @@ impl Error {
             Self::ConcurrentAppend { stream_id } => {
                 Some(format!("Stream \"{stream_id}\" was changed after this transaction began."))
             }
+            Self::GapBefore { position } => Some(format!(
+                "This transaction sees an event at position {position}, but not all those before it."
+            )),
             Self::PermissionDenied { role, .. } => {
                 Some(format!("The current role is not a member of {role}."))
             }
@@ -48,10 +51,20 @@ impl Error {
             Self::Orphan { partition_id, position, last_position, .. } => Some(format!(
                 "It is in event_log_p{partition_id:02} at position {position}, in partition {partition_id}; its last event has position {last_position}."
             )),
+            Self::DamagedRun {
+                partition_id,
+                stream_no,
+                first_version,
+                position,
+                last_position,
+                ..
+            } => Some(format!(
+                "It is in event_log_p{partition_id:02} at position {position}, in partition {partition_id}, and holds events of stream number {stream_no} from version {first_version} on; none of them has a position above {last_position}."
+            )),
             Self::RowChanged { .. } => {
                 Some("Events are stored as they were given, or not at all.".to_owned())
             }
-            Self::StatementTrigger { .. } => {
+            Self::StatementTrigger { .. } | Self::Rule { .. } => {
                 Some("Rows are written without a statement.".to_owned())
             }
             Self::TooManyDatabases { databases_max } => {
@@ -65,6 +78,9 @@ impl Error {
                 match because {
                     QueueStaysFull::WorkersMayWaitForCaller => {
                         "This transaction has changed a stream, which the workers may be waiting for."
+                    }
+                    QueueStaysFull::WorkersNeedCallersTable => {
+                        "This transaction has locked a table that the workers write."
                     }
                     QueueStaysFull::Paused => "The workers are paused.",
                     QueueStaysFull::NoWorker => "No worker is running.",
@@ -97,12 +113,15 @@ impl Error {
         Some(match self {
             Self::Store(error) => return store_hint(error),
             Self::CannotExecute(obstacle) => return obstacle_hint(*obstacle),
-            Self::ConcurrentAppend { .. } => "Retry the transaction.",
+            Self::ConcurrentAppend { .. } | Self::GapBefore { .. } => "Retry the transaction.",
             Self::Layout { .. } => {
                 "Make it again as it was; a column that was dropped leaves a trace until dump and restore."
             }
             Self::RowChanged { .. } => "Use an AFTER trigger, or raise an error in the trigger.",
-            Self::StatementTrigger { .. } => "Use a row-level trigger.",
+            Self::StatementTrigger { .. } | Self::Rule { .. } => "Use a row-level trigger.",
+            Self::ModifiedByTrigger { .. } => {
+                "Consider using an AFTER trigger instead of a BEFORE trigger to propagate changes."
+            }
             Self::NestedAppend => "Append in an AFTER trigger.",
             Self::RowSecurity { .. } => "Query the view events instead.",
             Self::Missing { .. } => {
@@ -111,9 +130,15 @@ impl Error {
             Self::Orphan { .. } => {
                 "Read on behind its last position, or let the owner of event_log delete the run."
             }
-            Self::Array(_) | Self::MissingEvents { .. } => "Run es_verify to find what is damaged.",
+            Self::DamagedRun { .. } => {
+                "Read on behind that position, or let the owner of event_log move the run into a table of its own; es_verify finds what else is damaged."
+            }
+            Self::MissingEvents { .. } => "Run es_verify to find what is damaged.",
             Self::OtherDatabase { .. } => {
                 "Use es_append_batch here, or set allsource.database and restart the server."
+            }
+            Self::QueueFull { because: QueueStaysFull::WorkersNeedCallersTable, .. } => {
+                "Enqueue after the commit."
             }
             Self::QueueFull { because: QueueStaysFull::WorkersMayWaitForCaller, .. } => {
                 "Enqueue before the first append of the transaction, or after its commit."
@@ -124,7 +149,7 @@ impl Error {
             Self::RecordTooLarge { .. } => {
                 "A quarter of allsource.queue_size is the limit; es_append takes larger ones."
             }
-            Self::WaitAfterAppend => "Commit first.",
+            Self::WaitAfterAppend | Self::WaitWithLock { .. } => "Commit first.",
             Self::WorkersPaused => "Call es_worker_resume.",
             Self::NoWorkerRuns => "See the server's log and the view queue_stats.",
             Self::NotWritten { .. } => "See es_dead_letters.",

@@ -146,8 +146,11 @@ impl<'t> GuardedLeaf<'t> {
         // SAFETY: by the caller's promise.
         unsafe {
             pg_sys::CheckCmdReplicaIdentity(self.relation, pg_sys::CmdType::CMD_UPDATE);
-            if !self.before_update(&mut place, slot)? {
-                return Ok(Update::Gone);
+            // The one before the triggers': a row that they have updated is then reported as such.
+            let command = pg_sys::GetCurrentCommandId(true);
+            let before = self.before_update(&mut place, slot)?;
+            if !matches!(before, Update::Done) {
+                return Ok(before);
             }
             self.check_constraints(slot);
             let tuple = pg_sys::heap_form_tuple(
@@ -155,7 +158,7 @@ impl<'t> GuardedLeaf<'t> {
                 (*slot).tts_values,
                 (*slot).tts_isnull,
             );
-            let update = update_row(self.relation, place, tuple, Wait::Block);
+            let update = update_row(self.relation, place, tuple, command, Wait::Block);
             if matches!(update, Update::Done) {
                 (*slot).tts_tid = (*tuple).t_self;
                 let recheck = if is_heap_only(tuple) {
@@ -185,14 +188,14 @@ impl<'t> GuardedLeaf<'t> {
         }
     }
 
-    /// Fires BEFORE triggers of an update; `false` if the row is gone.
+    /// Fires BEFORE triggers of an update; `Update::Done` if the row can be updated.
     unsafe fn before_update(
         &self,
         place: &mut pg_sys::ItemPointerData,
         slot: *mut pg_sys::TupleTableSlot,
-    ) -> Result<bool, Error> {
+    ) -> Result<Update, Error> {
         if !self.fires(|triggers| triggers.trig_update_before_row) {
-            return Ok(true);
+            return Ok(Update::Done);
         }
         // SAFETY: the row is locked in its newest version, so there is nothing for EvalPlanQual to do.
         unsafe {
@@ -213,10 +216,18 @@ impl<'t> GuardedLeaf<'t> {
                 &mut failure,
             );
             pg_sys::EvalPlanQualEnd(&mut recheck);
-            if !proceed && result == pg_sys::TM_Result::TM_Deleted {
-                return Ok(false);
+            match result {
+                pg_sys::TM_Result::TM_Deleted if !proceed => return Ok(Update::Gone),
+                pg_sys::TM_Result::TM_SelfModified if !proceed => {
+                    return Ok(Update::Failed(result));
+                }
+                _ => {}
             }
-            if proceed && given.is_still_in(slot) { Ok(true) } else { Err(self.refusal()) }
+            if !proceed || !given.is_still_in(slot) {
+                return Err(self.refusal());
+            }
+            given.put_back(slot);
+            Ok(Update::Done)
         }
     }
 
@@ -229,6 +240,7 @@ impl<'t> GuardedLeaf<'t> {
                 if !proceed || !given.is_still_in(slot) {
                     return Err(self.refusal());
                 }
+                given.put_back(slot);
             }
             self.check_constraints(slot);
         }
@@ -309,7 +321,7 @@ impl Drop for GuardedLeaf<'_> {
 struct Row(Vec<Option<pg_sys::Datum>>);
 
 impl Row {
-    /// Copies what the triggers could free: `slot` holds values that others keep.
+    /// The values of a slot, which others keep.
     unsafe fn of(slot: *mut pg_sys::TupleTableSlot) -> Self {
         // SAFETY: a virtual slot has `natts` values.
         unsafe {
@@ -318,6 +330,18 @@ impl Row {
                 (!*(*slot).tts_isnull.add(column)).then(|| *(*slot).tts_values.add(column))
             };
             Self((0..natts).map(value).collect())
+        }
+    }
+
+    /// Makes the slot refer to these values, which are equal to its own. A trigger may have put a row
+    /// of its own there, which is freed before the slot is done with.
+    unsafe fn put_back(&self, slot: *mut pg_sys::TupleTableSlot) {
+        for (column, value) in self.0.iter().enumerate() {
+            // SAFETY: the slot has the columns that it had, and whoever has filled it keeps their values.
+            unsafe {
+                *(*slot).tts_isnull.add(column) = value.is_none();
+                *(*slot).tts_values.add(column) = value.unwrap_or(pg_sys::Datum::from(0));
+            }
         }
     }
 

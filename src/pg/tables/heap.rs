@@ -62,7 +62,7 @@ pub unsafe fn insert_rows(relation: pg_sys::Relation, slots: &mut [*mut pg_sys::
     }
 }
 
-/// Replaces the row at `place` by a tuple, whose place is in it afterwards.
+/// Replaces the row at `place` by a tuple, whose place is in it afterwards, as part of `command`.
 ///
 /// # Safety
 ///
@@ -71,6 +71,7 @@ pub unsafe fn update_row(
     relation: pg_sys::Relation,
     mut place: pg_sys::ItemPointerData,
     tuple: pg_sys::HeapTuple,
+    command: pg_sys::CommandId,
     wait: Wait,
 ) -> Update {
     let mut failure = pg_sys::TM_FailureData::default();
@@ -83,7 +84,6 @@ pub unsafe fn update_row(
         } else {
             std::ptr::null_mut()
         };
-        let command = pg_sys::GetCurrentCommandId(true);
         pg_sys::heap_update(
             relation,
             &mut place,

@@ -28,6 +28,24 @@ unsafe extern "C-unwind" {
     fn get_partition_parent(relation: pg_sys::Oid, even_if_detached: bool) -> pg_sys::Oid;
 }
 
+// From catalog/pg_rewrite.h; the events are those of CmdType.
+const REWRITE: u32 = 2618;
+const REWRITE_RELID_RULENAME_INDEX: u32 = 2693;
+const RULE_UPDATE: u8 = b'2';
+const RULE_INSERT: u8 = b'3';
+// From rewrite/rewriteDefine.h.
+const RULE_DISABLED: u8 = b'D';
+
+/// `FormData_pg_rewrite` of catalog/pg_rewrite.h, up to what is needed.
+#[repr(C)]
+struct Rewrite {
+    _oid: pg_sys::Oid,
+    rulename: pg_sys::NameData,
+    _ev_class: pg_sys::Oid,
+    ev_type: c_char,
+    ev_enabled: c_char,
+}
+
 // From catalog/pg_inherits.h and pg_opfamily.dat.
 const INHERITS: u32 = 2611;
 const INHERITS_RELID_SEQNO_INDEX: u32 = 2680;
@@ -56,6 +74,8 @@ pub fn check_leaf(
         check_place(root, partition, relation).map_err(wrong)?;
         check_columns(root.columns(), (*relation).rd_att).map_err(wrong)?;
         check_statement_triggers(root)?;
+        check_rules(root, look_up(root.table())?, root.table())?;
+        check_rules(root, (*relation).rd_id, &name)?;
         let mut indexes = [pg_sys::InvalidOid; INDEXES];
         for (oid, (suffix, key)) in indexes.iter_mut().zip(root.indexes()) {
             let index = format!("{name}_{suffix}");
@@ -179,6 +199,27 @@ unsafe fn check_statement_triggers(root: Root) -> Result<(), Error> {
     match found {
         None => Ok(()),
         Some(trigger) => Err(Error::StatementTrigger { table: root.table(), trigger }),
+    }
+}
+
+/// Refuses rules of the partitioned table or of the leaf: SQL would apply them.
+unsafe fn check_rules(root: Root, relation: pg_sys::Oid, table: &str) -> Result<(), Error> {
+    let is_ours = |event: u8| event == RULE_INSERT || root == Root::Streams && event == RULE_UPDATE;
+    let mut found = None;
+    // SAFETY: rows of pg_rewrite have this structure.
+    unsafe {
+        scan_by_oid(REWRITE.into(), REWRITE_RELID_RULENAME_INDEX, 3, relation, |tuple| {
+            let rule = &*pg_sys::GETSTRUCT(tuple).cast::<Rewrite>();
+            let is_disabled = rule.ev_enabled as u8 == RULE_DISABLED;
+            if is_ours(rule.ev_type as u8) && !is_disabled {
+                let name = CStr::from_ptr(rule.rulename.data.as_ptr());
+                found = Some(name.to_string_lossy().into_owned());
+            }
+        });
+    }
+    match found {
+        None => Ok(()),
+        Some(rule) => Err(Error::Rule { table: table.to_owned(), rule }),
     }
 }
 

@@ -129,7 +129,8 @@ impl<'t> LeafWriter<'t> {
                 values.as_mut_ptr(),
                 nulls.as_mut_ptr(),
             );
-            let update = update_row(relation, place, tuple, wait);
+            let command = pg_sys::GetCurrentCommandId(true);
+            let update = update_row(relation, place, tuple, command, wait);
             if matches!(update, Update::Done) && !is_heap_only(tuple) {
                 let row = (values.as_mut_ptr(), nulls.as_mut_ptr());
                 let place = &mut (*tuple).t_self;

@@ -4,6 +4,7 @@
 use super::relation::{For, Leaf};
 use super::scan::{Direction, Key, Scan, latest};
 use super::schema::{LeafIndex, Root, log};
+use crate::codec::array::ArrayError;
 use crate::codec::checksum::RunKey;
 use crate::codec::run::{RunColumns, StoredEvent};
 use crate::model::memory::with_room;
@@ -21,6 +22,8 @@ use std::cell::Cell;
 pub struct StoredRun<'a> {
     /// what identifies it
     pub key: RunKey,
+    /// number of its partition
+    pub partition_id: i32,
     /// what it holds
     pub columns: RunColumns<'a>,
     /// how many events
@@ -56,23 +59,66 @@ impl<'a> StoredRun<'a> {
         values: &[pg_sys::Datum],
         column: impl Fn(usize) -> Option<&'a [u8]>,
     ) -> Result<Self, Error> {
-        let int8 = |column: usize| values[column].value() as i64;
-        let required = |index: usize| {
-            column(index).ok_or(Error::Array(crate::codec::array::ArrayError::Damaged))
-        };
+        let key = run_key(values);
+        let partition_id = values[log::PARTITION_ID].value() as i32;
+        let damaged = |source| damaged(key, partition_id, 0, source);
+        let required = |index: usize| column(index).ok_or_else(|| damaged(ArrayError::Damaged));
         let columns = RunColumns {
             event_types: required(log::EVENT_TYPES)?,
             payloads: required(log::PAYLOADS)?,
             metadata: column(log::METADATA),
             event_ids: column(log::EVENT_IDS),
         };
-        let key = RunKey {
-            stream_no: int8(log::STREAM_NO),
-            first_version: int8(log::FIRST_VERSION),
-            position: int8(log::POSITION),
-            timestamp_us: int8(log::TIMESTAMP),
-        };
-        Ok(Self { key, columns, len: columns.len()? })
+        Ok(Self { key, partition_id, columns, len: columns.len().map_err(damaged)? })
+    }
+
+    /// The position of its last event. One without events counts as a damaged one.
+    pub fn last_position(&self) -> i64 {
+        last_position_of(self.key, self.len)
+    }
+
+    /// The version behind its last event.
+    fn next_version(&self) -> i64 {
+        self.key.first_version.saturating_add(self.len as i64)
+    }
+
+    fn damaged(&self, source: ArrayError) -> Error {
+        damaged(self.key, self.partition_id, self.len, source)
+    }
+
+    /// Whether versions and positions of its events are in their range.
+    fn is_in_range(&self) -> bool {
+        let fits = |first: i64| first > 0 && first.checked_add(self.len as i64).is_some();
+        fits(self.key.first_version) && fits(self.key.position)
+    }
+}
+
+/// What identifies a run, of the values of its row.
+pub fn run_key(values: &[pg_sys::Datum]) -> RunKey {
+    let int8 = |column: usize| values[column].value() as i64;
+    RunKey {
+        stream_no: int8(log::STREAM_NO),
+        first_version: int8(log::FIRST_VERSION),
+        position: int8(log::POSITION),
+        timestamp_us: int8(log::TIMESTAMP),
+    }
+}
+
+/// The position of the last event of a run of `len` events: where that is 0 it is not known, and the
+/// highest that is possible is given.
+fn last_position_of(key: RunKey, len: usize) -> i64 {
+    let len = if len == 0 { RUN_EVENTS_MAX } else { len };
+    key.position.saturating_add(len as i64 - 1)
+}
+
+fn damaged(key: RunKey, partition_id: i32, len: usize, source: ArrayError) -> Error {
+    Error::DamagedRun {
+        partition_id,
+        stream_no: key.stream_no,
+        first_version: key.first_version,
+        position: key.position,
+        last_position: last_position_of(key, len),
+        source,
     }
 }
 
@@ -121,15 +167,14 @@ impl LogReader {
                 begin = self.scan.row().0[log::FIRST_VERSION].value() as i64;
             }
         }
-        self.scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Int8Above(begin - 1))]);
+        self.scan.find(&[(1, Key::Int8(stream_no)), (2, Key::Int8Above(begin.saturating_sub(1)))]);
         while self.scan.next(Direction::Forward) {
             check_for_interrupts();
             let next_version = self.scratch.run(|memory| {
                 let run = StoredRun::from_scan(&self.scan, memory)?;
-                let skipped = usize::try_from(first - run.key.first_version).unwrap_or(0);
-                let wanted = usize::try_from(last - run.key.first_version + 1).unwrap_or(0);
-                pass_events(&run, skipped, run.len.min(wanted), &mut use_event)?;
-                Ok::<_, Error>(run.key.first_version + run.len as i64)
+                let (skipped, wanted) = (events_before(&run, first), events_before(&run, last + 1));
+                pass_events(&run, skipped, wanted, &mut use_event)?;
+                Ok::<_, Error>(run.next_version())
             })?;
             if next_version > last {
                 break;
@@ -151,10 +196,9 @@ impl LogReader {
             check_for_interrupts();
             let run_first = self.scratch.run(|memory| {
                 let run = StoredRun::from_scan(&self.scan, memory)?;
-                let wanted = usize::try_from(last - run.key.first_version + 1).unwrap_or(0);
-                let skipped = usize::try_from(first - run.key.first_version).unwrap_or(0);
+                let (skipped, wanted) = (events_before(&run, first), events_before(&run, last + 1));
                 let mut events = with_room(run.len)?;
-                pass_events(&run, skipped, run.len.min(wanted), |event| {
+                pass_events(&run, skipped, wanted, |event| {
                     events.push(event);
                     Ok(())
                 })?;
@@ -187,6 +231,12 @@ impl LogReader {
     }
 }
 
+/// How many events of a run have versions below `version`.
+fn events_before(run: &StoredRun<'_>, version: i64) -> usize {
+    let events = version.saturating_sub(run.key.first_version);
+    usize::try_from(events).unwrap_or(0).min(run.len)
+}
+
 /// Passes the events of a run from index `begin` to before `end`.
 pub fn pass_events<'a>(
     run: &StoredRun<'a>,
@@ -194,17 +244,21 @@ pub fn pass_events<'a>(
     end: usize,
     mut use_event: impl FnMut(ReadEvent<'a>) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    let damaged = |source| run.damaged(source);
+    if run.len == 0 || !run.is_in_range() {
+        return Err(damaged(ArrayError::Damaged));
+    }
     if begin >= end {
         return Ok(());
     }
-    let mut readers = run.columns.readers()?;
-    readers.skip(begin)?;
+    let mut readers = run.columns.readers().map_err(damaged)?;
+    readers.skip(begin).map_err(damaged)?;
     for index in begin..end {
         use_event(ReadEvent {
             version: run.key.first_version + index as i64,
             position: run.key.position + index as i64,
             timestamp_us: run.key.timestamp_us,
-            event: readers.read()?,
+            event: readers.read().map_err(damaged)?,
             columns: run.columns,
         })?;
     }

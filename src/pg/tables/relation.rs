@@ -97,6 +97,41 @@ pub fn try_lock(root: Root, partition: Partition) -> Result<bool, Error> {
     })
 }
 
+/// Tables and sequences besides the leaves that a worker locks.
+const SHARED: [&str; 4] = ["waiting_events", "dead_letters", "position_seq", "stream_no_seq"];
+
+/// A table of the store that this session itself has locked, so that the workers cannot write it: a leaf
+/// of one of these partitions, or one that they use for all.
+pub fn locked_by_caller(partitions: &[bool; PARTITIONS]) -> Result<Option<String>, Error> {
+    let wanted = Partition::all().filter(|partition| partitions[partition.index()]);
+    let leaves = wanted.flat_map(|partition| {
+        [Root::Streams, Root::Log, Root::Ids].map(|root| root.leaf(partition))
+    });
+    for name in SHARED.map(str::to_owned).into_iter().chain(leaves) {
+        let tag = lock_tag(look_up(&name)?);
+        // Those that conflict with RowExclusiveLock.
+        for mode in pg_sys::ShareLock..=pg_sys::AccessExclusiveLock {
+            // SAFETY: looks at the locks of this session.
+            if unsafe { pg_sys::LockHeldByMe(&tag, mode as pg_sys::LOCKMODE) } {
+                return Ok(Some(name));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn lock_tag(table: pg_sys::Oid) -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
+        // SAFETY: a constant of this process.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: table.to_u32(),
+        locktag_field3: 0,
+        locktag_field4: 0,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_RELATION as u8,
+        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+    }
+}
+
 /// A process that has locked a leaf, so that it cannot be written.
 pub fn lock_holder(root: Root, partition: Partition) -> Result<Option<i32>, Error> {
     unsafe extern "C-unwind" {
@@ -106,14 +141,7 @@ pub fn lock_holder(root: Root, partition: Partition) -> Result<Option<i32>, Erro
     let table = look_up(&root.leaf(partition))?;
     // SAFETY: looks at shared memory; the list ends with an invalid entry.
     unsafe {
-        let tag = pg_sys::LOCKTAG {
-            locktag_field1: pg_sys::MyDatabaseId.to_u32(),
-            locktag_field2: table.to_u32(),
-            locktag_field3: 0,
-            locktag_field4: 0,
-            locktag_type: pg_sys::LockTagType::LOCKTAG_RELATION as u8,
-            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
-        };
+        let tag = lock_tag(table);
         let mode = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
         let mut count = 0;
         let holders = pg_sys::GetLockConflicts(&tag, mode, &mut count);

@@ -11,7 +11,7 @@ use crate::pg::queue::{Queue, Queues};
 use crate::pg::session::xact::{check_writable, database_oid, now_us};
 use crate::pg::settings;
 use crate::pg::shared::counting;
-use crate::pg::tables::relation::sequence_oid;
+use crate::pg::tables::relation::{locked_by_caller, sequence_oid};
 use crate::pg::tables::rights::check_writer;
 use crate::pg::tables::schema::Sequence;
 use crate::queue::PushError;
@@ -31,7 +31,11 @@ pub fn enqueue(
     check_writer()?;
     let queues = Queues::of_this_database()?;
     if durable {
-        check_can_wait()?;
+        let mut partitions = [false; PARTITIONS];
+        for stream_id in batch.stream_ids {
+            partitions[Partition::of(stream_id).index()] = true;
+        }
+        check_can_wait(&partitions)?;
     }
     let incarnation = sequence_oid(Sequence::Position)?.to_u32();
     let home = Home { database: database_oid(), incarnation };
@@ -62,6 +66,7 @@ pub fn enqueue(
             Refusal::TooLarge { size_bytes, limit_bytes } => {
                 Error::RecordTooLarge { number: index + 1, size_bytes, limit_bytes }
             }
+            Refusal::Failed(error) => error,
         })?;
         if let Some(handed_over) = &mut handed_over {
             handed_over.add(queue, offset);
@@ -74,6 +79,7 @@ pub fn enqueue(
 enum Refusal {
     Full(QueueStaysFull),
     TooLarge { size_bytes: usize, limit_bytes: usize },
+    Failed(Error),
 }
 
 /// What one call enqueues.
@@ -117,7 +123,14 @@ impl<'a> Producer<'a> {
             Err(PushError::TooLarge { record_bytes, limit_bytes }) => {
                 return Err(Refusal::TooLarge { size_bytes: record_bytes, limit_bytes });
             }
-            Err(PushError::Full) => self.push_with_patience(queue, &parts)?,
+            Err(PushError::Full) => {
+                // Events of locked leaves leave the queue too, so only what is used for all matters.
+                let locked = locked_by_caller(&[false; PARTITIONS]).map_err(Refusal::Failed)?;
+                if locked.is_some() {
+                    return Err(Refusal::Full(QueueStaysFull::WorkersNeedCallersTable));
+                }
+                self.push_with_patience(queue, &parts)?
+            }
         };
         let unannounced = &mut self.unannounced[queue.index];
         *unannounced += 1;

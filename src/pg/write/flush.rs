@@ -10,16 +10,23 @@ use crate::pg::queue::{Phase, Queue, Queues};
 use crate::pg::session::xact::accept_invalidations;
 use crate::pg::settings;
 use crate::pg::tables::dead_letters::find;
-use crate::pg::tables::relation::sequence_oid;
+use crate::pg::tables::relation::{locked_by_caller, sequence_oid};
 use crate::pg::tables::rights::check_writer;
 use crate::pg::tables::schema::Sequence;
 use crate::pg::tables::waiting_events::{QueueName, is_any_waiting};
 use std::time::{Duration, Instant};
 
-/// Refuses to wait for the workers in a transaction that has locked a stream: events of that stream would
-/// wait for this transaction, and PostgreSQL would not detect the deadlock.
-pub fn check_can_wait() -> Result<(), Error> {
-    if holds_streams() { Err(Error::WaitAfterAppend) } else { Ok(()) }
+/// Refuses to wait for the workers in a transaction that has locked a stream, or a table that they write
+/// for events of these partitions: events would wait for this transaction, and PostgreSQL would not
+/// detect the deadlock.
+pub fn check_can_wait(partitions: &[bool; PARTITIONS]) -> Result<(), Error> {
+    if holds_streams() {
+        return Err(Error::WaitAfterAppend);
+    }
+    match locked_by_caller(partitions)? {
+        None => Ok(()),
+        Some(table) => Err(Error::WaitWithLock { table }),
+    }
 }
 
 /// What a call that waits has enqueued: queue and end of each record, and the counts of records that were
@@ -197,7 +204,7 @@ fn wait_for(
 pub fn flush(timeout: Option<Duration>) -> Result<u64, Error> {
     check_writer()?;
     let queues = Queues::of_this_database()?;
-    check_can_wait()?;
+    check_can_wait(&[true; PARTITIONS])?;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let targets: Vec<_> = queues
         .iter()

@@ -343,6 +343,9 @@ fn moved_on(
 
 fn unexpected(append: &StreamAppend<'_>, result: pg_sys::TM_Result::Type) -> Error {
     let stream = display(append.stream_id);
+    if result == pg_sys::TM_Result::TM_SelfModified {
+        return Error::ModifiedByTrigger { stream_id: stream };
+    }
     Error::Internal { what: format!("head of stream \"{stream}\" cannot be locked: {result}") }
 }
 

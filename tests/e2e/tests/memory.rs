@@ -130,3 +130,36 @@ fn what_is_enqueued_is_refused_before_any_of_it_is_handed_over() {
     ));
     server.finish();
 }
+
+/// A session that follows the store remembers the names of streams, but not more and more of them.
+#[test]
+fn a_reader_of_many_streams_does_not_grow() {
+    const STREAMS: i64 = 150_000;
+    const GROWTH_KB_MAX: u64 = 32 << 10;
+    let cluster = Cluster::with_store("memory-names");
+    let call = "SELECT count(*) FROM allsource.es_append_batch(
+                    (SELECT array_agg(rpad('s' || i, 200, '-')) FROM generate_series($1::int8, $1 + 9999) i),
+                    array_fill('t'::text, ARRAY[10000]), array_fill('1'::jsonb, ARRAY[10000]))";
+    let mut writer = cluster.store();
+    for first in (0..STREAMS).step_by(10_000) {
+        writer.query_one(call, &[&first]).expect("es_append_batch");
+    }
+    let mut reader = cluster.store();
+    reader.batch_execute("SET work_mem = '1MB'").expect("SET");
+    let row = reader.query_one("SELECT pg_backend_pid()", &[]).expect("a process");
+    let pid: i32 = row.get(0);
+    reader.query("SELECT FROM allsource.es_read_all(0, 1000)", &[]).expect("es_read_all");
+    let before = private_kb(pid);
+    let all = "SELECT count(*) FROM allsource.es_read_all(0, NULL)";
+    let count: i64 = reader.query_one(all, &[]).expect("es_read_all").get(0);
+    assert_eq!(count, STREAMS);
+    let grown = private_kb(pid).saturating_sub(before);
+    assert!(grown < GROWTH_KB_MAX, "the process has grown by {grown} kB");
+}
+
+/// Memory that a process has for itself.
+fn private_kb(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}

@@ -1,8 +1,8 @@
 //! SERIALIZABLE: reads and appends go past SQL, but not past the conflict detection.
 
-use allsource_e2e::calls::current_version;
+use allsource_e2e::calls::{current_version, safe_position};
 use allsource_e2e::event::NewEvent;
-use allsource_e2e::failure::{SERIALIZATION_FAILURE, describe, sqlstate};
+use allsource_e2e::failure::{SERIALIZATION_FAILURE, describe, refusal, sqlstate};
 use allsource_e2e::{Append, Cluster, ReadAll, ReadStream};
 use postgres::{Client, Error, IsolationLevel, Transaction};
 use serde_json::json;
@@ -73,6 +73,71 @@ fn write_skew_over_the_tail_is_refused() {
         ReadAll::after(0, 100).read(t).expect("es_read_all").len()
     };
     assert_write_skew_is_refused(&cluster, ["a", "b"], tail);
+}
+
+/// A reader that has seen everything reads nothing, and yet depends on what comes there.
+#[test]
+fn write_skew_behind_the_last_event_is_refused() {
+    let cluster = Cluster::with_store("serializable-end");
+    let mut client = cluster.store();
+    for stream in ["a", "b"] {
+        append(&mut client, stream).expect("an append");
+    }
+    let last = safe_position(&mut client).expect("es_safe_position");
+    let tail = |t: &mut Transaction<'_>, _: &str| {
+        ReadAll::after(last, 100).read(t).expect("es_read_all").len()
+    };
+    assert_write_skew_is_refused(&cluster, ["a", "b"], tail);
+}
+
+/// The same where one has committed before the other looks, which its snapshot does not show.
+#[test]
+fn write_skew_with_events_that_the_snapshot_does_not_show_is_refused() {
+    let cluster = Cluster::with_store("serializable-unseen");
+    for stream in ["a", "b"] {
+        append(&mut cluster.store(), stream).expect("an append");
+    }
+    for after in [0, 2] {
+        let (mut one, mut other) = (cluster.store(), cluster.store());
+        let (mut one, mut other) = (begin(&mut one), begin(&mut other));
+        for transaction in [&mut one, &mut other] {
+            transaction.batch_execute("SELECT FROM allsource.event_ids").expect("a snapshot");
+        }
+        let read = |t: &mut Transaction<'_>| ReadAll::after(after, 100).read(t);
+        read(&mut other).expect("es_read_all");
+        append(&mut other, "b").expect("an append");
+        other.commit().expect("COMMIT");
+        let outcome = read(&mut one).and_then(|_| append(&mut one, "a")).and_then(|_| one.commit());
+        let error = outcome.expect_err("both transactions were let through");
+        assert_eq!(sqlstate(&error), SERIALIZATION_FAILURE, "{}", describe(&error));
+    }
+}
+
+/// An event that the snapshot shows must not be left out because an earlier one is not settled: the call
+/// fails, or what is decided by its result could be wrong.
+#[test]
+fn a_reader_that_cannot_have_all_of_its_snapshot_fails() {
+    let cluster = Cluster::with_store("serializable-gap");
+    let (mut slow, mut fast, mut reader) = (cluster.store(), cluster.store(), cluster.store());
+    let mut held = slow.transaction().expect("BEGIN");
+    append(&mut held, "slow").expect("an append");
+    append(&mut fast, "fast").expect("an append");
+    let read = |t: &mut Transaction<'_>| ReadAll::after(0, 100).read(t);
+    let mut transaction = begin(&mut reader);
+    assert_eq!(refusal(read(&mut transaction)), SERIALIZATION_FAILURE);
+    drop(transaction);
+    // Now it is settled, but the snapshot does not show it.
+    let mut transaction = begin(&mut reader);
+    transaction.batch_execute("SELECT FROM allsource.event_ids").expect("a snapshot");
+    held.commit().expect("COMMIT");
+    assert_eq!(refusal(read(&mut transaction)), SERIALIZATION_FAILURE);
+    drop(transaction);
+    let mut transaction = begin(&mut reader);
+    assert_eq!(read(&mut transaction).expect("es_read_all").len(), 2);
+    // What it has appended itself is read once it has committed.
+    append(&mut transaction, "slow").expect("an append");
+    assert_eq!(read(&mut transaction).expect("es_read_all").len(), 2);
+    transaction.commit().expect("COMMIT");
 }
 
 /// Streams and ordinary tables in one transaction.

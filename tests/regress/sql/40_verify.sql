@@ -35,6 +35,10 @@ SELECT tenant_id, stream_id, kind, "position" - :start AS "position", version,
   FROM allsource.es_verify();
 CREATE FUNCTION pg_temp.gapless() RETURNS bool LANGUAGE sql RETURN allsource.es_verify_gapless('verify/a');
 
+-- An error, without the facts that differ from run to run.
+CREATE FUNCTION pg_temp.refusal(statement text) RETURNS text LANGUAGE sql
+    RETURN regexp_replace(pg_temp.outcome(statement), '\n  DETAIL.*', '');
+
 -- A gap: in the middle, at the beginning, at the end.
 BEGIN;
 DELETE FROM allsource.event_log WHERE stream_no = :a AND first_version = 3;
@@ -89,9 +93,9 @@ BEGIN;
 UPDATE allsource.event_log SET payloads = payloads[1:2] WHERE stream_no = :a AND first_version = 3;
 UPDATE allsource.event_log l SET checksum = allsource.es_run_checksum(l) WHERE stream_no = :a;
 EXECUTE faults;
-SELECT count(*) FROM allsource.es_read('verify/a', 1, 4);
-SELECT pg_temp.outcome($$SELECT * FROM allsource.es_read('verify/a', 1, 5)$$);
-SELECT pg_temp.outcome(format('SELECT * FROM allsource.es_read_all(%s)', :start));
+SELECT count(*) FROM allsource.es_read('verify/a', 1, 2);
+SELECT pg_temp.refusal($$SELECT * FROM allsource.es_read('verify/a', 1, 3)$$);
+SELECT pg_temp.refusal(format('SELECT * FROM allsource.es_read_all(%s)', :start));
 ROLLBACK;
 BEGIN;
 UPDATE allsource.event_log SET event_types = '{}', payloads = '{}', metadata = NULL WHERE stream_no = :a AND first_version = 3;
@@ -101,7 +105,7 @@ ROLLBACK;
 BEGIN;
 UPDATE allsource.event_log SET event_types[2] = NULL WHERE stream_no = :a AND first_version = 3;
 EXECUTE faults;
-SELECT pg_temp.outcome($$SELECT * FROM allsource.es_read('verify/a')$$);
+SELECT pg_temp.refusal($$SELECT * FROM allsource.es_read('verify/a')$$);
 SELECT count(*) FROM allsource.es_read('verify/a', 6);
 ROLLBACK;
 
