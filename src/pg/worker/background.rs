@@ -161,11 +161,21 @@ pub fn set_setting(name: &CStr, value: &CStr) {
 /// Runs `f` in a transaction of its own, with a snapshot, and commits it. An error, or a panic,
 /// aborts the transaction and is returned.
 pub fn in_transaction<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
-    in_timed_transaction(f).map(|(result, _)| result)
+    in_watched_transaction(f).map(|(result, _)| result)
 }
 
-/// The same, and returns how long the commit took, which is mostly its flush.
-pub fn in_timed_transaction<T>(f: impl FnOnce() -> T) -> Result<(T, Duration), Failure> {
+/// How a commit went.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit {
+    /// how long it took, which is mostly its flush
+    pub duration: Duration,
+    /// whether the wait for a synchronous standby was ended by SIGTERM, so that the transaction may not
+    /// be there. Cancelling does not end it, because background processes ignore that.
+    pub is_unconfirmed: bool,
+}
+
+/// The same, and returns how the commit went.
+pub fn in_watched_transaction<T>(f: impl FnOnce() -> T) -> Result<(T, Commit), Failure> {
     let result = catch(|| {
         // SAFETY: the process has no transaction open.
         unsafe {
@@ -181,10 +191,8 @@ pub fn in_timed_transaction<T>(f: impl FnOnce() -> T) -> Result<(T, Duration), F
             let waits_for_standby = waits_for_standby() && pg_sys::ProcDiePending == 0;
             let started = Instant::now();
             pg_sys::CommitTransactionCommand();
-            if waits_for_standby && pg_sys::ProcDiePending != 0 {
-                UNCONFIRMED.store(true, Ordering::Relaxed);
-            }
-            (result, started.elapsed())
+            let is_unconfirmed = waits_for_standby && pg_sys::ProcDiePending != 0;
+            (result, Commit { duration: started.elapsed(), is_unconfirmed })
         }
     });
     let result = result.map_err(Caught::failure);
@@ -196,15 +204,6 @@ pub fn in_timed_transaction<T>(f: impl FnOnce() -> T) -> Result<(T, Duration), F
         }
     }
     result
-}
-
-/// Set after a commit that was not waited for until its end: SIGTERM ends the wait for a synchronous
-/// standby. Cancelling does not, because background processes ignore it.
-static UNCONFIRMED: AtomicBool = AtomicBool::new(false);
-
-/// Whether a commit since the last call may not be on the synchronous standbys.
-pub fn take_unconfirmed() -> bool {
-    UNCONFIRMED.swap(false, Ordering::Relaxed)
 }
 
 /// Whether commits wait for a synchronous standby (`SyncRepRequested` and `SyncStandbysDefined`).

@@ -19,7 +19,7 @@ use crate::pg::error::Error;
 use crate::pg::shared::counting;
 use crate::pg::tables::dead_letters;
 use crate::pg::tables::waiting_events::{self, NewWaiting};
-use crate::pg::worker::background::{in_timed_transaction, take_unconfirmed};
+use crate::pg::worker::background::{Commit, in_watched_transaction};
 use crate::pg::worker::batch::{Written, lock_store, write_batch};
 use crate::pg::worker::state::{ITSELF, Worker, report_statistics};
 use std::cell::Cell;
@@ -32,8 +32,9 @@ pub fn drain(worker: &mut Worker) -> Result<(), Failure> {
         let at = Cell::new(None);
         let started = Instant::now();
         match try_drain(worker, len, &at) {
-            Ok(Some((written, flush))) => {
-                worker.pacing.committed(Instant::now(), flush);
+            Ok(Some((written, commit))) => {
+                worker.pacing.committed(Instant::now(), commit.duration);
+                worker.queue.count_unconfirmed_if(commit.is_unconfirmed);
                 settled(worker, len, &written, started.elapsed());
                 return Ok(());
             }
@@ -52,13 +53,13 @@ pub fn drain(worker: &mut Worker) -> Result<(), Failure> {
     }
 }
 
-/// What has become of the batch, and how long its commit took; `None` if the extension is not the one
+/// What has become of the batch, and how its commit went; `None` if the extension is not the one
 /// that the worker knows.
 fn try_drain(
     worker: &Worker,
     len: usize,
     at: &Cell<Option<Partition>>,
-) -> Result<Option<(Written, Duration)>, Failure> {
+) -> Result<Option<(Written, Commit)>, Failure> {
     let records = worker.records(len)?;
     let queue = worker.queue_name();
     let write = || -> Result<Option<Written>, Error> {
@@ -86,9 +87,9 @@ fn try_drain(
         }
         Ok(Some(written))
     };
-    let (written, flush) =
-        in_timed_transaction(|| write().unwrap_or_else(|error| error.raise(ITSELF)))?;
-    Ok(written.map(|written| (written, flush)))
+    let (written, commit) =
+        in_watched_transaction(|| write().unwrap_or_else(|error| error.raise(ITSELF)))?;
+    Ok(written.map(|written| (written, commit)))
 }
 
 /// The failure may be of any partition: all partitions of the batch are halted.
@@ -137,7 +138,6 @@ fn settled(worker: &mut Worker, len: usize, written: &Written, duration: Duratio
     worker.queue.count_dead(dead);
     worker.queue.count_discarded(written.discarded);
     worker.queue.count_batch(written.events);
-    worker.queue.count_unconfirmed_if(take_unconfirmed());
     release(worker, len);
     counting::rejected(dead);
     counting::drained(written.events, duration);

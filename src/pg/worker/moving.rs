@@ -16,7 +16,7 @@ use crate::pg::session::xact::database_oid;
 use crate::pg::shared::counting;
 use crate::pg::tables::dead_letters;
 use crate::pg::tables::waiting_events::{self, Next, WaitingEvent};
-use crate::pg::worker::background::{in_timed_transaction, in_transaction, take_unconfirmed};
+use crate::pg::worker::background::{in_transaction, in_watched_transaction};
 use crate::pg::worker::batch::{Written, lock_store, queue_for, write_batch};
 use crate::pg::worker::state::{ITSELF, Worker, one_line, report_statistics};
 use std::cell::Cell;
@@ -287,8 +287,8 @@ impl Writer for Mover<'_> {
             let oldest = waiting_events::oldest(queue)?;
             Ok(Outcome { written, settled: settled as u64, oldest })
         };
-        let (outcome, flush) =
-            in_timed_transaction(|| write().unwrap_or_else(|error| error.raise(ITSELF)))?;
+        let (outcome, commit) =
+            in_watched_transaction(|| write().unwrap_or_else(|error| error.raise(ITSELF)))?;
         let Outcome { written, settled, oldest } = outcome;
         for held in &written.held {
             self.held.entry(held.key).or_insert(held.holder);
@@ -299,9 +299,9 @@ impl Writer for Mover<'_> {
         }
         if settled > 0 {
             let dead = written.refused.len() as u64;
-            self.worker.pacing.committed(Instant::now(), flush);
+            self.worker.pacing.committed(Instant::now(), commit.duration);
             self.worker.queue.count_dead(dead);
-            self.worker.queue.count_unconfirmed_if(take_unconfirmed());
+            self.worker.queue.count_unconfirmed_if(commit.is_unconfirmed);
             self.worker.queue.count_drained(written.events);
             counting::rejected(dead);
             counting::drained(written.events, started.elapsed());

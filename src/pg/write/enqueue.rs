@@ -123,14 +123,7 @@ impl<'a> Producer<'a> {
             Err(PushError::TooLarge { record_bytes, limit_bytes }) => {
                 return Err(Refusal::TooLarge { size_bytes: record_bytes, limit_bytes });
             }
-            Err(PushError::Full) => {
-                // Events of locked leaves leave the queue too, so only what is used for all matters.
-                let locked = locked_by_caller(&[false; PARTITIONS]).map_err(Refusal::Failed)?;
-                if locked.is_some() {
-                    return Err(Refusal::Full(QueueStaysFull::WorkersNeedCallersTable));
-                }
-                self.push_with_patience(queue, &parts)?
-            }
+            Err(PushError::Full) => self.push_with_patience(queue, &parts)?,
         };
         let unannounced = &mut self.unannounced[queue.index];
         *unannounced += 1;
@@ -140,10 +133,14 @@ impl<'a> Producer<'a> {
         Ok((queue.index, offset))
     }
 
-    /// Waits for room, but not in a transaction that has locked a stream. Nothing is reserved meanwhile,
-    /// so the wait can be cancelled.
+    /// Waits for room, but not in a transaction that has locked a stream, or a table that the workers
+    /// need. Nothing is reserved meanwhile, so the wait can be cancelled.
     fn push_with_patience(&mut self, queue: Queue, parts: &[&[u8]]) -> Result<u64, Refusal> {
         self.announce();
+        // Events of locked leaves leave the queue too, so only what is used for all matters.
+        if locked_by_caller(&[false; PARTITIONS]).map_err(Refusal::Failed)?.is_some() {
+            return Err(Refusal::Full(QueueStaysFull::WorkersNeedCallersTable));
+        }
         if holds_streams() {
             return Err(Refusal::Full(QueueStaysFull::WorkersMayWaitForCaller));
         }

@@ -46,16 +46,19 @@ struct Before {
     unconfirmed: u64,
 }
 
+impl Before {
+    fn of(queue: Queue) -> Self {
+        let (dead, discarded) = (queue.dead(), queue.discarded());
+        Self { dead, discarded, unconfirmed: queue.unconfirmed() }
+    }
+}
+
 impl HandedOver {
     /// Called before anything is enqueued; `events` is how many there are.
     pub fn new(queues: Queues, home: Home, events: usize) -> Result<Self, Error> {
         let mut before = [Before::default(); PARTITIONS];
         for queue in queues.iter() {
-            before[queue.index] = Before {
-                dead: queue.dead(),
-                discarded: queue.discarded(),
-                unconfirmed: queue.unconfirmed(),
-            };
+            before[queue.index] = Before::of(queue);
         }
         Ok(Self { queues, home, records: with_room(events)?, before })
     }
@@ -211,18 +214,18 @@ pub fn flush(timeout: Option<Duration>) -> Result<u64, Error> {
         .map(|queue| {
             let report = queue.report();
             let events = report.depth_events + report.waiting_events;
-            (queue, queue.ring.write_offset(), events, queue.discarded(), queue.unconfirmed())
+            (queue, queue.ring.write_offset(), events, Before::of(queue))
         })
         .collect();
     for (queue, end, ..) in &targets {
         wait_for_offset(queues, *queue, *end, deadline)?;
         wait_for(queues, *queue, Awaited::Moved, deadline, || Ok(!queue.may_wait(*end)))?;
     }
-    for (queue, _, _, discarded, unconfirmed) in &targets {
-        if queue.discarded() != *discarded {
+    for (queue, .., before) in &targets {
+        if queue.discarded() != before.discarded {
             return Err(Error::Discarded);
         }
-        warn_if_unconfirmed(*queue, *unconfirmed);
+        warn_if_unconfirmed(*queue, before.unconfirmed);
     }
     Ok(targets.iter().map(|(_, _, events, ..)| events).sum())
 }
