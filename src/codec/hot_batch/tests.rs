@@ -1,0 +1,187 @@
+use super::*;
+use crate::codec::record::{Home, Record};
+use crate::model::batch::StreamKey;
+use crate::model::event::NewEvent;
+use proptest::prelude::*;
+
+/// Stream, tenant, event type, payload, metadata, when it was enqueued.
+type Owned = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Option<Vec<u8>>, i64);
+
+fn bytes(range: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), range)
+}
+
+fn any_event() -> impl Strategy<Value = Owned> {
+    // Few tenants and types, so that neighbours have the same.
+    let few = || prop::sample::select(vec![b"a".to_vec(), b"bc".to_vec(), vec![b'd'; 200]]);
+    let metadata = prop::option::of(bytes(0..40));
+    (bytes(0..300), few(), few(), bytes(0..300), metadata, any::<i64>())
+}
+
+fn record(owned: &Owned) -> Record<'_> {
+    Record {
+        enqueued_at_us: owned.5,
+        home: Home { database: 5, incarnation: 6 },
+        stream_id: &owned.0,
+        tenant_id: &owned.1,
+        entity_id: None,
+        event: NewEvent {
+            event_type: &owned.2,
+            payload: &owned.3,
+            metadata: owned.4.as_deref(),
+            event_id: None,
+        },
+    }
+}
+
+fn partition(number: i32) -> Partition {
+    Partition::new(number).unwrap()
+}
+
+fn open(batch_no: i64, body: &[u8]) -> Result<HotBatchReader<'_>, DamagedBatch> {
+    HotBatchReader::open(partition(3), batch_no, checksum(partition(3), batch_no, body), body)
+}
+
+proptest! {
+    #[test]
+    fn what_goes_in_comes_out(
+        events in prop::collection::vec(any_event(), 1..80), bytes_max in 0usize..20_000
+    ) {
+        let mut bodies = Vec::new();
+        let mut writer = HotBatchWriter::new(bytes_max);
+        for event in &events {
+            let mut pushed = writer.push(&record(event)).unwrap();
+            if pushed == Pushed::Full {
+                prop_assert!(!writer.is_empty());
+                bodies.push((writer.len(), writer.body().to_vec()));
+                writer.clear();
+                pushed = writer.push(&record(event)).unwrap();
+            }
+            prop_assert_eq!(pushed, Pushed::Added);
+            prop_assert_eq!(writer.size_bytes(), writer.body().len());
+            prop_assert!(writer.len() == 1 || writer.size_bytes() <= bytes_max);
+        }
+        bodies.push((writer.len(), writer.body().to_vec()));
+        let mut left = &events[..];
+        for (batch_no, (len, body)) in bodies.iter().enumerate() {
+            let reader = open(batch_no as i64, body).unwrap();
+            prop_assert_eq!(reader.remaining(), *len);
+            let (expected, rest) = left.split_at(*len);
+            left = rest;
+            let read: Result<Vec<HotEvent>, _> = reader.collect();
+            let expected: Vec<HotEvent> = (0..).zip(expected.iter().map(record)).map(|(place, record)| HotEvent {
+                place,
+                stream: StreamKey { stream_id: record.stream_id, tenant_id: record.tenant_id },
+                event: record.event,
+                enqueued_at_us: record.enqueued_at_us,
+            }).collect();
+            prop_assert_eq!(read, Ok(expected));
+        }
+        prop_assert!(left.is_empty());
+    }
+
+    #[test]
+    fn a_checksum_notices_what_is_cut_flipped_or_moved(
+        events in prop::collection::vec(any_event(), 1..20), at: prop::sample::Index, bit in 0..8u8,
+    ) {
+        let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+        for event in &events {
+            prop_assert_eq!(writer.push(&record(event)), Ok(Pushed::Added));
+        }
+        let body = writer.body();
+        let stored = checksum(partition(3), 7, body);
+        let is_noticed = |partition, batch_no, body: &[u8]| {
+            let opened = HotBatchReader::open(partition, batch_no, stored, body);
+            matches!(opened, Err(DamagedBatch::Checksum { .. }))
+        };
+        let mut flipped = body.to_vec();
+        flipped[at.index(body.len())] ^= 1 << bit;
+        prop_assert!(is_noticed(partition(3), 7, &flipped));
+        prop_assert!(is_noticed(partition(3), 7, &body[..at.index(body.len())]));
+        prop_assert!(is_noticed(partition(4), 7, body));
+        prop_assert!(is_noticed(partition(3), 8, body));
+    }
+
+    #[test]
+    fn damaged_bytes_with_the_right_checksum_are_an_error_or_other_events(
+        events in prop::collection::vec(any_event(), 1..20),
+        at: prop::sample::Index,
+        byte: u8,
+        cut in any::<bool>(),
+    ) {
+        let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+        for event in &events {
+            prop_assert_eq!(writer.push(&record(event)), Ok(Pushed::Added));
+        }
+        let mut body = writer.body().to_vec();
+        let at = at.index(body.len());
+        if cut {
+            body.truncate(at);
+        } else {
+            body[at] = byte;
+        }
+        if let Ok(mut reader) = open(1, &body) {
+            let len = reader.remaining();
+            let read = reader.by_ref().take_while(Result::is_ok).count();
+            prop_assert!(read <= len);
+            prop_assert!(!cut || read < len);
+            prop_assert!(reader.next().is_none());
+        }
+    }
+
+    #[test]
+    fn any_bytes_end(mut body in bytes(0..200), first in any::<bool>()) {
+        if first && !body.is_empty() {
+            body[0] = VERSION;
+        }
+        if let Ok(reader) = open(1, &body) {
+            prop_assert!(reader.count() <= body.len());
+        }
+    }
+}
+
+#[test]
+fn only_plain_events_take_this_way() {
+    let owned = (vec![b's'], vec![b't'], vec![b'e'], vec![], None, 1);
+    let plain = record(&owned);
+    let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+    let of_entity = Record { entity_id: Some(b"e"), ..plain };
+    let with_id = Record { event: NewEvent { event_id: Some([1; 16]), ..plain.event }, ..plain };
+    assert_eq!(writer.push(&of_entity), Ok(Pushed::NotPlain));
+    assert_eq!(writer.push(&with_id), Ok(Pushed::NotPlain));
+    assert!(writer.is_empty());
+    assert_eq!(writer.push(&plain), Ok(Pushed::Added));
+}
+
+#[test]
+fn neighbours_share_what_they_have_in_common() {
+    let owned = (vec![b's'], vec![b't'; 100], vec![b'e'; 100], vec![b'p'; 10], None, 1_000_000_000);
+    let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+    let mut sizes = [0; 3];
+    for size in &mut sizes {
+        assert_eq!(writer.push(&record(&owned)), Ok(Pushed::Added));
+        *size = writer.size_bytes();
+    }
+    // Flags, time, two lengths, a stream of one byte, a payload of ten.
+    assert_eq!(sizes[2] - sizes[1], 15);
+}
+
+/// Bodies are kept over upgrades: this one must be readable for ever.
+#[test]
+fn the_layout_does_not_change() {
+    let events: [Owned; 2] = [
+        (b"s1".to_vec(), b"t".to_vec(), b"typ".to_vec(), b"{}".to_vec(), Some(b"m".to_vec()), 64),
+        (b"s2".to_vec(), b"t".to_vec(), b"typ".to_vec(), b"".to_vec(), None, 63),
+    ];
+    let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+    for event in &events {
+        assert_eq!(writer.push(&record(event)), Ok(Pushed::Added));
+    }
+    let body = b"\x01\x02\0\0\0\x01\x80\x01\x02\x01\x03\x02\x01s1ttyp{}m\x06\x01\x02\0s2";
+    assert_eq!(writer.body(), body);
+    assert_eq!(
+        checksum(partition(3), 7, body),
+        crc32c::crc32c(&[&3i32.to_le_bytes()[..], &7i64.to_le_bytes(), body].concat())
+            .cast_signed()
+    );
+}
