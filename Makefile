@@ -17,7 +17,9 @@ CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/allsource/target
 else
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 endif
-export PG_CONFIG DESTDIR CARGO_TARGET_DIR TESTS
+# Cargo features beside that of PostgreSQL's version: rocksdb, the sidecar of hot partitions.
+FEATURES ?=
+export PG_CONFIG DESTDIR CARGO_TARGET_DIR TESTS FEATURES
 
 # pgrx takes PostgreSQL from here, so no 'cargo pgrx init' is needed. It must be the same for every
 # call of cargo: pgrx is recompiled when it changes.
@@ -30,13 +32,14 @@ help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PG_CONFIG=$(PG_CONFIG)"
+	@echo "  FEATURES=rocksdb builds with the sidecar of hot partitions; RocksDB is compiled once, which takes a while."
 	@echo "  DESTDIR, CARGO_TARGET_DIR and ALLSOURCE_HOME (the private clusters' folder) count too."
 
 deps: ## install what a build needs
 	@scripts/deps.sh build
 
 build: ## compile the release
-	cargo build --release --locked --lib
+	@scripts/build.sh
 
 install: build ## install the extension into PG_CONFIG's PostgreSQL (DESTDIR)
 	@scripts/install.sh install

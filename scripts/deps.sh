@@ -9,6 +9,9 @@ CARGO_PGRX=0.18.1 # the version of pgrx in Cargo.toml
 
 # libclang: pgrx reads PostgreSQL's headers with it. gcc: the linker for Rust.
 PACKAGES_BUILD=(postgresql-15 postgresql-server-dev-15 libclang-14-dev gcc libc6-dev make)
+# g++: RocksDB, for the feature of that name.
+PACKAGES_ROCKSDB=(g++)
+case " ${FEATURES:-} " in *rocksdb*) PACKAGES_BUILD+=("${PACKAGES_ROCKSDB[@]}") ;; esac
 # sudo: how cargo-pgrx changes to the server's user. libssl-dev, pkg-config: to compile cargo-pgrx.
 # python3-venv: pgspot. shellcheck: for these scripts. postgresql-15-repack: what operators use on the
 # store's tables, in a test.
@@ -90,7 +93,7 @@ check_rust
 case ${1:-} in
     build) install_packages "${PACKAGES_BUILD[@]}" ;;
     test)
-        install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_TEST[@]}"
+        install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_ROCKSDB[@]}" "${PACKAGES_TEST[@]}"
         install_cargo_pgrx
         install_pgspot
         ;;

@@ -55,3 +55,10 @@ export_cargo_environment() {
     PG_CONFIG=$(find_pg_config)
     export PG_CONFIG PGRX_PG_CONFIG_PATH=$PG_CONFIG
 }
+
+# For calls of cargo with the feature rocksdb. A call without them compiles RocksDB itself.
+export_rocksdb() {
+    local environment
+    environment=$("$ROOT/scripts/rocksdb.sh")
+    eval "$environment"
+}

@@ -16,8 +16,9 @@ shellcheck -x -P SCRIPTDIR scripts/*.sh benches/*.sh .ci/run
 say "cargo fmt --check"
 cargo fmt --all --check
 
+export_rocksdb
 # The default features are PostgreSQL 15; pg_test adds the tests that run in a backend.
-for features in "" "--features pg_test" "--no-default-features"; do
+for features in "" "--features pg_test" "--features rocksdb" "--no-default-features" "--no-default-features --features rocksdb"; do
     say "cargo clippy --all-targets $features"
     # shellcheck disable=SC2086 # two words or none
     cargo clippy --quiet --locked --all-targets $features -- -D warnings

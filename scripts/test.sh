@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs all tests, or the kinds that are named: test.sh [unit|queue|pgrx|install|regress|isolation|e2e|pgspot ...]
+# Runs all tests, or the kinds that are named: test.sh [unit|queue|sidecar|pgrx|install|regress|isolation|e2e|pgspot ...]
 # TESTS="name ..." runs only these of regress or isolation.
 # A kind that fails does not keep the next ones from running. A kind that ran no test has failed.
 # The last line is "N passed, N failed".
@@ -17,6 +17,13 @@ step_unit() { cargo test --locked --no-default-features; }
 
 # The queue under model checkers; its test with processes is among those of the kind unit.
 step_queue() { scripts/queue.sh loom && scripts/queue.sh shuttle; }
+
+# The sidecar, with RocksDB and without PostgreSQL.
+step_sidecar() {
+    export_rocksdb
+    cargo test --locked --no-default-features --features rocksdb --lib sidecar:: &&
+        cargo test --locked --no-default-features --features rocksdb --test sidecar --test sidecar_killed
+}
 
 # In a backend, with a debug build of the extension in place of the release.
 step_pgrx() {
@@ -92,7 +99,7 @@ step_pgspot() {
 # How many tests passed and failed, by the log of a kind.
 count() {
     case $1 in
-        unit | queue | pgrx | e2e)
+        unit | queue | sidecar | pgrx | e2e)
             awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i == "passed;") p += $(i-1); if ($i == "failed;") f += $(i-1) } }
                 END { print p + 0, f + 0 }' "$2"
             ;;
@@ -126,7 +133,7 @@ run() {
     SUMMARY+=("$(printf '%-10s %4d passed %4d failed %5d s  %s' "$kind" "$passed" "$failed" $((SECONDS - start)) "$verdict")")
 }
 
-[ $# -gt 0 ] || set -- unit queue pgrx install regress isolation e2e pgspot
+[ $# -gt 0 ] || set -- unit queue sidecar pgrx install regress isolation e2e pgspot
 mkdir -p "$RESULTS"
 trap 'scripts/cluster.sh remove "$CLUSTER"' EXIT
 for kind in "$@"; do run "$kind"; done

@@ -3,7 +3,7 @@
 //! The layers, each of which knows only those to its left:
 //!
 //! ```text
-//! model ← codec ← { positions, queue, metrics, drain } ← pg ← api ← lib.rs
+//! model ← codec ← { positions, queue, metrics, drain, sidecar } ← pg ← api ← lib.rs
 //! ```
 //!
 //! Everything to the left of `pg` is plain Rust and builds without PostgreSQL
@@ -16,6 +16,8 @@ pub mod metrics;
 pub mod model;
 pub mod positions;
 pub mod queue;
+#[cfg(feature = "rocksdb")]
+pub mod sidecar;
 mod sync;
 
 #[cfg(feature = "pg")]

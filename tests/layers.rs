@@ -41,15 +41,29 @@ fn only_the_boundary_names_postgresql() {
 }
 
 #[test]
+fn only_the_sidecar_names_rocksdb() {
+    let mut seen = 0;
+    for path in rust_files(&root().join("src")) {
+        let source = fs::read_to_string(&path).expect("source");
+        if source.contains("rocksdb::") || source.contains("use rocksdb") {
+            assert_eq!(layer(&path), "sidecar", "{} names RocksDB", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "nothing was checked");
+}
+
+#[test]
 fn layers_use_only_what_is_below_them() {
-    let pure: &[&str] = &["model", "codec", "positions", "queue", "metrics", "drain"];
-    let below: [(&str, &[&str]); 8] = [
+    let pure: &[&str] = &["model", "codec", "positions", "queue", "metrics", "drain", "sidecar"];
+    let below: [(&str, &[&str]); 9] = [
         ("model", &[]),
         ("codec", &["model"]),
         ("positions", &["model", "codec", "sync"]),
         ("queue", &["model", "codec", "sync"]),
         ("metrics", &["model", "codec"]),
         ("drain", &["model", "codec"]),
+        ("sidecar", &["model", "codec"]),
         ("pg", pure),
         ("api", &["model", "codec", "metrics", "pg"]),
     ];

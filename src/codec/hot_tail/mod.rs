@@ -18,6 +18,9 @@
 //! A varint is as [`super::varint`] has it. The bytes live in the sidecar, whose stamp has a version, and
 //! in shared memory.
 
+#[cfg(test)]
+mod tests;
+
 use super::hot_batch::HotEvent;
 use super::varint;
 use crate::model::event::NewEvent;
@@ -78,6 +81,63 @@ pub fn write_batch(
     Ok(())
 }
 
+/// Consecutive events of one batch in a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// number of the batch
+    pub batch_no: i64,
+    /// how many events
+    pub len: usize,
+    /// their bytes, as [`write_batch`] takes them
+    pub events: &'a [u8],
+    /// place of the last one; the highest number, if nothing of the batch comes after it
+    pub last_place: u32,
+}
+
+impl Part<'_> {
+    /// Whether nothing of the batch comes after it.
+    pub fn is_last(&self) -> bool {
+        self.last_place == u32::MAX
+    }
+}
+
+/// Events of a piece of one batch: those after a place, and as many of them as have `bytes_max` bytes.
+pub fn part(piece: &[u8], after: Option<u32>, bytes_max: usize) -> Result<Part<'_>, DamagedTail> {
+    let (batch_no, len, events) = read_batch(&mut &piece[..]).ok_or(DamagedTail)?;
+    if after.is_none() && events.len() <= bytes_max {
+        return Ok(Part { batch_no, len, events, last_place: u32::MAX });
+    }
+    let (mut start, mut end, mut taken) = (0, 0, 0);
+    let mut last_place = after.unwrap_or(0);
+    for _ in 0..len {
+        let event = read_event(batch_no, &mut events.get(end..).ok_or(DamagedTail)?)?;
+        if after.is_some_and(|after| event.place <= after) {
+            start = end + event.size_bytes;
+        } else if end + event.size_bytes - start > bytes_max {
+            return Ok(Part { batch_no, len: taken, events: &events[start..end], last_place });
+        } else {
+            taken += 1;
+            last_place = event.place;
+        }
+        end += event.size_bytes;
+    }
+    Ok(Part { batch_no, len: taken, events: &events[start..end], last_place: u32::MAX })
+}
+
+/// The first event after a place, however large it is.
+pub fn first(piece: &[u8], after: Option<u32>) -> Result<Part<'_>, DamagedTail> {
+    let next = TailReader::new(piece)
+        .find(|event| !event.is_ok_and(|event| after.is_some_and(|after| event.place <= after)));
+    part(piece, after, next.transpose()?.map_or(0, |event| event.size_bytes))
+}
+
+fn read_batch<'a>(rest: &mut &'a [u8]) -> Option<(i64, usize, &'a [u8])> {
+    let batch_no = varint::read(rest)?.cast_signed();
+    let len = varint::read_len(rest)?;
+    let bytes = varint::read_len(rest)?;
+    Some((batch_no, len, varint::take(rest, bytes)?))
+}
+
 /// Takes an event of this batch from the front of `bytes`.
 pub fn read_event<'a>(batch_no: i64, bytes: &mut &'a [u8]) -> Result<TailEvent<'a>, DamagedTail> {
     let before = bytes.len();
@@ -118,10 +178,7 @@ impl<'a> TailReader<'a> {
 
     fn read(&mut self) -> Option<TailEvent<'a>> {
         if self.len == 0 {
-            self.batch_no = varint::read(&mut self.rest)?.cast_signed();
-            self.len = varint::read_len(&mut self.rest)?;
-            let bytes = varint::read_len(&mut self.rest)?;
-            self.events = varint::take(&mut self.rest, bytes)?;
+            (self.batch_no, self.len, self.events) = read_batch(&mut self.rest)?;
         }
         self.len = self.len.checked_sub(1)?;
         let event = read_event(self.batch_no, &mut self.events).ok()?;
@@ -142,77 +199,5 @@ impl<'a> Iterator for TailReader<'a> {
             (self.rest, self.len) = (&[], 0);
         }
         Some(event.ok_or(DamagedTail))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::batch::StreamKey;
-    use proptest::prelude::*;
-
-    type Owned = (u32, Vec<u8>, Vec<u8>, Option<Vec<u8>>, i64);
-
-    fn any_batches() -> impl Strategy<Value = Vec<(i64, Vec<Owned>)>> {
-        let bytes = || prop::collection::vec(any::<u8>(), 0..60);
-        let event = (any::<u32>(), bytes(), bytes(), prop::option::of(bytes()), any::<i64>());
-        prop::collection::vec((any::<i64>(), prop::collection::vec(event, 1..6)), 0..5)
-    }
-
-    fn borrow(owned: &Owned) -> NewEvent<'_> {
-        NewEvent {
-            event_type: &owned.1,
-            payload: &owned.2,
-            metadata: owned.3.as_deref(),
-            event_id: None,
-        }
-    }
-
-    fn write(batches: &[(i64, Vec<Owned>)]) -> Vec<u8> {
-        let mut out = Vec::new();
-        for (batch_no, owned) in batches {
-            let mut events = Vec::new();
-            for event in owned {
-                let hot = HotEvent {
-                    place: event.0,
-                    stream: StreamKey { stream_id: b"", tenant_id: b"" },
-                    event: borrow(event),
-                    enqueued_at_us: event.4,
-                };
-                write_event(&mut events, &hot).unwrap();
-            }
-            write_batch(&mut out, *batch_no, owned.len(), &events).unwrap();
-        }
-        out
-    }
-
-    proptest! {
-        #[test]
-        fn what_goes_in_comes_out(batches in any_batches()) {
-            let bytes = write(&batches);
-            let mut read = TailReader::new(&bytes);
-            for (batch_no, owned) in &batches {
-                for event in owned {
-                    let found = read.next().unwrap().unwrap();
-                    prop_assert_eq!((found.batch_no, found.place), (*batch_no, event.0));
-                    prop_assert_eq!((found.event, found.enqueued_at_us), (borrow(event), event.4));
-                }
-            }
-            prop_assert!(read.next().is_none());
-        }
-
-        #[test]
-        fn damaged_bytes_end(
-            batches in any_batches(), at: prop::sample::Index, byte: u8, cut in any::<bool>()
-        ) {
-            let mut bytes = write(&batches);
-            if !bytes.is_empty() {
-                let at = at.index(bytes.len());
-                bytes[at] = byte;
-                bytes.truncate(if cut { at } else { bytes.len() });
-            }
-            let len = bytes.len();
-            prop_assert!(TailReader::new(&bytes).count() <= len);
-        }
     }
 }

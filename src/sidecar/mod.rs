@@ -1,0 +1,59 @@
+//! The sidecar: an index in RocksDB over the batches of hot partitions, by stream. It is never the
+//! truth, which is the table `hot_batches`: deleted, damaged or missing, it is made anew from there.
+//!
+//! Nothing here knows PostgreSQL. One process opens a sidecar, applies the batches of each partition in
+//! their order, and answers what backends ask about the tails of streams.
+//!
+//! | family | key | value |
+//! | --- | --- | --- |
+//! | `streams` | partition, stream, batch number: [`key`] | how many events (u32, little-endian) |
+//! | `events` | the same | the events: a piece of one batch, as [`crate::codec::hot_tail`] has it |
+//! | `partitions` | partition (a byte) | how far it is: [`mark`] |
+//! | `default` | `stamp` | whose it is: [`stamp`] |
+//!
+//! | file | noun |
+//! | --- | --- |
+//! | `database` | the sidecar, and when an answer may be given |
+//! | `open`, `stamp` | opening it: kept or emptied; whose it is |
+//! | `options` | how RocksDB is set up |
+//! | `key`, `mark` | keys; how far a partition is |
+//! | `write` | applying, forgetting, discarding |
+//! | `tail`, `walk` | the events of a stream; all streams in their order |
+//! | `upkeep` | flushing, copying, numbers |
+//! | `readers`, `signals` | threads that answer; that no signal reaches them |
+//!
+//! Invariants:
+//!
+//! - An answer is complete for the batches that were asked for, or it is an error.
+//! - There is no log: all families are flushed together with the marks, so what is found after a crash is
+//!   the state of some time before. The caller goes on after the marks.
+//! - A batch is never changed under its number. Where that may have happened, after a crash that lost
+//!   batches, the caller notices by the checksum in the mark, and discards the partition.
+//! - What has failed once is not used any more: after [`SidecarError::is_failure`] the sidecar is closed
+//!   and opened again, emptied if need be.
+
+mod database;
+mod error;
+mod key;
+mod mark;
+mod open;
+mod options;
+mod readers;
+mod signals;
+mod stamp;
+mod tail;
+mod upkeep;
+mod walk;
+mod write;
+
+pub use database::{Batches, Sidecar};
+pub use error::SidecarError;
+pub use key::StreamName;
+pub use mark::Mark;
+pub use open::Opened;
+pub use options::Settings;
+pub use readers::{Callback, Readers, Refused, Reply, Request};
+pub use stamp::Identity;
+pub use tail::{Place, TailPage};
+pub use upkeep::Statistics;
+pub use walk::{StreamTail, StreamsPage, WalkCursor, WalkPage};

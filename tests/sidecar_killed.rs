@@ -1,0 +1,146 @@
+//! Processes that apply batches to a sidecar and are killed, one after the other. Each finds a state of
+//! some time before, and no answer is wrong. Batches are made from their numbers, so that each process
+//! knows all of them.
+
+#[expect(unsafe_code, reason = "forks")]
+#[expect(dead_code, reason = "no memory is shared")]
+#[path = "forked/mod.rs"]
+mod forked;
+#[path = "hot/mod.rs"]
+mod hot;
+
+use allsource::model::partition::Partition;
+use allsource::sidecar::{Batches, Opened, Settings, Sidecar, StreamName};
+use forked::{Child, End};
+use hot::{Batch, Folder, IDENTITY, Truth, streams_of};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const ROUNDS: u64 = if cfg!(debug_assertions) { 40 } else { 200 };
+/// A process is killed after up to so long.
+const LIFE_US_MAX: u64 = 60_000;
+const BATCHES: i64 = 3_000;
+const PARTITIONS: [i32; 2] = [5, 17];
+
+fn settings() -> Settings {
+    Settings {
+        cache_bytes: 1 << 20,
+        // Much is flushed and compacted.
+        write_buffer_bytes: 512 << 10,
+        open_files_max: 32,
+        background_bytes_per_s: 1 << 30,
+    }
+}
+
+/// Well spread numbers (splitmix64).
+fn random(seed: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn batch(partition: Partition, batch_no: i64, streams: &[StreamName]) -> Batch {
+    let seed = batch_no.cast_unsigned() << 8 | partition.index() as u64;
+    let events: Vec<_> = (0..20)
+        .map(|place| {
+            let number = random(seed << 8 | place);
+            let stream = streams[number as usize % streams.len()].clone();
+            (stream, number.to_le_bytes().repeat(1 + number as usize % 30))
+        })
+        .collect();
+    Batch::new(partition, batch_no, &events)
+}
+
+/// What a process does: checks what it finds, and goes on from there until it is killed.
+fn apply(directory: &Path) {
+    let (sidecar, opened) = Sidecar::open(directory, IDENTITY, settings()).expect("a sidecar");
+    let partitions = PARTITIONS.map(|number| Partition::new(number).expect("a partition"));
+    let streams = partitions.map(streams_of);
+    let next = partitions.map(|partition| sidecar.applied(partition) + 1);
+    if matches!(opened, Opened::Emptied { .. }) {
+        assert_eq!(next, [1, 1]);
+    }
+    for (partition, streams) in partitions.into_iter().zip(&streams) {
+        check(&sidecar, partition, streams);
+    }
+    for number in 0..BATCHES {
+        for ((partition, streams), next) in partitions.into_iter().zip(&streams).zip(next) {
+            let batch = batch(partition, next + number, streams);
+            assert_eq!(sidecar.apply(&batch.reader()), Ok(true));
+            if number % 64 == 63 {
+                let forgotten = (next + number - 200).max(0);
+                sidecar.forget(partition, forgotten).expect("a sidecar that works");
+            }
+        }
+    }
+}
+
+/// Compares what a sidecar says about the batches that it has not forgotten.
+fn check(sidecar: &Sidecar, partition: Partition, streams: &[StreamName]) {
+    let mark = sidecar.mark(partition);
+    let mut truth = Truth::default();
+    for batch_no in mark.forgotten + 1..=mark.applied {
+        truth.batches.push(batch(partition, batch_no, streams));
+    }
+    if let Some(last) = truth.batches.last() {
+        assert_eq!(last.checksum, mark.checksum);
+    }
+    let batches = Batches { after: mark.forgotten, up_to: mark.applied };
+    truth.compare(sidecar, partition, batches, 1_000).expect("a sidecar that works");
+}
+
+/// How many batches there are in the end.
+fn last(directory: &Path) -> i64 {
+    let folder = Folder::new();
+    let file = folder.join("last");
+    let child = Child::fork(|| {
+        let (sidecar, opened) = Sidecar::open(directory, IDENTITY, settings()).expect("a sidecar");
+        assert_eq!(opened, Opened::Kept);
+        let partition = Partition::new(PARTITIONS[0]).expect("a partition");
+        std::fs::write(&file, sidecar.applied(partition).to_string()).expect("a file");
+    });
+    assert_eq!(child.wait(), End::Done);
+    std::fs::read_to_string(&file).expect("a file").parse().expect("a number")
+}
+
+fn run() -> Result<String, String> {
+    let folder = Folder::new();
+    let directory = folder.join("sidecar");
+    let mut killed = 0;
+    for round in 0..ROUNDS {
+        // RocksDB is opened in forked processes only: its threads would not survive a fork.
+        let child = Child::fork(|| apply(&directory));
+        std::thread::sleep(Duration::from_micros(random(round) % LIFE_US_MAX));
+        child.kill();
+        match child.wait() {
+            End::Killed => killed += 1,
+            End::Done => {}
+            End::Failed => return Err(format!("round {round} failed")),
+        }
+    }
+    let last = last(&directory);
+    if last == 0 {
+        return Err("no process has come far enough to flush anything".to_owned());
+    }
+    Ok(format!("{killed} of {ROUNDS} killed, {last} batches kept"))
+}
+
+fn main() {
+    println!("\nrunning 1 test");
+    let start = Instant::now();
+    let outcome = run();
+    let failed = i32::from(outcome.is_err());
+    match outcome {
+        Ok(facts) => println!("test killed ... ok ({facts})"),
+        Err(reason) => println!("test killed ... FAILED ({reason})"),
+    }
+    println!(
+        "\ntest result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out; \
+         finished in {:.2}s\n",
+        if failed == 0 { "ok" } else { "FAILED" },
+        1 - failed,
+        start.elapsed().as_secs_f64()
+    );
+    std::process::exit(failed);
+}
