@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 const ROUNDS: u64 = if cfg!(debug_assertions) { 40 } else { 200 };
 /// A process is killed after up to so long.
-const LIFE_US_MAX: u64 = 60_000;
+const LIFE_US_MAX: u64 = 250_000;
 const BATCHES: i64 = 3_000;
 const PARTITIONS: [i32; 2] = [5, 17];
 
@@ -68,6 +68,9 @@ fn apply(directory: &Path) {
         for ((partition, streams), next) in partitions.into_iter().zip(&streams).zip(next) {
             let batch = batch(partition, next + number, streams);
             assert_eq!(sidecar.apply(&batch.reader()), Ok(true));
+            if number % 16 == 15 {
+                sidecar.flush().expect("a sidecar that works");
+            }
             if number % 64 == 63 {
                 let forgotten = (next + number - 200).max(0);
                 sidecar.forget(partition, forgotten).expect("a sidecar that works");

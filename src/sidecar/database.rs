@@ -7,7 +7,7 @@ use super::options::{EVENTS, Memory, PARTITION_MARKS, STREAMS, Settings};
 use super::stamp::Identity;
 use crate::model::partition::Partition;
 use parking_lot::Mutex;
-use rocksdb::{ColumnFamily, DB};
+use rocksdb::{ColumnFamily, DB, ReadOptions};
 use std::fs::File;
 use std::path::Path;
 
@@ -19,6 +19,8 @@ pub struct Sidecar {
     pub(super) memory: Memory,
     pub(super) marks: Marks,
     pub(super) writing: Mutex<()>,
+    /// Made once: to make them takes longer than to read an entry.
+    pub(super) reading_one: ReadOptions,
     _lock: File,
 }
 
@@ -50,7 +52,7 @@ impl Sidecar {
         let memory = Memory::new(settings);
         let marks = Marks::default();
         let (database, opened) = open::open(directory, identity, settings, &memory, &marks)?;
-        Ok((Self { database, memory, marks, writing: Mutex::new(()), _lock: lock }, opened))
+        Ok((Self::new(lock, memory, marks, database), opened))
     }
 
     /// Opens an empty sidecar, whatever the directory holds: to make it anew after a failure. The one
@@ -64,7 +66,18 @@ impl Sidecar {
         let memory = Memory::new(settings);
         let marks = Marks::default();
         let database = open::open_emptied(directory, identity, settings, &memory, &marks)?;
-        Ok(Self { database, memory, marks, writing: Mutex::new(()), _lock: lock })
+        Ok(Self::new(lock, memory, marks, database))
+    }
+
+    fn new(lock: File, memory: Memory, marks: Marks, database: DB) -> Self {
+        Self {
+            database,
+            memory,
+            marks,
+            writing: Mutex::new(()),
+            reading_one: ReadOptions::default(),
+            _lock: lock,
+        }
     }
 
     /// How far a partition is. The caller compares number and checksum with the table's: if that batch

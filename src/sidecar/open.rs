@@ -127,6 +127,7 @@ fn open_kept(
         }
         Some(_) => {}
     }
+    check_files(&database, path)?;
     let family = |name| database.cf_handle(name).ok_or_else(|| format!("it has no {name}"));
     family(STREAMS)?;
     family(EVENTS)?;
@@ -139,4 +140,21 @@ fn open_kept(
         marks.release(partition, mark);
     }
     Ok(database)
+}
+
+/// RocksDB looks for a file when it needs it. One that is missing or was cut is better noticed now.
+fn check_files(database: &DB, path: &Path) -> Result<(), String> {
+    // Compaction may be at work by now.
+    database.disable_file_deletions()?;
+    for file in database.live_files()? {
+        let name = file.name.trim_start_matches('/');
+        match fs::metadata(path.join(name)) {
+            Ok(found) if found.len() == file.size as u64 => {}
+            Ok(found) => {
+                return Err(format!("{name} has {} bytes instead of {}", found.len(), file.size));
+            }
+            Err(error) => return Err(format!("{name}: {error}")),
+        }
+    }
+    Ok(database.enable_file_deletions()?)
 }

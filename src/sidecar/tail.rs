@@ -102,8 +102,9 @@ impl Sidecar {
         let family = self.events_family()?;
         let key = StreamPrefix::new(partition, stream).key(place.batch_no);
         let batches = Batches { after: place.batch_no - 1, up_to: place.batch_no };
-        let piece =
-            self.look_at(partition, batches, || Ok(self.database.get_pinned_cf(family, key)?))?;
+        let piece = self.look_at(partition, batches, || {
+            Ok(self.database.get_pinned_cf_opt(family, key, &self.reading_one)?)
+        })?;
         let Some(piece) = piece else { return Ok(None) };
         for event in TailReader::new(&piece) {
             let event = event?;
