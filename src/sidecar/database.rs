@@ -3,7 +3,7 @@
 use super::error::SidecarError;
 use super::mark::{Current, Mark, Marks};
 use super::open::{self, Opened};
-use super::options::{EVENTS, Memory, PARTITION_MARKS, STREAMS, Settings};
+use super::options::{EVENTS, Memory, PARTITION_MARKS, Settings};
 use super::stamp::Identity;
 use crate::model::partition::Partition;
 use parking_lot::Mutex;
@@ -118,10 +118,6 @@ impl Sidecar {
 
     fn family(&self, name: &str) -> Result<&ColumnFamily, SidecarError> {
         self.database.cf_handle(name).ok_or(SidecarError::Damaged)
-    }
-
-    pub(super) fn streams_family(&self) -> Result<&ColumnFamily, SidecarError> {
-        self.family(STREAMS)
     }
 
     pub(super) fn events_family(&self) -> Result<&ColumnFamily, SidecarError> {

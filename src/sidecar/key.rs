@@ -1,4 +1,4 @@
-//! Keys of the families `streams` and `events`.
+//! Keys of the family `events`.
 //!
 //! ```text
 //! partition     1 byte

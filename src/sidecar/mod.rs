@@ -6,10 +6,12 @@
 //!
 //! | family | key | value |
 //! | --- | --- | --- |
-//! | `streams` | partition, stream, batch number: [`key`] | how many events (u32, little-endian) |
-//! | `events` | the same | the events: a piece of one batch, as [`crate::codec::hot_tail`] has it |
+//! | `events` | partition, stream, batch number: [`key`] | the stream's events in the batch: a piece as [`crate::codec::hot_tail`] has it, which begins with their number |
 //! | `partitions` | partition (a byte) | how far it is: [`mark`] |
 //! | `default` | `stamp` | whose it is: [`stamp`] |
+//!
+//! There is no family with a number of events for each stream: most streams have one or two events in
+//! their tail, and writing a second entry for each of them halves how fast batches are applied.
 //!
 //! | file | noun |
 //! | --- | --- |

@@ -9,7 +9,7 @@
 
 use super::error::SidecarError;
 use super::mark::{Mark, Marks};
-use super::options::{self, EVENTS, Memory, PARTITION_MARKS, STREAMS, Settings};
+use super::options::{self, EVENTS, Memory, PARTITION_MARKS, Settings};
 use super::signals;
 use super::stamp::{Identity, stamp};
 use crate::model::partition::Partition;
@@ -129,7 +129,6 @@ fn open_kept(
     }
     check_files(&database, path)?;
     let family = |name| database.cf_handle(name).ok_or_else(|| format!("it has no {name}"));
-    family(STREAMS)?;
     family(EVENTS)?;
     let family = family(PARTITION_MARKS)?;
     for partition in Partition::all() {

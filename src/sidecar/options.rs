@@ -11,8 +11,6 @@ use rocksdb::{
 };
 use std::sync::Arc;
 
-/// Stream and batch → how many events.
-pub const STREAMS: &str = "streams";
 /// Stream and batch → the events.
 pub const EVENTS: &str = "events";
 /// Partition → its mark.
@@ -103,35 +101,30 @@ pub fn families(
     settings: Settings,
     memory: &Memory,
     forgotten: &Arc<Forgotten>,
-) -> [ColumnFamilyDescriptor; 3] {
-    let indexed = |block_bytes| {
-        let mut options = family(settings, memory, block_bytes);
-        let prefix = SliceTransform::create("allsource.stream", key::prefix, None);
-        options.set_prefix_extractor(prefix);
-        let forgotten = Arc::clone(forgotten);
-        options.set_compaction_filter("allsource.forgotten", move |_, key, _| {
-            match (key.first(), key::batch_no(key)) {
-                (Some(partition), Some(batch_no))
-                    if forgotten.covers(usize::from(*partition), batch_no) =>
-                {
-                    Decision::Remove
-                }
-                _ => Decision::Keep,
+) -> [ColumnFamilyDescriptor; 2] {
+    let mut events = family(settings, memory);
+    events.set_prefix_extractor(SliceTransform::create("allsource.stream", key::prefix, None));
+    let forgotten = Arc::clone(forgotten);
+    events.set_compaction_filter("allsource.forgotten", move |_, key, _| {
+        match (key.first(), key::batch_no(key)) {
+            (Some(partition), Some(batch_no))
+                if forgotten.covers(usize::from(*partition), batch_no) =>
+            {
+                Decision::Remove
             }
-        });
-        options
-    };
+            _ => Decision::Keep,
+        }
+    });
     [
-        ColumnFamilyDescriptor::new(STREAMS, indexed(BLOCK_BYTES / 2)),
-        ColumnFamilyDescriptor::new(EVENTS, indexed(BLOCK_BYTES)),
-        ColumnFamilyDescriptor::new(PARTITION_MARKS, family(settings, memory, BLOCK_BYTES)),
+        ColumnFamilyDescriptor::new(EVENTS, events),
+        ColumnFamilyDescriptor::new(PARTITION_MARKS, family(settings, memory)),
     ]
 }
 
-fn family(settings: Settings, memory: &Memory, block_bytes: usize) -> Options {
+fn family(settings: Settings, memory: &Memory) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&memory.cache);
-    table.set_block_size(block_bytes);
+    table.set_block_size(BLOCK_BYTES);
     table.set_format_version(6);
     table.set_index_type(BlockBasedIndexType::BinarySearch);
     table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);

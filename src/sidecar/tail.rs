@@ -7,7 +7,7 @@ use super::options;
 use crate::codec::hot_tail::{self, TailEvent, TailReader};
 use crate::model::batch::StreamKey;
 use crate::model::partition::Partition;
-use rocksdb::{ColumnFamily, DBRawIterator};
+use rocksdb::DBRawIterator;
 
 /// Where an event stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,9 +40,8 @@ impl Sidecar {
         after: Option<Place>,
         bytes_max: usize,
     ) -> Result<TailPage, SidecarError> {
-        let family = self.events_family()?;
         let prefix = StreamPrefix::new(partition, stream);
-        let mut entries = self.entries(partition, family, &prefix, batches, after)?;
+        let mut entries = self.entries(partition, &prefix, batches, after)?;
         let mut page = TailPage::default();
         let mut last = None;
         while let Some((key, piece)) = entries.item() {
@@ -79,12 +78,11 @@ impl Sidecar {
         stream: StreamKey<'_>,
         batches: Batches,
     ) -> Result<u64, SidecarError> {
-        let family = self.streams_family()?;
         let prefix = StreamPrefix::new(partition, stream);
-        let mut entries = self.entries(partition, family, &prefix, batches, None)?;
+        let mut entries = self.entries(partition, &prefix, batches, None)?;
         let mut events = 0;
-        while let Some(value) = entries.value() {
-            events += u64::from(number(value)?);
+        while let Some(piece) = entries.value() {
+            events += hot_tail::batch_len(piece)? as u64;
             entries.next();
         }
         entries.status()?;
@@ -115,11 +113,10 @@ impl Sidecar {
         Ok(None)
     }
 
-    /// The entries of a stream in a family, from the batch on that comes after a place.
+    /// The entries of a stream, from the batch on that comes after a place.
     fn entries<'a>(
         &'a self,
         partition: Partition,
-        family: &ColumnFamily,
         prefix: &StreamPrefix,
         batches: Batches,
         after: Option<Place>,
@@ -128,6 +125,7 @@ impl Sidecar {
         let first = batches.after.max(0).saturating_add(1);
         let first = after.map_or(first, |after| first.max(after.batch_no));
         let end = prefix.key(batches.up_to.max(0).saturating_add(1));
+        let family = self.events_family()?;
         self.look_at(partition, batches, || {
             let options = options::reading_stream(end);
             let mut entries = self.database.raw_iterator_cf_opt(family, options);
@@ -135,9 +133,4 @@ impl Sidecar {
             Ok(entries)
         })
     }
-}
-
-/// The number that an entry of the family `streams` holds.
-pub(super) fn number(value: &[u8]) -> Result<u32, SidecarError> {
-    value.try_into().map(u32::from_le_bytes).map_err(|_| SidecarError::Damaged)
 }

@@ -62,7 +62,7 @@ impl Sidecar {
         })
     }
 
-    fn all_families(&self) -> Result<[&ColumnFamily; 3], SidecarError> {
-        Ok([self.streams_family()?, self.events_family()?, self.marks_family()?])
+    fn all_families(&self) -> Result<[&ColumnFamily; 2], SidecarError> {
+        Ok([self.events_family()?, self.marks_family()?])
     }
 }

@@ -4,11 +4,10 @@ use super::database::{Batches, Sidecar};
 use super::error::SidecarError;
 use super::key::{self, StreamName, StreamPrefix};
 use super::options;
-use super::tail::number;
 use crate::codec::{hot_tail, hot_walk};
 use crate::model::batch::StreamKey;
 use crate::model::partition::Partition;
-use rocksdb::{ColumnFamily, DBRawIterator};
+use rocksdb::DBRawIterator;
 
 /// A call looks at about so many entries at most: forgotten ones are passed over one by one.
 const ENTRIES_MAX: usize = 1 << 16;
@@ -108,12 +107,12 @@ impl Sidecar {
         let start = after.map_or(key::first_of(partition).to_vec(), |stream| {
             StreamPrefix::new(partition, stream).after_all()
         });
-        let mut entries = self.entries_of(partition, self.streams_family()?, batches, &start)?;
+        let mut entries = self.entries_of(partition, batches, &start)?;
         let mut page = StreamsPage::default();
         let mut prefix = Vec::new();
         let mut is_listed = false;
         let mut seen = 0;
-        while let Some((key, value)) = entries.item() {
+        while let Some((key, piece)) = entries.item() {
             if prefix != key::prefix(key) {
                 if page.streams.len() >= streams_max || seen >= ENTRIES_MAX {
                     page.next = StreamName::of_key(&prefix);
@@ -125,7 +124,7 @@ impl Sidecar {
             seen += 1;
             let batch_no = key::batch_no(key).ok_or(SidecarError::Damaged)?;
             if batches.contains(batch_no) {
-                let events = u64::from(number(value)?);
+                let events = hot_tail::batch_len(piece)? as u64;
                 match page.streams.last_mut().filter(|_| is_listed) {
                     Some(stream) => {
                         stream.events += events;
@@ -157,7 +156,7 @@ impl Sidecar {
     ) -> Result<WalkPage, SidecarError> {
         let first = key::first_of(partition);
         let (start, place) = from.map_or((&first[..], 0), WalkCursor::parts);
-        let mut entries = self.entries_of(partition, self.events_family()?, batches, start)?;
+        let mut entries = self.entries_of(partition, batches, start)?;
         let mut page = WalkPage::default();
         let mut walked: Option<Walked> = None;
         let mut last = None;
@@ -205,14 +204,14 @@ impl Sidecar {
         Ok(page)
     }
 
-    /// The entries of a partition in a family, from a key on.
+    /// The entries of a partition, from a key on.
     fn entries_of<'a>(
         &'a self,
         partition: Partition,
-        family: &ColumnFamily,
         batches: Batches,
         start: &[u8],
     ) -> Result<DBRawIterator<'a>, SidecarError> {
+        let family = self.events_family()?;
         self.look_at(partition, batches, || {
             let options = options::reading_partition(partition);
             let mut entries = self.database.raw_iterator_cf_opt(family, options);

@@ -26,7 +26,7 @@ impl Sidecar {
         if batch_no <= mark.applied {
             return Ok(false);
         }
-        let (streams, events) = (self.streams_family()?, self.events_family()?);
+        let family = self.events_family()?;
         let mut read: Vec<HotEvent<'_>> = with_room(batch.remaining())?;
         for event in *batch {
             read.push(event?);
@@ -35,7 +35,7 @@ impl Sidecar {
         // In the order of the keys, which costs RocksDB least.
         let (ranges, arranged) = plan.in_lock_order(&read)?;
         let bytes = read.iter().map(|event| event.event.size_bytes()).sum::<usize>();
-        let mut entries = WriteBatch::with_capacity_bytes(bytes + 2 * ranges.len() * ENTRY_BYTES);
+        let mut entries = WriteBatch::with_capacity_bytes(bytes + ranges.len() * ENTRY_BYTES);
         let (mut key, mut encoded, mut piece) = (Vec::new(), Vec::new(), Vec::new());
         for (group, range) in ranges {
             let group = &plan.groups()[group];
@@ -50,8 +50,7 @@ impl Sidecar {
             }
             hot_tail::write_batch(&mut piece, batch_no, len, &encoded)?;
             key::write(&mut key, partition, group.stream, batch_no);
-            entries.put_cf(streams, &key, (len as u32).to_le_bytes());
-            entries.put_cf(events, &key, &piece);
+            entries.put_cf(family, &key, &piece);
         }
         let mark = Mark { applied: batch_no, checksum: batch.checksum(), ..mark };
         self.write_marked(entries, partition, mark)?;
@@ -90,7 +89,6 @@ impl Sidecar {
         let _writing = self.writing.lock();
         let (start, end) = (key::first_of(partition), key::end_of(partition));
         let mut entries = WriteBatch::default();
-        entries.delete_range_cf(self.streams_family()?, start, end);
         entries.delete_range_cf(self.events_family()?, start, end);
         // Nobody may rely on entries that are about to go.
         self.marks.discard(partition);

@@ -131,6 +131,11 @@ pub fn first(piece: &[u8], after: Option<u32>) -> Result<Part<'_>, DamagedTail> 
     part(piece, after, next.transpose()?.map_or(0, |event| event.size_bytes))
 }
 
+/// How many events a piece of one batch has.
+pub fn batch_len(piece: &[u8]) -> Result<usize, DamagedTail> {
+    read_batch(&mut &piece[..]).map(|(_, len, _)| len).ok_or(DamagedTail)
+}
+
 fn read_batch<'a>(rest: &mut &'a [u8]) -> Option<(i64, usize, &'a [u8])> {
     let batch_no = varint::read(rest)?.cast_signed();
     let len = varint::read_len(rest)?;

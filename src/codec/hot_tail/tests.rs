@@ -82,6 +82,7 @@ proptest! {
             .map(|(place, event)| (*place, event.1.clone(), event.2.clone(), event.3.clone(), event.4))
             .collect();
         let whole = write(&[(7, owned.clone())]);
+        prop_assert_eq!(batch_len(&whole), Ok(owned.len()));
         let (mut joined, mut after, mut len) = (Vec::new(), None, 0);
         loop {
             let mut found = part(&whole, after, bytes_max).unwrap();
@@ -106,6 +107,7 @@ proptest! {
     #[test]
     fn parts_of_damaged_bytes_end(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
         let _ = (part(&bytes, None, 0), part(&bytes, Some(3), 20), part(&bytes, None, 1000));
+        let _ = batch_len(&bytes);
         let _ = (first(&bytes, None), first(&bytes, Some(2)));
     }
 }
