@@ -48,6 +48,7 @@ impl Body {
     /// A batch in which the events go through all streams, from where the batch before has stopped.
     fn new(batch_no: i64, streams: &[Vec<u8>], payload_bytes: usize) -> Self {
         let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+        writer.begin(1_000_000 * batch_no);
         for number in 0..BATCH_EVENTS {
             let event = batch_no.cast_unsigned() * BATCH_EVENTS + number;
             // 7919 and the number of streams have no common factor.
@@ -55,7 +56,7 @@ impl Body {
             let payload: Vec<u8> =
                 (0..payload_bytes as u64).map(|at| random(event << 8 | at) as u8).collect();
             let record = Record {
-                enqueued_at_us: 1_000_000 * batch_no,
+                enqueued_at_us: 0,
                 home: Home { database: 1, incarnation: 1 },
                 stream_id,
                 tenant_id: b"default",

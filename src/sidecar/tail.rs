@@ -57,7 +57,7 @@ impl Sidecar {
                 part = hot_tail::first(piece, after)?;
             }
             if part.len > 0 {
-                hot_tail::write_batch(&mut page.bytes, batch_no, part.len, part.events)?;
+                hot_tail::write_part(&mut page.bytes, &part)?;
             }
             page.events += part.len;
             last = Some(Place { batch_no, place: part.last_place });

@@ -189,7 +189,7 @@ impl Sidecar {
             if part.len > 0 {
                 let walked = walked
                     .get_or_insert_with(|| Walked { prefix: prefix.to_vec(), tail: Vec::new() });
-                hot_tail::write_batch(&mut walked.tail, batch_no, part.len, part.events)?;
+                hot_tail::write_part(&mut walked.tail, &part)?;
                 page.events += part.len;
             }
             last = Some(WalkCursor::new(key, part.last_place));

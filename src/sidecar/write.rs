@@ -48,7 +48,7 @@ impl Sidecar {
             for event in &arranged[range] {
                 hot_tail::write_event(&mut encoded, event)?;
             }
-            hot_tail::write_batch(&mut piece, batch_no, len, &encoded)?;
+            hot_tail::write_batch(&mut piece, batch_no, batch.timestamp_us(), len, &encoded)?;
             key::write(&mut key, partition, group.stream, batch_no);
             entries.put_cf(family, &key, &piece);
         }

@@ -55,7 +55,7 @@ pub struct Event {
     pub event_type: Vec<u8>,
     pub payload: Vec<u8>,
     pub metadata: Option<Vec<u8>>,
-    pub enqueued_at_us: i64,
+    pub timestamp_us: i64,
 }
 
 /// A batch as the table has it.
@@ -72,6 +72,8 @@ impl Batch {
     /// Makes a batch of these events: stream and payload.
     pub fn new(partition: Partition, batch_no: i64, events: &[(StreamName, Vec<u8>)]) -> Self {
         let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+        let timestamp_us = batch_no * 1_000;
+        writer.begin(timestamp_us);
         let mut made = Vec::new();
         for (place, (stream, payload)) in (0..).zip(events) {
             let event = Event {
@@ -80,10 +82,10 @@ impl Batch {
                 event_type: format!("type {}", payload.len() % 3).into_bytes(),
                 payload: payload.clone(),
                 metadata: (payload.len() % 2 == 0).then(|| batch_no.to_le_bytes().to_vec()),
-                enqueued_at_us: batch_no * 1_000 + i64::from(place),
+                timestamp_us,
             };
             let record = Record {
-                enqueued_at_us: event.enqueued_at_us,
+                enqueued_at_us: 0,
                 home: Home { database: 0, incarnation: 0 },
                 stream_id: &stream.stream_id,
                 tenant_id: &stream.tenant_id,
@@ -214,7 +216,7 @@ fn owned(bytes: TailReader<'_>) -> Vec<Event> {
                 event_type: event.event.event_type.to_vec(),
                 payload: event.event.payload.to_vec(),
                 metadata: event.event.metadata.map(<[u8]>::to_vec),
-                enqueued_at_us: event.enqueued_at_us,
+                timestamp_us: event.timestamp_us,
             }
         })
         .collect()

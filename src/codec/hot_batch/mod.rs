@@ -4,12 +4,11 @@
 //! ```text
 //! 0   version               u8    1
 //! 1   number of events      u32   little-endian, as the numbers below are
-//! 5   the events, each:
+//! 5   written at            i64   microseconds since 2000-01-01: the time of all its events
+//! 13  the events, each:
 //!       flags               u8    1: metadata follows
 //!                                 2: the tenant is that of the event before
 //!                                 4: the event type is that of the event before
-//!       enqueued at         varint  microseconds, folded: the difference to the event before, and of
-//!                                   the first one the time since 2000-01-01
 //!       bytes of stream_id  varint
 //!       bytes of tenant_id  varint  unless 2
 //!       bytes of event_type varint  unless 4
@@ -41,7 +40,8 @@ pub const VERSION: u8 = 1;
 /// The size that bodies are cut at.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
-const HEADER_BYTES: usize = 5;
+const LEN_BYTES: usize = 5;
+const HEADER_BYTES: usize = LEN_BYTES + size_of::<i64>();
 const METADATA: u8 = 1;
 const SAME_TENANT: u8 = 2;
 const SAME_TYPE: u8 = 4;

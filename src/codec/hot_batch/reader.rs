@@ -15,8 +15,8 @@ pub struct HotEvent<'a> {
     pub stream: StreamKey<'a>,
     /// the event; it has no id
     pub event: NewEvent<'a>,
-    /// when it was enqueued, in microseconds since 2000-01-01
-    pub enqueued_at_us: i64,
+    /// its time, which is that of its batch, in microseconds since 2000-01-01
+    pub timestamp_us: i64,
 }
 
 /// Walks over the events of a batch.
@@ -28,7 +28,7 @@ pub struct HotBatchReader<'a> {
     len: u32,
     next: u32,
     rest: &'a [u8],
-    enqueued_at_us: i64,
+    timestamp_us: i64,
     tenant_id: &'a [u8],
     event_type: &'a [u8],
 }
@@ -51,8 +51,9 @@ impl<'a> HotBatchReader<'a> {
         }
         let (len, rest) = rest.split_first_chunk().ok_or(DamagedBatch::Bytes)?;
         let len = u32::from_le_bytes(*len);
-        // An event has four bytes at least: what is asked for by the number of events is bounded.
-        if len as usize > rest.len() / 4 {
+        let (timestamp_us, rest) = rest.split_first_chunk().ok_or(DamagedBatch::Bytes)?;
+        // An event has three bytes at least: what is asked for by the number of events is bounded.
+        if len as usize > rest.len() / 3 {
             return Err(DamagedBatch::Bytes);
         }
         Ok(Self {
@@ -62,7 +63,7 @@ impl<'a> HotBatchReader<'a> {
             len,
             next: 0,
             rest,
-            enqueued_at_us: 0,
+            timestamp_us: i64::from_le_bytes(*timestamp_us),
             tenant_id: &[],
             event_type: &[],
         })
@@ -81,6 +82,11 @@ impl<'a> HotBatchReader<'a> {
     /// The batch's checksum.
     pub fn checksum(&self) -> i32 {
         self.checksum
+    }
+
+    /// When it was written, in microseconds since 2000-01-01.
+    pub fn timestamp_us(&self) -> i64 {
+        self.timestamp_us
     }
 
     /// How many events are still to come.
@@ -102,7 +108,6 @@ impl<'a> HotBatchReader<'a> {
             true => varint::read_len(rest).map(Some),
             false => Some(None),
         };
-        let later_us = varint::unfolded(varint::read(rest)?);
         let stream_id = varint::read_len(rest)?;
         let tenant_id = length_if(rest, flags & SAME_TENANT == 0)?;
         let event_type = length_if(rest, flags & SAME_TYPE == 0)?;
@@ -120,7 +125,6 @@ impl<'a> HotBatchReader<'a> {
             Some(len) => Some(varint::take(rest, len)?),
             None => None,
         };
-        self.enqueued_at_us = self.enqueued_at_us.wrapping_add(later_us);
         let place = self.next;
         self.next += 1;
         if self.next == self.len && !self.rest.is_empty() {
@@ -130,7 +134,7 @@ impl<'a> HotBatchReader<'a> {
             place,
             stream: StreamKey { stream_id, tenant_id: self.tenant_id },
             event: NewEvent { event_type: self.event_type, payload, metadata, event_id: None },
-            enqueued_at_us: self.enqueued_at_us,
+            timestamp_us: self.timestamp_us,
         })
     }
 }

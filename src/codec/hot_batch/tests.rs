@@ -4,8 +4,8 @@ use crate::model::batch::StreamKey;
 use crate::model::event::NewEvent;
 use proptest::prelude::*;
 
-/// Stream, tenant, event type, payload, metadata, when it was enqueued.
-type Owned = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Option<Vec<u8>>, i64);
+/// Stream, tenant, event type, payload, metadata.
+type Owned = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Option<Vec<u8>>);
 
 fn bytes(range: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), range)
@@ -15,12 +15,12 @@ fn any_event() -> impl Strategy<Value = Owned> {
     // Few tenants and types, so that neighbours have the same.
     let few = || prop::sample::select(vec![b"a".to_vec(), b"bc".to_vec(), vec![b'd'; 200]]);
     let metadata = prop::option::of(bytes(0..40));
-    (bytes(0..300), few(), few(), bytes(0..300), metadata, any::<i64>())
+    (bytes(0..300), few(), few(), bytes(0..300), metadata)
 }
 
 fn record(owned: &Owned) -> Record<'_> {
     Record {
-        enqueued_at_us: owned.5,
+        enqueued_at_us: 7,
         home: Home { database: 5, incarnation: 6 },
         stream_id: &owned.0,
         tenant_id: &owned.1,
@@ -45,16 +45,17 @@ fn open(batch_no: i64, body: &[u8]) -> Result<HotBatchReader<'_>, DamagedBatch> 
 proptest! {
     #[test]
     fn what_goes_in_comes_out(
-        events in prop::collection::vec(any_event(), 1..80), bytes_max in 0usize..20_000
+        events in prop::collection::vec(any_event(), 1..80), bytes_max in 0usize..20_000, timestamp_us: i64
     ) {
         let mut bodies = Vec::new();
         let mut writer = HotBatchWriter::new(bytes_max);
+        writer.begin(timestamp_us);
         for event in &events {
             let mut pushed = writer.push(&record(event)).unwrap();
             if pushed == Pushed::Full {
                 prop_assert!(!writer.is_empty());
                 bodies.push((writer.len(), writer.body().to_vec()));
-                writer.clear();
+                writer.begin(timestamp_us);
                 pushed = writer.push(&record(event)).unwrap();
             }
             prop_assert_eq!(pushed, Pushed::Added);
@@ -65,7 +66,7 @@ proptest! {
         let mut left = &events[..];
         for (batch_no, (len, body)) in bodies.iter().enumerate() {
             let reader = open(batch_no as i64, body).unwrap();
-            prop_assert_eq!(reader.remaining(), *len);
+            prop_assert_eq!((reader.remaining(), reader.timestamp_us()), (*len, timestamp_us));
             let (expected, rest) = left.split_at(*len);
             left = rest;
             let read: Result<Vec<HotEvent>, _> = reader.collect();
@@ -73,7 +74,7 @@ proptest! {
                 place,
                 stream: StreamKey { stream_id: record.stream_id, tenant_id: record.tenant_id },
                 event: record.event,
-                enqueued_at_us: record.enqueued_at_us,
+                timestamp_us,
             }).collect();
             prop_assert_eq!(read, Ok(expected));
         }
@@ -142,7 +143,7 @@ proptest! {
 
 #[test]
 fn only_plain_events_take_this_way() {
-    let owned = (vec![b's'], vec![b't'], vec![b'e'], vec![], None, 1);
+    let owned = (vec![b's'], vec![b't'], vec![b'e'], vec![], None);
     let plain = record(&owned);
     let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
     let of_entity = Record { entity_id: Some(b"e"), ..plain };
@@ -155,29 +156,30 @@ fn only_plain_events_take_this_way() {
 
 #[test]
 fn neighbours_share_what_they_have_in_common() {
-    let owned = (vec![b's'], vec![b't'; 100], vec![b'e'; 100], vec![b'p'; 10], None, 1_000_000_000);
+    let owned = (vec![b's'], vec![b't'; 100], vec![b'e'; 100], vec![b'p'; 10], None);
     let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
     let mut sizes = [0; 3];
     for size in &mut sizes {
         assert_eq!(writer.push(&record(&owned)), Ok(Pushed::Added));
         *size = writer.size_bytes();
     }
-    // Flags, time, two lengths, a stream of one byte, a payload of ten.
-    assert_eq!(sizes[2] - sizes[1], 15);
+    // Flags, two lengths, a stream of one byte, a payload of ten.
+    assert_eq!(sizes[2] - sizes[1], 14);
 }
 
 /// Bodies are kept over upgrades: this one must be readable for ever.
 #[test]
 fn the_layout_does_not_change() {
     let events: [Owned; 2] = [
-        (b"s1".to_vec(), b"t".to_vec(), b"typ".to_vec(), b"{}".to_vec(), Some(b"m".to_vec()), 64),
-        (b"s2".to_vec(), b"t".to_vec(), b"typ".to_vec(), b"".to_vec(), None, 63),
+        (b"s1".to_vec(), b"t".to_vec(), b"typ".to_vec(), b"{}".to_vec(), Some(b"m".to_vec())),
+        (b"s2".to_vec(), b"t".to_vec(), b"typ".to_vec(), b"".to_vec(), None),
     ];
     let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+    writer.begin(64);
     for event in &events {
         assert_eq!(writer.push(&record(event)), Ok(Pushed::Added));
     }
-    let body = b"\x01\x02\0\0\0\x01\x80\x01\x02\x01\x03\x02\x01s1ttyp{}m\x06\x01\x02\0s2";
+    let body = b"\x01\x02\0\0\0\x40\0\0\0\0\0\0\0\x01\x02\x01\x03\x02\x01s1ttyp{}m\x06\x02\0s2";
     assert_eq!(writer.body(), body);
     assert_eq!(
         checksum(partition(3), 7, body),

@@ -1,13 +1,13 @@
 //! Writing a body.
 
-use super::{HEADER_BYTES, METADATA, SAME_TENANT, SAME_TYPE, VERSION};
+use super::{HEADER_BYTES, LEN_BYTES, METADATA, SAME_TENANT, SAME_TYPE, VERSION};
 use crate::codec::record::Record;
 use crate::codec::varint;
 use crate::model::memory::{OutOfMemory, reserve};
 use std::ops::Range;
 
 /// Flags and numbers of an event.
-const EVENT_OVERHEAD_MAX: usize = 1 + 6 * varint::VARINT_BYTES_MAX;
+const EVENT_OVERHEAD_MAX: usize = 1 + 5 * varint::VARINT_BYTES_MAX;
 
 /// What became of a record that was to be put into a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,20 +27,21 @@ pub struct HotBatchWriter {
     body: Vec<u8>,
     bytes_max: usize,
     len: u32,
-    enqueued_at_us: i64,
+    timestamp_us: i64,
     /// of the event before
     tenant_id: Range<usize>,
     event_type: Range<usize>,
 }
 
 impl HotBatchWriter {
-    /// A writer of bodies of up to `bytes_max` bytes; of more only if one event has more.
+    /// A writer of bodies of up to `bytes_max` bytes; of more only if one event has more. The first one
+    /// has to be begun.
     pub fn new(bytes_max: usize) -> Self {
         Self {
             body: Vec::new(),
             bytes_max,
             len: 0,
-            enqueued_at_us: 0,
+            timestamp_us: 0,
             tenant_id: 0..0,
             event_type: 0..0,
         }
@@ -60,10 +61,11 @@ impl HotBatchWriter {
         reserve(&mut self.body, HEADER_BYTES + bytes_max)?;
         if self.len == 0 {
             self.body.extend_from_slice(&[VERSION, 0, 0, 0, 0]);
+            self.body.extend_from_slice(&self.timestamp_us.to_le_bytes());
         }
         self.write(record);
         self.len += 1;
-        self.body[1..HEADER_BYTES].copy_from_slice(&self.len.to_le_bytes());
+        self.body[1..LEN_BYTES].copy_from_slice(&self.len.to_le_bytes());
         Ok(Pushed::Added)
     }
 
@@ -78,9 +80,6 @@ impl HotBatchWriter {
                 | flag(same_tenant, SAME_TENANT)
                 | flag(same_type, SAME_TYPE),
         );
-        let later_us = record.enqueued_at_us.wrapping_sub(self.enqueued_at_us);
-        varint::write(out, varint::folded(later_us));
-        self.enqueued_at_us = record.enqueued_at_us;
         varint::write_len(out, stream_id.len());
         if !same_tenant {
             varint::write_len(out, tenant_id.len());
@@ -125,11 +124,11 @@ impl HotBatchWriter {
         &self.body
     }
 
-    /// Begins the next body.
-    pub fn clear(&mut self) {
+    /// Begins a body, whose events have this time: microseconds since 2000-01-01.
+    pub fn begin(&mut self, timestamp_us: i64) {
         self.body.clear();
         self.len = 0;
-        self.enqueued_at_us = 0;
+        self.timestamp_us = timestamp_us;
         (self.tenant_id, self.event_type) = (0..0, 0..0);
     }
 }

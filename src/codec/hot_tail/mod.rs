@@ -4,11 +4,11 @@
 //! ```text
 //! for each batch:
 //!   batch number           varint
+//!   written at             i64      microseconds since 2000-01-01, little-endian: the time of the events
 //!   number of events       varint
 //!   bytes of the events    varint
 //!   the events, each:
 //!     place                varint   its number in the batch
-//!     enqueued at          varint   microseconds since 2000-01-01, folded
 //!     bytes of event_type  varint
 //!     bytes of payload     varint
 //!     bytes of metadata    varint   0: no metadata; otherwise one more than they are
@@ -27,9 +27,9 @@ use crate::model::event::NewEvent;
 use crate::model::memory::{OutOfMemory, reserve};
 
 /// Numbers of an event.
-const EVENT_OVERHEAD_MAX: usize = 5 * varint::VARINT_BYTES_MAX;
+const EVENT_OVERHEAD_MAX: usize = 4 * varint::VARINT_BYTES_MAX;
 /// Numbers of a batch.
-const BATCH_OVERHEAD_MAX: usize = 3 * varint::VARINT_BYTES_MAX;
+const BATCH_OVERHEAD_MAX: usize = size_of::<i64>() + 3 * varint::VARINT_BYTES_MAX;
 
 /// The bytes cannot be taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,8 +45,8 @@ pub struct TailEvent<'a> {
     pub place: u32,
     /// the event; it has no id
     pub event: NewEvent<'a>,
-    /// when it was enqueued, in microseconds since 2000-01-01
-    pub enqueued_at_us: i64,
+    /// its time, which is that of its batch, in microseconds since 2000-01-01
+    pub timestamp_us: i64,
     /// the bytes that it takes here
     pub size_bytes: usize,
 }
@@ -56,7 +56,6 @@ pub fn write_event(out: &mut Vec<u8>, hot: &HotEvent<'_>) -> Result<(), OutOfMem
     let event = &hot.event;
     reserve(out, EVENT_OVERHEAD_MAX + event.size_bytes())?;
     varint::write(out, u64::from(hot.place));
-    varint::write(out, varint::folded(hot.enqueued_at_us));
     varint::write_len(out, event.event_type.len());
     varint::write_len(out, event.payload.len());
     varint::write_len(out, event.metadata.map_or(0, |metadata| metadata.len() + 1));
@@ -70,11 +69,13 @@ pub fn write_event(out: &mut Vec<u8>, hot: &HotEvent<'_>) -> Result<(), OutOfMem
 pub fn write_batch(
     out: &mut Vec<u8>,
     batch_no: i64,
+    timestamp_us: i64,
     len: usize,
     events: &[u8],
 ) -> Result<(), OutOfMemory> {
     reserve(out, BATCH_OVERHEAD_MAX + events.len())?;
     varint::write(out, batch_no.cast_unsigned());
+    out.extend_from_slice(&timestamp_us.to_le_bytes());
     varint::write_len(out, len);
     varint::write_len(out, events.len());
     out.extend_from_slice(events);
@@ -86,12 +87,19 @@ pub fn write_batch(
 pub struct Part<'a> {
     /// number of the batch
     pub batch_no: i64,
+    /// its time
+    pub timestamp_us: i64,
     /// how many events
     pub len: usize,
     /// their bytes, as [`write_batch`] takes them
     pub events: &'a [u8],
     /// place of the last one; the highest number, if nothing of the batch comes after it
     pub last_place: u32,
+}
+
+/// Appends a part, as a batch of its own.
+pub fn write_part(out: &mut Vec<u8>, part: &Part<'_>) -> Result<(), OutOfMemory> {
+    write_batch(out, part.batch_no, part.timestamp_us, part.len, part.events)
 }
 
 impl Part<'_> {
@@ -103,25 +111,28 @@ impl Part<'_> {
 
 /// Events of a piece of one batch: those after a place, and as many of them as have `bytes_max` bytes.
 pub fn part(piece: &[u8], after: Option<u32>, bytes_max: usize) -> Result<Part<'_>, DamagedTail> {
-    let (batch_no, len, events) = read_batch(&mut &piece[..]).ok_or(DamagedTail)?;
+    let Batch { batch_no, timestamp_us, len, events } =
+        Batch::read(&mut &piece[..]).ok_or(DamagedTail)?;
+    let part = |len, events, last_place| Part { batch_no, timestamp_us, len, events, last_place };
     if after.is_none() && events.len() <= bytes_max {
-        return Ok(Part { batch_no, len, events, last_place: u32::MAX });
+        return Ok(part(len, events, u32::MAX));
     }
     let (mut start, mut end, mut taken) = (0, 0, 0);
     let mut last_place = after.unwrap_or(0);
     for _ in 0..len {
-        let event = read_event(batch_no, &mut events.get(end..).ok_or(DamagedTail)?)?;
+        let rest = &mut events.get(end..).ok_or(DamagedTail)?;
+        let event = read_event(batch_no, timestamp_us, rest)?;
         if after.is_some_and(|after| event.place <= after) {
             start = end + event.size_bytes;
         } else if end + event.size_bytes - start > bytes_max {
-            return Ok(Part { batch_no, len: taken, events: &events[start..end], last_place });
+            return Ok(part(taken, &events[start..end], last_place));
         } else {
             taken += 1;
             last_place = event.place;
         }
         end += event.size_bytes;
     }
-    Ok(Part { batch_no, len: taken, events: &events[start..end], last_place: u32::MAX })
+    Ok(part(taken, &events[start..end], u32::MAX))
 }
 
 /// The first event after a place, however large it is.
@@ -133,22 +144,40 @@ pub fn first(piece: &[u8], after: Option<u32>) -> Result<Part<'_>, DamagedTail> 
 
 /// How many events a piece of one batch has.
 pub fn batch_len(piece: &[u8]) -> Result<usize, DamagedTail> {
-    read_batch(&mut &piece[..]).map(|(_, len, _)| len).ok_or(DamagedTail)
+    Batch::read(&mut &piece[..]).map(|batch| batch.len).ok_or(DamagedTail)
 }
 
-fn read_batch<'a>(rest: &mut &'a [u8]) -> Option<(i64, usize, &'a [u8])> {
-    let batch_no = varint::read(rest)?.cast_signed();
-    let len = varint::read_len(rest)?;
-    let bytes = varint::read_len(rest)?;
-    Some((batch_no, len, varint::take(rest, bytes)?))
+/// A batch that is being read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Batch<'a> {
+    batch_no: i64,
+    timestamp_us: i64,
+    /// events that are still to come
+    len: usize,
+    events: &'a [u8],
+}
+
+impl<'a> Batch<'a> {
+    fn read(rest: &mut &'a [u8]) -> Option<Self> {
+        let batch_no = varint::read(rest)?.cast_signed();
+        let (timestamp_us, after) = rest.split_first_chunk()?;
+        *rest = after;
+        let timestamp_us = i64::from_le_bytes(*timestamp_us);
+        let len = varint::read_len(rest)?;
+        let bytes = varint::read_len(rest)?;
+        Some(Self { batch_no, timestamp_us, len, events: varint::take(rest, bytes)? })
+    }
 }
 
 /// Takes an event of this batch from the front of `bytes`.
-pub fn read_event<'a>(batch_no: i64, bytes: &mut &'a [u8]) -> Result<TailEvent<'a>, DamagedTail> {
+fn read_event<'a>(
+    batch_no: i64,
+    timestamp_us: i64,
+    bytes: &mut &'a [u8],
+) -> Result<TailEvent<'a>, DamagedTail> {
     let before = bytes.len();
     let mut read = || {
         let place = u32::try_from(varint::read(bytes)?).ok()?;
-        let enqueued_at_us = varint::unfolded(varint::read(bytes)?);
         let event_type = varint::read_len(bytes)?;
         let payload = varint::read_len(bytes)?;
         let metadata = varint::read_len(bytes)?;
@@ -159,7 +188,7 @@ pub fn read_event<'a>(batch_no: i64, bytes: &mut &'a [u8]) -> Result<TailEvent<'
             None => None,
         };
         let event = NewEvent { event_type, payload, metadata, event_id: None };
-        Some(TailEvent { batch_no, place, event, enqueued_at_us, size_bytes: 0 })
+        Some(TailEvent { batch_no, place, event, timestamp_us, size_bytes: 0 })
     };
     let event = read().ok_or(DamagedTail)?;
     Ok(TailEvent { size_bytes: before - bytes.len(), ..event })
@@ -169,25 +198,23 @@ pub fn read_event<'a>(batch_no: i64, bytes: &mut &'a [u8]) -> Result<TailEvent<'
 #[derive(Clone, Copy, Debug)]
 pub struct TailReader<'a> {
     rest: &'a [u8],
-    /// of the batch that is being read
-    events: &'a [u8],
-    batch_no: i64,
-    len: usize,
+    batch: Batch<'a>,
 }
 
 impl<'a> TailReader<'a> {
     /// Begins to read a piece.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, events: &[], batch_no: 0, len: 0 }
+        Self { rest: bytes, batch: Batch::default() }
     }
 
     fn read(&mut self) -> Option<TailEvent<'a>> {
-        if self.len == 0 {
-            (self.batch_no, self.len, self.events) = read_batch(&mut self.rest)?;
+        if self.batch.len == 0 {
+            self.batch = Batch::read(&mut self.rest)?;
         }
-        self.len = self.len.checked_sub(1)?;
-        let event = read_event(self.batch_no, &mut self.events).ok()?;
-        (self.len > 0 || self.events.is_empty()).then_some(event)
+        let batch = &mut self.batch;
+        batch.len = batch.len.checked_sub(1)?;
+        let event = read_event(batch.batch_no, batch.timestamp_us, &mut batch.events).ok()?;
+        (batch.len > 0 || batch.events.is_empty()).then_some(event)
     }
 }
 
@@ -196,12 +223,12 @@ impl<'a> Iterator for TailReader<'a> {
 
     /// The next event. After an error there is none.
     fn next(&mut self) -> Option<Self::Item> {
-        if self.len == 0 && self.rest.is_empty() {
+        if self.batch.len == 0 && self.rest.is_empty() {
             return None;
         }
         let event = self.read();
         if event.is_none() {
-            (self.rest, self.len) = (&[], 0);
+            *self = Self::new(&[]);
         }
         Some(event.ok_or(DamagedTail))
     }

@@ -2,15 +2,18 @@ use super::*;
 use crate::model::batch::StreamKey;
 use proptest::prelude::*;
 
-type Owned = (u32, Vec<u8>, Vec<u8>, Option<Vec<u8>>, i64);
+type Owned = (u32, Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+/// Number, time, events.
+type OwnedBatch = (i64, i64, Vec<Owned>);
 
 fn any_event() -> impl Strategy<Value = Owned> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..60);
-    (0..u32::MAX, bytes(), bytes(), prop::option::of(bytes()), any::<i64>())
+    (0..u32::MAX, bytes(), bytes(), prop::option::of(bytes()))
 }
 
-fn any_batches() -> impl Strategy<Value = Vec<(i64, Vec<Owned>)>> {
-    prop::collection::vec((any::<i64>(), prop::collection::vec(any_event(), 1..6)), 0..5)
+fn any_batches() -> impl Strategy<Value = Vec<OwnedBatch>> {
+    let any_no = any::<i64>;
+    prop::collection::vec((any_no(), any_no(), prop::collection::vec(any_event(), 1..6)), 0..5)
 }
 
 fn borrow(owned: &Owned) -> NewEvent<'_> {
@@ -22,20 +25,20 @@ fn borrow(owned: &Owned) -> NewEvent<'_> {
     }
 }
 
-fn write(batches: &[(i64, Vec<Owned>)]) -> Vec<u8> {
+fn write(batches: &[OwnedBatch]) -> Vec<u8> {
     let mut out = Vec::new();
-    for (batch_no, owned) in batches {
+    for (batch_no, timestamp_us, owned) in batches {
         let mut events = Vec::new();
         for event in owned {
             let hot = HotEvent {
                 place: event.0,
                 stream: StreamKey { stream_id: b"", tenant_id: b"" },
                 event: borrow(event),
-                enqueued_at_us: event.4,
+                timestamp_us: *timestamp_us,
             };
             write_event(&mut events, &hot).unwrap();
         }
-        write_batch(&mut out, *batch_no, owned.len(), &events).unwrap();
+        write_batch(&mut out, *batch_no, *timestamp_us, owned.len(), &events).unwrap();
     }
     out
 }
@@ -45,11 +48,11 @@ proptest! {
     fn what_goes_in_comes_out(batches in any_batches()) {
         let bytes = write(&batches);
         let mut read = TailReader::new(&bytes);
-        for (batch_no, owned) in &batches {
+        for (batch_no, timestamp_us, owned) in &batches {
             for event in owned {
                 let found = read.next().unwrap().unwrap();
                 prop_assert_eq!((found.batch_no, found.place), (*batch_no, event.0));
-                prop_assert_eq!((found.event, found.enqueued_at_us), (borrow(event), event.4));
+                prop_assert_eq!((found.event, found.timestamp_us), (borrow(event), *timestamp_us));
             }
         }
         prop_assert!(read.next().is_none());
@@ -79,9 +82,9 @@ proptest! {
         let owned: Vec<Owned> = places
             .iter()
             .zip(&owned)
-            .map(|(place, event)| (*place, event.1.clone(), event.2.clone(), event.3.clone(), event.4))
+            .map(|(place, event)| (*place, event.1.clone(), event.2.clone(), event.3.clone()))
             .collect();
-        let whole = write(&[(7, owned.clone())]);
+        let whole = write(&[(7, 9, owned.clone())]);
         prop_assert_eq!(batch_len(&whole), Ok(owned.len()));
         let (mut joined, mut after, mut len) = (Vec::new(), None, 0);
         loop {
@@ -100,7 +103,7 @@ proptest! {
             }
         }
         let mut again = Vec::new();
-        write_batch(&mut again, 7, len, &joined).unwrap();
+        write_batch(&mut again, 7, 9, len, &joined).unwrap();
         prop_assert_eq!(again, whole);
     }
 
