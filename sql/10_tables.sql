@@ -1,4 +1,4 @@
--- The physical store: three tables with one leaf for each of the 32 partitions, and two sequences.
+-- The physical store: four tables with one leaf for each of the 32 partitions, and two sequences.
 -- Columns of fixed width come first, so that a row has no padding and is quick to decode. The
 -- access method is named: the store works below SQL, whatever default_table_access_method says.
 
@@ -8,7 +8,9 @@ CREATE TABLE allsource.event_streams (
     watermark       int8 NOT NULL,
     created_at      timestamptz NOT NULL,
     updated_at      timestamptz NOT NULL,
+    settled_batch   int8 NOT NULL DEFAULT 0,
     partition_id    int4 NOT NULL,
+    settled_events  int4 NOT NULL DEFAULT 0,
     tenant_id       text COLLATE "C" NOT NULL,
     stream_id       text COLLATE "C" NOT NULL,
     entity_id       text COLLATE "C"
@@ -18,6 +20,8 @@ COMMENT ON TABLE allsource.event_streams IS 'one row per stream: its name, its n
 COMMENT ON COLUMN allsource.event_streams.stream_no IS 'surrogate key: the partition, the node and a counter';
 COMMENT ON COLUMN allsource.event_streams.current_version IS 'version of the newest event; 0 if the stream has none';
 COMMENT ON COLUMN allsource.event_streams.watermark IS 'highest version up to which all events are settled, without a gap';
+COMMENT ON COLUMN allsource.event_streams.settled_batch IS 'number of the last batch of hot_batches of which no event of the stream is unsettled';
+COMMENT ON COLUMN allsource.event_streams.settled_events IS 'events of the stream that were settled and are still in hot_batches';
 
 CREATE TABLE allsource.event_log (
     stream_no     int8 NOT NULL,
@@ -53,6 +57,44 @@ CREATE TABLE allsource.event_ids (
 
 COMMENT ON TABLE allsource.event_ids IS 'event ids given by callers, by which a retried append is recognized; events without an id are not in it';
 
+CREATE TABLE allsource.hot_batches (
+    batch_no     int8 NOT NULL,
+    written_at   timestamptz NOT NULL,
+    partition_id int4 NOT NULL,
+    events       int4 NOT NULL,
+    checksum     int4 NOT NULL,
+    body         bytea COMPRESSION lz4 NOT NULL
+) PARTITION BY LIST (partition_id);
+
+COMMENT ON TABLE allsource.hot_batches IS 'events of hot partitions that are not settled yet: one row for what a worker has drained at once';
+COMMENT ON COLUMN allsource.hot_batches.batch_no IS 'number in its partition; grows, may skip numbers, never repeats';
+COMMENT ON COLUMN allsource.hot_batches.checksum IS 'CRC-32C over partition, number and body, checked by es_verify';
+
+CREATE TABLE allsource.hot_partitions (
+    partition_id  int4 PRIMARY KEY CHECK (partition_id BETWEEN 0 AND 31),
+    state         text COLLATE "C" NOT NULL CHECK (state IN ('hot', 'cooling', 'cold')),
+    since         timestamptz NOT NULL,
+    settled_batch int8 NOT NULL,
+    store_id      int8 NOT NULL
+) USING heap;
+
+COMMENT ON TABLE allsource.hot_partitions IS 'the partitions that are or were hot';
+COMMENT ON COLUMN allsource.hot_partitions.settled_batch IS 'number of the last batch that is settled with all before it';
+COMMENT ON COLUMN allsource.hot_partitions.store_id IS 'the store that has made the partition hot: in a restored dump another one, and then nothing is settled until es_heat, es_cool or es_settle is called';
+
+CREATE FUNCTION allsource.hot_partitions_changed() RETURNS trigger
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'hot_partitions_changed';
+
+COMMENT ON FUNCTION allsource.hot_partitions_changed IS 'trigger of hot_partitions: what sessions remember of it is read again';
+
+CREATE TRIGGER hot_partitions_changed
+    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON allsource.hot_partitions
+    FOR EACH STATEMENT EXECUTE FUNCTION allsource.hot_partitions_changed();
+ALTER TABLE allsource.hot_partitions ENABLE ALWAYS TRIGGER hot_partitions_changed;
+
+SELECT pg_extension_config_dump('allsource.hot_partitions', '');
+
 -- The leaves and their indexes. Unique indexes are on the leaves and not on the parents, where
 -- they would have to contain partition_id. The store finds them by these names. The fill factor
 -- leaves room for a second version of every stream's row, so that a batch that touches each of
@@ -71,7 +113,9 @@ BEGIN
         EXECUTE format('ALTER TABLE allsource.event_log_p%s ADD CONSTRAINT event_log_p%s_version PRIMARY KEY (stream_no, first_version), ADD CONSTRAINT event_log_p%s_position UNIQUE ("position")', n, n, n);
         EXECUTE format('CREATE TABLE allsource.event_ids_p%s PARTITION OF allsource.event_ids FOR VALUES IN (%s) USING heap', n, p);
         EXECUTE format('ALTER TABLE allsource.event_ids_p%s ADD CONSTRAINT event_ids_p%s_event_id PRIMARY KEY (stream_no, event_id)', n, n);
-        FOREACH t IN ARRAY ARRAY['event_streams', 'event_log', 'event_ids'] LOOP
+        EXECUTE format('CREATE TABLE allsource.hot_batches_p%s PARTITION OF allsource.hot_batches FOR VALUES IN (%s) USING heap', n, p);
+        EXECUTE format('ALTER TABLE allsource.hot_batches_p%s ADD CONSTRAINT hot_batches_p%s_batch_no PRIMARY KEY (batch_no)', n, n);
+        FOREACH t IN ARRAY ARRAY['event_streams', 'event_log', 'event_ids', 'hot_batches'] LOOP
             PERFORM pg_extension_config_dump(format('allsource.%s_p%s', t, n)::regclass, '');
         END LOOP;
     END LOOP;

@@ -1,5 +1,6 @@
 //! An append to one stream, as it is requested.
 
+use super::batch::StreamKey;
 use super::event::NewEvent;
 use super::partition::Partition;
 use super::version::ExpectedVersion;
@@ -19,4 +20,11 @@ pub struct StreamAppend<'a> {
     pub expected: ExpectedVersion,
     /// the events in their order
     pub events: &'a [NewEvent<'a>],
+}
+
+impl<'a> StreamAppend<'a> {
+    /// What names the stream.
+    pub fn key(&self) -> StreamKey<'a> {
+        StreamKey { stream_id: self.stream_id, tenant_id: self.tenant_id }
+    }
 }

@@ -25,6 +25,7 @@ impl Error {
             Self::Array(_)
             | Self::Orphan { .. }
             | Self::DamagedRun { .. }
+            | Self::DamagedBatch { .. }
             | Self::MissingEvents { .. } => (Code::ERRCODE_DATA_CORRUPTED, Kind::Corrupt),
             Self::Memory(_) => (Code::ERRCODE_OUT_OF_MEMORY, Kind::OutOfMemory),
             Self::QueueFull { .. } => (Code::ERRCODE_INSUFFICIENT_RESOURCES, Kind::QueueFull),

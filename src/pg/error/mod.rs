@@ -9,6 +9,7 @@ pub use report::Report;
 
 use crate::codec::argument::ArgumentError;
 use crate::codec::array::ArrayError;
+use crate::codec::hot_batch::DamagedBatch;
 use crate::codec::record::DamagedRecord;
 use crate::drain::failure::Failure;
 use crate::model::error::StoreError;
@@ -141,6 +142,16 @@ pub enum Error {
         last_position: i64,
         /// what is wrong with it
         source: ArrayError,
+    },
+    /// A batch of a hot partition that cannot be read.
+    #[error("{source}")]
+    DamagedBatch {
+        /// its partition
+        partition_id: i32,
+        /// its number
+        batch_no: i64,
+        /// what is wrong with it
+        source: DamagedBatch,
     },
     /// Events that `event_ids` knows are not in the log.
     #[error("events of stream \"{stream_id}\" are missing in the log")]

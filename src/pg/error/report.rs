@@ -61,6 +61,9 @@ impl Error {
             } => Some(format!(
                 "It is in event_log_p{partition_id:02} at position {position}, in partition {partition_id}, and holds events of stream number {stream_no} from version {first_version} on; none of them has a position above {last_position}."
             )),
+            Self::DamagedBatch { partition_id, batch_no, .. } => {
+                Some(format!("It is batch {batch_no} in hot_batches_p{partition_id:02}."))
+            }
             Self::RowChanged { .. } => {
                 Some("Events are stored as they were given, or not at all.".to_owned())
             }

@@ -91,6 +91,12 @@ fn in_subtransaction<T>(f: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Whether this is part of a parallel query.
+pub fn is_in_parallel_mode() -> bool {
+    // SAFETY: reads the transaction's state.
+    unsafe { pg_sys::IsInParallelMode() }
+}
+
 /// Whether the transaction is SERIALIZABLE.
 pub fn is_serializable() -> bool {
     // SAFETY: a plain variable of this backend.

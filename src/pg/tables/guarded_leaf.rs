@@ -40,7 +40,13 @@ impl<'t> GuardedLeaf<'t> {
             (*entry).relkind = (*(*relation).rd_rel).relkind;
             (*entry).rellockmode = pg_sys::RowExclusiveLock as i32;
             // What triggers `UPDATE OF` ask for; only heads are updated.
-            for column in [streams::CURRENT_VERSION, streams::WATERMARK, streams::UPDATED_AT] {
+            for column in [
+                streams::CURRENT_VERSION,
+                streams::WATERMARK,
+                streams::UPDATED_AT,
+                streams::SETTLED_BATCH,
+                streams::SETTLED_EVENTS,
+            ] {
                 let member = column as i32 + 1 - pg_sys::FirstLowInvalidHeapAttributeNumber;
                 (*entry).updatedCols = pg_sys::bms_add_member((*entry).updatedCols, member);
             }

@@ -39,6 +39,16 @@ impl<'a> Head<'a> {
         self.int8(streams::WATERMARK)
     }
 
+    /// `settled_batch`
+    pub fn settled_batch(&self) -> i64 {
+        self.int8(streams::SETTLED_BATCH)
+    }
+
+    /// `settled_events`
+    pub fn settled_events(&self) -> i32 {
+        self.values[streams::SETTLED_EVENTS].value() as i32
+    }
+
     /// `updated_at`, in microseconds since 2000-01-01
     pub fn updated_at_us(&self) -> i64 {
         self.int8(streams::UPDATED_AT)

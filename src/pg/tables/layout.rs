@@ -175,7 +175,7 @@ unsafe fn check_statement_triggers(root: Root) -> Result<(), Error> {
     let parent = look_up(root.table())?;
     let ours = match root {
         Root::Streams => pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE,
-        Root::Log | Root::Ids => pg_sys::TRIGGER_TYPE_INSERT,
+        Root::Log | Root::Ids | Root::Batches => pg_sys::TRIGGER_TYPE_INSERT,
     };
     let mut found = None;
     // SAFETY: opened and closed in pairs; rows of pg_trigger have this structure.

@@ -98,14 +98,15 @@ pub fn try_lock(root: Root, partition: Partition) -> Result<bool, Error> {
 }
 
 /// Tables and sequences besides the leaves that a worker locks.
-const SHARED: [&str; 4] = ["waiting_events", "dead_letters", "position_seq", "stream_no_seq"];
+const SHARED: [&str; 5] =
+    ["waiting_events", "dead_letters", "position_seq", "stream_no_seq", "hot_partitions"];
 
 /// A table of the store that this session itself has locked, so that the workers cannot write it: a leaf
 /// of one of these partitions, or one that they use for all.
 pub fn locked_by_caller(partitions: &[bool; PARTITIONS]) -> Result<Option<String>, Error> {
     let wanted = Partition::all().filter(|partition| partitions[partition.index()]);
     let leaves = wanted.flat_map(|partition| {
-        [Root::Streams, Root::Log, Root::Ids].map(|root| root.leaf(partition))
+        [Root::Streams, Root::Log, Root::Ids, Root::Batches].map(|root| root.leaf(partition))
     });
     for name in SHARED.map(str::to_owned).into_iter().chain(leaves) {
         let tag = lock_tag(look_up(&name)?);

@@ -16,15 +16,18 @@ pub enum Root {
     Log,
     /// `event_ids`
     Ids,
+    /// `hot_batches`
+    Batches,
 }
 
 /// How many partitioned tables there are.
-pub const ROOTS: usize = 3;
+pub const ROOTS: usize = 4;
 
 /// An index of a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeafIndex {
-    /// The one that a stream's rows are found by: its name, its versions, its event ids.
+    /// The one that a stream's rows are found by: its name, its versions, its event ids; of
+    /// `hot_batches` its number.
     ByStream = 0,
     /// `stream_no` of `event_streams`, `position` of `event_log`.
     ByNumber = 1,
@@ -74,11 +77,15 @@ pub mod streams {
     pub const STREAM_NO: usize = 0;
     pub const CURRENT_VERSION: usize = 1;
     pub const WATERMARK: usize = 2;
+    pub const CREATED_AT: usize = 3;
     pub const UPDATED_AT: usize = 4;
-    pub const TENANT_ID: usize = 6;
-    pub const STREAM_ID: usize = 7;
-    pub const ENTITY_ID: usize = 8;
-    pub const COLUMNS: usize = 9;
+    pub const SETTLED_BATCH: usize = 5;
+    pub const PARTITION_ID: usize = 6;
+    pub const SETTLED_EVENTS: usize = 7;
+    pub const TENANT_ID: usize = 8;
+    pub const STREAM_ID: usize = 9;
+    pub const ENTITY_ID: usize = 10;
+    pub const COLUMNS: usize = 11;
 }
 
 /// Places of the columns of `event_log`, from 0.
@@ -103,13 +110,23 @@ pub mod ids {
     pub const COLUMNS: usize = 4;
 }
 
+/// Places of the columns of `hot_batches`, from 0.
+pub mod batches {
+    pub const BATCH_NO: usize = 0;
+    pub const CHECKSUM: usize = 4;
+    pub const BODY: usize = 5;
+    pub const COLUMNS: usize = 6;
+}
+
 const STREAMS: [Column; streams::COLUMNS] = [
     Column::new("stream_no", pg_sys::INT8OID),
     Column::new("current_version", pg_sys::INT8OID),
     Column::new("watermark", pg_sys::INT8OID),
     Column::new("created_at", pg_sys::TIMESTAMPTZOID),
     Column::new("updated_at", pg_sys::TIMESTAMPTZOID),
+    Column::new("settled_batch", pg_sys::INT8OID),
     Column::new("partition_id", pg_sys::INT4OID),
+    Column::new("settled_events", pg_sys::INT4OID),
     Column::new("tenant_id", pg_sys::TEXTOID),
     Column::new("stream_id", pg_sys::TEXTOID),
     Column::new("entity_id", pg_sys::TEXTOID),
@@ -135,6 +152,15 @@ const IDS: [Column; ids::COLUMNS] = [
     Column::new("event_id", pg_sys::UUIDOID),
 ];
 
+const BATCHES: [Column; batches::COLUMNS] = [
+    Column::new("batch_no", pg_sys::INT8OID),
+    Column::new("written_at", pg_sys::TIMESTAMPTZOID),
+    Column::new("partition_id", pg_sys::INT4OID),
+    Column::new("events", pg_sys::INT4OID),
+    Column::new("checksum", pg_sys::INT4OID),
+    Column::new("body", pg_sys::BYTEAOID),
+];
+
 impl Root {
     /// Its name.
     pub fn table(self) -> &'static str {
@@ -142,6 +168,7 @@ impl Root {
             Self::Streams => "event_streams",
             Self::Log => "event_log",
             Self::Ids => "event_ids",
+            Self::Batches => "hot_batches",
         }
     }
 
@@ -151,6 +178,7 @@ impl Root {
             Self::Streams => &STREAMS,
             Self::Log => &LOG,
             Self::Ids => &IDS,
+            Self::Batches => &BATCHES,
         }
     }
 
@@ -172,6 +200,7 @@ impl Root {
                 ("position", &[log::POSITION]),
             ],
             Self::Ids => &[("event_id", &[ids::STREAM_NO, ids::EVENT_ID])],
+            Self::Batches => &[("batch_no", &[batches::BATCH_NO])],
         }
     }
 }

@@ -3,12 +3,14 @@
 #![expect(unsafe_code, reason = "drives PostgreSQL's table access")]
 
 use super::retry::{Retry, find_retry};
+use crate::codec::hot_tail::TailEvent;
 use crate::model::error::StoreError;
 use crate::model::partition::Partition;
 use crate::model::stream_append::StreamAppend;
 use crate::model::stream_no::{COUNTER_MAX, counter, stream_no};
 use crate::pg::call::datum::{body, display, text};
 use crate::pg::error::Error;
+use crate::pg::hot::tail::{Tail, Tails};
 use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::positions::transaction::note_stream_lock;
 use crate::pg::session::xact::{
@@ -24,15 +26,16 @@ use crate::pg::tables::scan::{decision_snapshot, latest};
 use crate::pg::tables::schema::{Root, streams};
 use crate::pg::tables::writing::Writing;
 use pgrx::pg_sys;
+use std::rc::Rc;
 
 /// How often creating a stream may find its key taken and then not find the stream. Above it, the
 /// unique index itself says what is wrong.
 const CREATE_ATTEMPTS_MAX: usize = 10;
 
 /// What has become of a stream's head.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Advanced {
-    /// The head was advanced: the events are to be written.
+    /// The head was advanced: the events are to be written, those of the tail first.
     Moved {
         /// number of the stream
         stream_no: i64,
@@ -40,13 +43,52 @@ pub enum Advanced {
         previous: i64,
         /// time of the append
         timestamp_us: i64,
+        /// the stream's tail, which is settled with this append
+        tail: Option<Settling>,
     },
     /// The events are there already: nothing is to be written.
     Retried(Retry),
 }
 
+/// A tail that is written before the events of an append, or without any.
+#[derive(Clone, Debug)]
+pub struct Settling {
+    /// its events
+    pub tail: Rc<Tail>,
+    /// events at its beginning that are settled already
+    pub skipped: usize,
+    /// no event that is written has an earlier time
+    pub after_us: i64,
+}
+
+impl Settling {
+    /// How many events are written.
+    pub fn len(&self) -> usize {
+        self.tail.len() - self.skipped
+    }
+
+    /// The events that are written.
+    pub fn events(&self) -> impl Iterator<Item = TailEvent<'_>> {
+        self.tail.events(self.after_us).skip(self.skipped)
+    }
+
+    /// The time of the last of them.
+    fn last_us(&self) -> i64 {
+        self.events().last().map_or(self.after_us, |event| event.timestamp_us)
+    }
+}
+
+/// Where a stream's tail is to be looked for.
+#[derive(Clone, Copy)]
+pub enum TailOf<'a> {
+    /// In the table.
+    Stream,
+    /// These are its next events.
+    Given(&'a Rc<Tail>),
+}
+
 /// What `try_advance` has done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Tried {
     /// The head was advanced.
     Moved(Advanced),
@@ -72,6 +114,7 @@ pub struct HeadWriter<'t> {
     writer: LeafWriter<'t>,
     heads: Heads,
     numbers: &'t StreamNumbers,
+    tails: Tails,
 }
 
 impl<'t> HeadWriter<'t> {
@@ -83,33 +126,41 @@ impl<'t> HeadWriter<'t> {
     ) -> Result<Self, Error> {
         let heads = Heads::by_name(partition, For::Writing, latest())?;
         let writer = LeafWriter::of(heads.leaf().again(), Root::Streams, writing);
-        Ok(Self { writer, heads, numbers })
+        Ok(Self { writer, heads, numbers, tails: Tails::open(partition)? })
     }
 
-    /// Checks the expected version and advances the stream's head by the number of events;
-    /// creates the stream if it is not there. From here on the stream is locked until the
+    /// Checks the expected version and advances the stream's head by the number of events, and by those
+    /// of its tail; creates the stream if it is not there. From here on the stream is locked until the
     /// transaction ends.
     pub fn advance(&mut self, append: &StreamAppend<'_>) -> Result<Advanced, Error> {
         if is_serializable() {
             self.note_read(append)?;
         }
+        let hash = append.key().hash64();
+        self.tails.note(hash)?;
         let mut attempts = 0;
         loop {
             check_for_interrupts();
             if self.heads.stand_on(append.stream_id, append.tenant_id) {
-                if let Some(advanced) = self.advance_existing(append)? {
+                if let Some(advanced) = self.advance_existing(append, hash)? {
                     return Ok(advanced);
                 }
                 continue;
             }
-            if let Err(missing) = check_expected(append, None) {
+            let tail = self.tail_of_new(append, hash)?;
+            let current = tail.as_ref().map(|tail| tail.len() as i64);
+            if let Err(missing) = check_expected(append, current) {
                 if self.is_there_now(append)? {
                     continue;
                 }
                 return Err(missing);
             }
+            if tail.is_some() {
+                check_entity(append, None)?;
+            }
             find_retry(append, 0, 0)?;
-            if let Some(advanced) = self.create(append, append.events.len(), &mut attempts)? {
+            let events = append.events.len();
+            if let Some(advanced) = self.create(append, events, tail.as_ref(), &mut attempts)? {
                 return Ok(advanced);
             }
         }
@@ -121,13 +172,15 @@ impl<'t> HeadWriter<'t> {
     pub fn try_advance(
         &mut self,
         append: &StreamAppend<'_>,
+        tail_of: TailOf<'_>,
         mut count: impl FnMut(Option<Found<'_>>) -> Result<usize, Error>,
     ) -> Result<Tried, Error> {
+        let hash = append.key().hash64();
         let mut attempts = 0;
         loop {
             check_for_interrupts();
             if self.heads.stand_on(append.stream_id, append.tenant_id) {
-                if let Some(tried) = self.try_advance_existing(append, &mut count)? {
+                if let Some(tried) = self.try_advance_existing(append, hash, tail_of, &mut count)? {
                     return Ok(tried);
                 }
                 continue;
@@ -137,17 +190,42 @@ impl<'t> HeadWriter<'t> {
                 Made::Committed => continue,
                 Made::By(transaction) => return Ok(Tried::Held(transaction)),
             }
-            let events = count(None)?;
-            if let Some(advanced) = self.create(append, events, &mut attempts)? {
+            let tail = match tail_of {
+                TailOf::Given(tail) => Some(tail.clone()),
+                TailOf::Stream => self.tail_of_new(append, hash)?,
+            };
+            // A stream that is known by its tail has no entity.
+            let found = tail.as_ref().map(|tail| Found {
+                stream_no: 0,
+                version: tail.len() as i64,
+                entity_id: None,
+            });
+            let events = count(found)?;
+            if let Some(advanced) = self.create(append, events, tail.as_ref(), &mut attempts)? {
                 return Ok(Tried::Moved(advanced));
             }
         }
+    }
+
+    /// The tail of a stream that has no head, if it has one.
+    fn tail_of_new(
+        &self,
+        append: &StreamAppend<'_>,
+        hash: u64,
+    ) -> Result<Option<Rc<Tail>>, Error> {
+        if !self.tails.may_have_tail(hash, 0) {
+            return Ok(None);
+        }
+        let tail = self.tails.read(append.key(), 0)?;
+        Ok((!tail.is_empty()).then(|| Rc::new(tail)))
     }
 
     /// Advances the head that the scan stands on; `None` when the row is gone.
     fn try_advance_existing(
         &mut self,
         append: &StreamAppend<'_>,
+        hash: u64,
+        tail_of: TailOf<'_>,
         count: &mut impl FnMut(Option<Found<'_>>) -> Result<usize, Error>,
     ) -> Result<Option<Tried>, Error> {
         // A trigger sees a row that is its own to change.
@@ -164,17 +242,29 @@ impl<'t> HeadWriter<'t> {
                 }
             }
             let head = self.heads.current();
+            let tail = match tail_of {
+                TailOf::Given(tail) => Some(tail.clone()),
+                TailOf::Stream if !self.tails.may_have_tail(hash, head.settled_batch()) => None,
+                TailOf::Stream if wait == Wait::Skip => {
+                    must_lock = true;
+                    continue;
+                }
+                TailOf::Stream => {
+                    Some(Rc::new(self.tails.read(append.key(), head.settled_batch())?))
+                }
+            };
+            let moving = Moving::new(&head, tail, self.tails.settled_batch);
             let found = Found {
                 stream_no: head.stream_no(),
-                version: head.current_version(),
+                version: moving.version_before(),
                 // SAFETY: the scan still stands on the head.
                 entity_id: head.entity_id().map(|entity_id| unsafe { body(entity_id) }),
             };
             let events = count(Some(found))?;
-            if events == 0 {
+            if events == 0 && moving.settled_now() == 0 {
                 return Ok(Some(Tried::Unchanged));
             }
-            let (advanced, row) = moved_on(&head, events);
+            let (advanced, row) = moving.by(events);
             // SAFETY: the scan stands on the head, whose columns these are.
             let update = unsafe { self.writer.update(self.heads.place(), row, wait)? };
             match update {
@@ -190,26 +280,33 @@ impl<'t> HeadWriter<'t> {
         }
     }
 
-    /// Creates the stream if it is not there, without events, and gives its row to `use_head`.
+    /// Creates the stream if it is not there, without events, and gives its row to `use_head`. `None` if
+    /// it is not there and has a tail, which must be settled first.
     pub fn get_or_create<T>(
         &mut self,
         append: &StreamAppend<'_>,
         use_head: impl FnOnce(Head<'_>) -> T,
-    ) -> Result<T, Error> {
+    ) -> Result<Option<T>, Error> {
+        let hash = append.key().hash64();
+        self.tails.note(hash)?;
         let mut attempts = 0;
         loop {
             check_for_interrupts();
             // What the statement's snapshot shows, where all of the transaction's statements have one.
             let mut shown = Heads::by_name(append.partition, For::Writing, decision_snapshot())?;
             if let Some(head) = shown.find(append.stream_id, append.tenant_id) {
-                check_entity(append, &head)?;
-                return Ok(use_head(head));
+                check_entity(append, Some(&head))?;
+                return Ok(Some(use_head(head)));
             }
             if uses_one_snapshot() && self.heads.find(append.stream_id, append.tenant_id).is_some()
             {
                 return Err(Error::ConcurrentAppend { stream_id: display(append.stream_id) });
             }
-            self.create(append, 0, &mut attempts)?;
+            let tail = self.tail_of_new(append, hash)?;
+            if tail.is_some() {
+                return Ok(None);
+            }
+            self.create(append, 0, None, &mut attempts)?;
             advance_command();
         }
     }
@@ -233,9 +330,14 @@ impl<'t> HeadWriter<'t> {
     }
 
     /// Advances the head that the scan stands on; `None` when the row is gone.
-    fn advance_existing(&mut self, append: &StreamAppend<'_>) -> Result<Option<Advanced>, Error> {
+    fn advance_existing(
+        &mut self,
+        append: &StreamAppend<'_>,
+        hash: u64,
+    ) -> Result<Option<Advanced>, Error> {
         // A trigger sees a row that is its own to change.
         let mut must_lock = self.writer.is_guarded();
+        let mut is_locked = false;
         loop {
             if std::mem::take(&mut must_lock) {
                 match self.heads.lock_newest(Wait::Block) {
@@ -243,15 +345,26 @@ impl<'t> HeadWriter<'t> {
                     Update::Gone | Update::Changed | Update::Held(_) => return Ok(None),
                     Update::Failed(result) => return Err(unexpected(append, result)),
                 }
+                is_locked = true;
             }
             let head = self.heads.current();
-            let previous = head.current_version();
+            let settled = head.settled_batch();
+            let tail = if !self.tails.may_have_tail(hash, settled) {
+                None
+            } else if is_locked {
+                Some(Rc::new(self.tails.read(append.key(), settled)?))
+            } else {
+                must_lock = true;
+                continue;
+            };
+            let moving = Moving::new(&head, tail, self.tails.settled_batch);
+            let previous = moving.version_before();
             if let Some(retry) = find_retry(append, head.stream_no(), previous)? {
                 return Ok(Some(Advanced::Retried(retry)));
             }
             check_expected(append, Some(previous))?;
-            check_entity(append, &head)?;
-            let (advanced, row) = moved_on(&head, append.events.len());
+            check_entity(append, Some(&head))?;
+            let (advanced, row) = moving.by(append.events.len());
             // SAFETY: the scan stands on the head, whose columns these are.
             let update = unsafe { self.writer.update(self.heads.place(), row, Wait::Block)? };
             match update {
@@ -285,12 +398,13 @@ impl<'t> HeadWriter<'t> {
         Ok(())
     }
 
-    /// Creates the stream with `events` events; `None` when it is there already. `attempts` counts the
-    /// calls for a stream.
+    /// Creates the stream with its tail and `events` events; `None` when it is there already. `attempts`
+    /// counts the calls for a stream.
     fn create(
         &mut self,
         append: &StreamAppend<'_>,
         events: usize,
+        tail: Option<&Rc<Tail>>,
         attempts: &mut usize,
     ) -> Result<Option<Advanced>, Error> {
         *attempts += 1;
@@ -298,18 +412,26 @@ impl<'t> HeadWriter<'t> {
         let partition = append.partition;
         let number = stream_no(partition, settings::node_id(), self.numbers.take()?)
             .ok_or(Error::StreamNumbers)?;
-        let timestamp_us = now_us();
+        let tail =
+            tail.map(|tail| Settling { tail: tail.clone(), skipped: 0, after_us: i64::MIN });
+        let created_us = tail.as_ref().and_then(|tail| Some(tail.events().next()?.timestamp_us));
+        let updated_us = tail.as_ref().map(Settling::last_us).unwrap_or(i64::MIN);
+        let settled = tail.as_ref().map_or(0, Settling::len);
+        let settled_batch = tail.as_ref().map_or(0, |settling| settling.tail.last_batch);
+        let timestamp_us = if settled == 0 || events > 0 { now_us().max(updated_us) } else { updated_us };
         let int8 = |value: i64| Some(pg_sys::Datum::from(value));
-        let version = int8(events as i64);
+        let version = int8((settled + events) as i64);
         self.writer.fill(
             0,
             [
                 int8(number),
                 version,
                 version,
+                int8(created_us.unwrap_or(timestamp_us)),
                 int8(timestamp_us),
-                int8(timestamp_us),
+                int8(settled_batch),
                 Some(pg_sys::Datum::from(partition.number())),
+                Some(pg_sys::Datum::from(settled as i32)),
                 Some(text(append.tenant_id)),
                 Some(text(append.stream_id)),
                 append.entity_id.map(text),
@@ -322,23 +444,63 @@ impl<'t> HeadWriter<'t> {
             return Ok(None);
         }
         note_stream_lock();
-        Ok(Some(Advanced::Moved { stream_no: number, previous: 0, timestamp_us }))
+        Ok(Some(Advanced::Moved { stream_no: number, previous: 0, timestamp_us, tail }))
     }
 }
 
-/// A head that was advanced by `events` events, and its columns.
-fn moved_on(
-    head: &Head<'_>,
-    events: usize,
-) -> (Advanced, [Option<pg_sys::Datum>; streams::COLUMNS]) {
-    let (stream_no, previous) = (head.stream_no(), head.current_version());
-    // A stream's times never decrease, even if the clock does.
-    let timestamp_us = now_us().max(head.updated_at_us());
-    let mut row = head.columns();
-    row[streams::CURRENT_VERSION] = Some(pg_sys::Datum::from(previous + events as i64));
-    row[streams::WATERMARK] = row[streams::CURRENT_VERSION];
-    row[streams::UPDATED_AT] = Some(pg_sys::Datum::from(timestamp_us));
-    (Advanced::Moved { stream_no, previous, timestamp_us }, row)
+/// A head that is about to be advanced.
+struct Moving<'a> {
+    head: &'a Head<'a>,
+    tail: Option<Settling>,
+    settled_batch: i64,
+    settled_events: i32,
+}
+
+impl<'a> Moving<'a> {
+    /// `tail` are the stream's next events. Up to batch `floor` everything is settled and gone.
+    fn new(head: &'a Head<'a>, tail: Option<Rc<Tail>>, floor: i64) -> Self {
+        let before = head.settled_batch();
+        let after_us = head.updated_at_us();
+        let settled_batch = tail.as_ref().map_or(before, |tail| tail.last_batch.max(before));
+        let tail = tail.map(|tail| {
+            let skipped = tail.events(after_us).take_while(|event| event.batch_no <= before).count();
+            Settling { tail, skipped, after_us }
+        });
+        let settled_events = if before > floor { head.settled_events() } else { 0 };
+        Self { head, tail, settled_batch, settled_events }
+    }
+
+    /// How many events of the tail are settled now.
+    fn settled_now(&self) -> usize {
+        self.tail.as_ref().map_or(0, Settling::len)
+    }
+
+    /// The version of the last event of the tail.
+    fn version_before(&self) -> i64 {
+        self.head.current_version() + self.settled_now() as i64
+    }
+
+    /// Advances by the tail and `events` events more. Returns the columns too.
+    fn by(self, events: usize) -> (Advanced, [Option<pg_sys::Datum>; streams::COLUMNS]) {
+        let previous = self.version_before();
+        let settled = self.settled_now();
+        let before_us = match &self.tail {
+            Some(tail) if settled > 0 => tail.last_us(),
+            _ => self.head.updated_at_us(),
+        };
+        // A stream's times never decrease, even if the clock does.
+        let timestamp_us = if events > 0 { now_us().max(before_us) } else { before_us };
+        let mut row = self.head.columns();
+        row[streams::CURRENT_VERSION] = Some(pg_sys::Datum::from(previous + events as i64));
+        row[streams::WATERMARK] = row[streams::CURRENT_VERSION];
+        row[streams::UPDATED_AT] = Some(pg_sys::Datum::from(timestamp_us));
+        row[streams::SETTLED_BATCH] = Some(pg_sys::Datum::from(self.settled_batch));
+        let settled_events = self.settled_events.saturating_add(settled as i32);
+        row[streams::SETTLED_EVENTS] = Some(pg_sys::Datum::from(settled_events));
+        let (stream_no, tail) = (self.head.stream_no(), self.tail.filter(|_| settled > 0));
+        let previous = self.head.current_version();
+        (Advanced::Moved { stream_no, previous, timestamp_us, tail }, row)
+    }
 }
 
 fn unexpected(append: &StreamAppend<'_>, result: pg_sys::TM_Result::Type) -> Error {
@@ -364,10 +526,11 @@ fn check_expected(append: &StreamAppend<'_>, current: Option<i64>) -> Result<(),
 
 /// A stream's entity is given when the stream is created, and stays: events must not change whom they
 /// are about when a later one is appended.
-fn check_entity(append: &StreamAppend<'_>, head: &Head<'_>) -> Result<(), Error> {
+/// A stream without a head is known by its tail, and has none.
+fn check_entity(append: &StreamAppend<'_>, head: Option<&Head<'_>>) -> Result<(), Error> {
     let Some(given) = append.entity_id else { return Ok(()) };
     // SAFETY: the scan still stands on the head.
-    let entity_id = head.entity_id().map(|entity_id| unsafe { body(entity_id) });
+    let entity_id = head.and_then(Head::entity_id).map(|entity_id| unsafe { body(entity_id) });
     if entity_id == Some(given) {
         return Ok(());
     }

@@ -1,0 +1,150 @@
+//! Batches: the rows of `hot_batches`.
+#![expect(unsafe_code, reason = "takes PostgreSQL's rows apart")]
+
+use crate::codec::hot_batch::{self, DamagedBatch, HotBatchReader};
+use crate::model::partition::Partition;
+use crate::pg::call::datum::body;
+use crate::pg::error::Error;
+use crate::pg::session::scratch::Scratch;
+use crate::pg::session::xact::check_for_interrupts;
+use crate::pg::tables::leaf_writer::LeafWriter;
+use crate::pg::tables::relation::{For, Leaf};
+use crate::pg::tables::scan::{Direction, Key, Scan};
+use crate::pg::tables::schema::{LeafIndex, Root, batches};
+use crate::pg::tables::writing::Writing;
+use pgrx::pg_sys;
+
+/// The batches of a partition, as a snapshot shows them.
+pub struct Batches {
+    partition: Partition,
+    scan: Scan,
+    scratch: Scratch,
+}
+
+/// A row of `hot_batches`, whose checksum was not compared yet.
+#[derive(Clone, Copy)]
+pub struct StoredBatch<'a> {
+    /// its partition
+    pub partition: Partition,
+    /// its number
+    pub batch_no: i64,
+    /// CRC-32C over both and the body
+    pub checksum: i32,
+    /// what `codec::hot_batch` has written
+    pub body: &'a [u8],
+}
+
+impl<'a> StoredBatch<'a> {
+    /// Begins to read the events.
+    pub fn events(&self) -> Result<HotBatchReader<'a>, Error> {
+        HotBatchReader::open(self.partition, self.batch_no, self.checksum, self.body)
+            .map_err(|source| self.damaged(source))
+    }
+
+    /// The error for this batch.
+    pub fn damaged(&self, source: DamagedBatch) -> Error {
+        let (partition_id, batch_no) = (self.partition.number(), self.batch_no);
+        Error::DamagedBatch { partition_id, batch_no, source }
+    }
+}
+
+impl Batches {
+    /// Opens the leaf of a partition. The snapshot must live as long.
+    pub fn open(partition: Partition, snapshot: pg_sys::Snapshot) -> Result<Self, Error> {
+        let leaf = Leaf::open(Root::Batches, partition, For::Reading)?;
+        let scan = Scan::open(leaf, LeafIndex::ByStream, snapshot, 2);
+        Ok(Self { partition, scan, scratch: Scratch::new() })
+    }
+
+    /// The number of the last batch.
+    pub fn last(&mut self) -> Option<i64> {
+        self.find(i64::MIN, i64::MAX);
+        self.scan.next(Direction::Backward).then(|| self.batch_no())
+    }
+
+    /// The number of the first batch after `after`.
+    pub fn first(&mut self, after: i64) -> Option<i64> {
+        self.find(after, i64::MAX);
+        self.scan.next(Direction::Forward).then(|| self.batch_no())
+    }
+
+    /// Passes the batches after `after` up to `last`, in their order, until `use_batch` returns `false`.
+    pub fn read(
+        &mut self,
+        after: i64,
+        last: i64,
+        mut use_batch: impl FnMut(StoredBatch<'_>) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        self.find(after, last);
+        while self.scan.next(Direction::Forward) {
+            check_for_interrupts();
+            let goes_on = self.scratch.run(|_memory| {
+                let values = self.scan.row().0;
+                use_batch(StoredBatch {
+                    partition: self.partition,
+                    batch_no: values[batches::BATCH_NO].value() as i64,
+                    checksum: values[batches::CHECKSUM].value() as i32,
+                    // SAFETY: a bytea, unpacked into the memory of this step.
+                    body: unsafe { body(values[batches::BODY]) },
+                })
+            })?;
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, after: i64, last: i64) {
+        self.scan.find(&[(1, Key::Int8Above(after)), (1, Key::Int8AtMost(last))]);
+    }
+
+    fn batch_no(&self) -> i64 {
+        self.scan.row().0[batches::BATCH_NO].value() as i64
+    }
+}
+
+/// Writes batches of a partition.
+pub struct BatchWriter<'t> {
+    partition: Partition,
+    writer: LeafWriter<'t>,
+}
+
+impl<'t> BatchWriter<'t> {
+    /// Opens the leaf of a partition.
+    pub fn open(partition: Partition, writing: &'t Writing) -> Result<Self, Error> {
+        let writer = LeafWriter::open(Root::Batches, partition, writing)?;
+        Ok(Self { partition, writer })
+    }
+
+    /// Writes a batch of `events` events.
+    pub fn write(
+        &mut self,
+        batch_no: i64,
+        written_at_us: i64,
+        events: usize,
+        body: &[u8],
+    ) -> Result<(), Error> {
+        let checksum = hot_batch::checksum(self.partition, batch_no, body);
+        // SAFETY: copies the body into a value of type bytea.
+        let bytea = unsafe {
+            let value = pg_sys::cstring_to_text_with_len(body.as_ptr().cast(), body.len() as i32);
+            pg_sys::Datum::from(value)
+        };
+        self.writer.fill(
+            0,
+            [
+                Some(pg_sys::Datum::from(batch_no)),
+                Some(pg_sys::Datum::from(written_at_us)),
+                Some(pg_sys::Datum::from(self.partition.number())),
+                Some(pg_sys::Datum::from(events as i32)),
+                Some(pg_sys::Datum::from(checksum)),
+                Some(bytea),
+            ],
+        );
+        self.writer.insert(1)?;
+        // SAFETY: made above; the row was copied.
+        unsafe { pg_sys::pfree(bytea.cast_mut_ptr()) };
+        Ok(())
+    }
+}

@@ -1,0 +1,276 @@
+//! Shared memory about hot partitions: which streams may have a tail, and which streams are being
+//! appended to. It says more than is true, never less, so most calls need not look into the tables.
+#![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
+
+use crate::model::partition::{PARTITIONS, Partition};
+use crate::pg::error::Error;
+use crate::pg::session::xact::database_oid;
+use crate::pg::shared::memory::{Area, Lock, with_lock};
+use crate::pg::tables::relation::sequence_oid;
+use crate::pg::tables::schema::Sequence;
+use pgrx::pg_sys;
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// Streams of a partition share this many marks.
+const MARKS: usize = 1 << 15;
+
+/// Streams share this many counts of appends.
+const COUNTS: usize = 1 << 16;
+
+/// A transaction that appends to more streams than this counts as one that appends to all.
+const NOTED_MAX: usize = 10_000;
+
+/// No batch comes this far: nothing is known.
+const UNKNOWN: i64 = i64::MAX;
+
+/// What is known of the batches of a partition.
+#[repr(C, align(64))]
+struct PartitionMarks {
+    /// Streams may have events in batches up to this one, whatever their marks say: those that were
+    /// written before the marks were kept. `UNKNOWN`: nobody keeps them.
+    base: AtomicI64,
+    /// Up to this batch everything is settled.
+    settled: AtomicI64,
+    /// Up to this batch everything is settled for all snapshots, except for what is still in the table.
+    forgotten: AtomicI64,
+    /// The last batch that was begun.
+    last: AtomicI64,
+    /// The transaction that writes batches, or has written the last ones.
+    writer: AtomicU32,
+}
+
+#[repr(C, align(64))]
+struct Shared {
+    /// The store that the marks are of: database and incarnation; 0: of none.
+    store: AtomicU64,
+    partitions: [PartitionMarks; PARTITIONS],
+    /// Transactions that append to more streams than are noted.
+    appending_to_many: AtomicU32,
+    /// Transactions that append to streams, by hash.
+    appending: [AtomicU32; COUNTS],
+    /// By partition and hash: the newest batch that has an event of such a stream.
+    newest: [[AtomicI64; MARKS]; PARTITIONS],
+}
+
+/// The area.
+pub static AREA: Area = Area {
+    name: c"allsource hot partitions",
+    bytes: || size_of::<Shared>(),
+    set_up: |start| {
+        // SAFETY: zeroed memory of this size is a valid `Shared`: all are atomics.
+        let shared = unsafe { &*start.cast::<Shared>() };
+        for partition in &shared.partitions {
+            partition.base.store(UNKNOWN, Ordering::Relaxed);
+        }
+    },
+    start: AtomicPtr::new(std::ptr::null_mut()),
+};
+
+fn shared() -> Option<&'static Shared> {
+    // SAFETY: the area is one, and outlives the process.
+    AREA.start().ok().map(|start| unsafe { &*start.cast::<Shared>() })
+}
+
+/// The store of this database, as the marks name it.
+fn this_store() -> Result<u64, Error> {
+    let incarnation = sequence_oid(Sequence::Position)?.to_u32();
+    Ok(u64::from(database_oid()) << 32 | u64::from(incarnation))
+}
+
+/// What shared memory knows of a partition of this store.
+#[derive(Clone, Copy)]
+pub struct Marks {
+    of_partition: &'static PartitionMarks,
+    newest: &'static [AtomicI64; MARKS],
+}
+
+impl Marks {
+    /// `None` if nothing is known of this store.
+    pub fn of(partition: Partition) -> Result<Option<Self>, Error> {
+        let Some(shared) = shared() else { return Ok(None) };
+        if shared.store.load(Ordering::SeqCst) != this_store()? {
+            return Ok(None);
+        }
+        Ok(Some(Self::at(shared, partition)))
+    }
+
+    fn at(shared: &'static Shared, partition: Partition) -> Self {
+        let index = partition.index();
+        Self { of_partition: &shared.partitions[index], newest: &shared.newest[index] }
+    }
+
+    /// The same, for who writes or settles the batches of this store: from now on the marks are of it.
+    pub fn claim(partition: Partition) -> Result<Option<Self>, Error> {
+        let Some(shared) = shared() else { return Ok(None) };
+        let store = this_store()?;
+        with_lock(Lock::Workers, || {
+            if shared.store.load(Ordering::SeqCst) == store {
+                return;
+            }
+            shared.store.store(0, Ordering::SeqCst);
+            for (marks, newest) in shared.partitions.iter().zip(&shared.newest) {
+                marks.base.store(UNKNOWN, Ordering::SeqCst);
+                for mark in [&marks.settled, &marks.forgotten, &marks.last] {
+                    mark.store(0, Ordering::SeqCst);
+                }
+                marks.writer.store(0, Ordering::SeqCst);
+                newest.iter().for_each(|mark| mark.store(0, Ordering::SeqCst));
+            }
+            shared.store.store(store, Ordering::SeqCst);
+        });
+        Ok(Some(Self::at(shared, partition)))
+    }
+
+    /// Whether a stream of this hash may have events in a batch after `settled`. `for_all`: in one that
+    /// any snapshot shows, otherwise in one that is there now.
+    pub fn may_have_tail(&self, key: u64, settled: i64, for_all: bool) -> bool {
+        let marks = self.of_partition;
+        // SeqCst: see `note_appending`.
+        let newest = self.newest[key as usize % MARKS].load(Ordering::SeqCst);
+        let base = marks.base.load(Ordering::SeqCst);
+        let floor = if for_all { &marks.forgotten } else { &marks.settled };
+        newest.max(base) > settled.max(floor.load(Ordering::SeqCst))
+    }
+
+    /// Whether marks are kept: whether [`Self::keep`] was called.
+    pub fn are_kept(&self) -> bool {
+        self.of_partition.base.load(Ordering::SeqCst) != UNKNOWN
+    }
+
+    /// The marks are kept from now on; `last` is the number of the last batch that there is or was.
+    pub fn keep(&self, last: i64) {
+        self.of_partition.last.fetch_max(last, Ordering::SeqCst);
+        let _ = self.of_partition.base.compare_exchange(
+            UNKNOWN,
+            last,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+    }
+
+    /// The number of the next batch.
+    pub fn next_batch(&self) -> i64 {
+        self.of_partition.last.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The number of the last batch that was begun.
+    pub fn last_batch(&self) -> i64 {
+        self.of_partition.last.load(Ordering::SeqCst)
+    }
+
+    /// This transaction is about to write batches.
+    pub fn begin_writing(&self) {
+        // SAFETY: called in a transaction that may write.
+        let transaction = unsafe { pg_sys::GetTopTransactionId() };
+        self.of_partition.writer.store(transaction.into_inner(), Ordering::SeqCst);
+    }
+
+    /// Marks a stream of this hash as having events in a batch. Returns whether they can be put there: no
+    /// transaction is appending to such a stream.
+    pub fn mark(&self, key: u64, batch_no: i64) -> bool {
+        self.newest[key as usize % MARKS].fetch_max(batch_no, Ordering::SeqCst);
+        shared().is_none_or(|shared| {
+            shared.appending_to_many.load(Ordering::SeqCst) == 0
+                && shared.appending[key as usize % COUNTS].load(Ordering::SeqCst) == 0
+        })
+    }
+
+    /// Waits for the transaction that writes batches, if that is another one.
+    pub fn wait_for_writer(&self) {
+        let writer = self.of_partition.writer.load(Ordering::SeqCst);
+        if writer == 0 {
+            return;
+        }
+        let writer = pg_sys::TransactionId::from(writer);
+        // SAFETY: looks at shared memory, and waits as for the lock of a row.
+        unsafe {
+            if writer != pg_sys::GetTopTransactionIdIfAny()
+                && pg_sys::TransactionIdIsInProgress(writer)
+            {
+                let none = std::ptr::null_mut();
+                pg_sys::XactLockTableWait(writer, none, none, pg_sys::XLTW_Oper::XLTW_None);
+            }
+        }
+    }
+
+    /// Everything up to this batch is settled.
+    pub fn set_settled(&self, batch_no: i64) {
+        self.of_partition.settled.fetch_max(batch_no, Ordering::SeqCst);
+    }
+
+    /// The same for all snapshots.
+    pub fn set_forgotten(&self, batch_no: i64) {
+        self.of_partition.forgotten.fetch_max(batch_no, Ordering::SeqCst);
+    }
+
+    /// Up to which batch everything is settled.
+    pub fn settled(&self) -> i64 {
+        self.of_partition.settled.load(Ordering::SeqCst)
+    }
+
+    /// Up to which batch everything is settled for all snapshots, except for what is still in the table.
+    pub fn forgotten(&self) -> i64 {
+        self.of_partition.forgotten.load(Ordering::SeqCst)
+    }
+}
+
+thread_local! {
+    static CALLBACK_SET: Cell<bool> = const { Cell::new(false) };
+    /// The counts that this transaction has raised.
+    static NOTED: RefCell<Vec<u16>> = const { RefCell::new(Vec::new()) };
+    static APPENDS_TO_MANY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that this transaction appends to a stream of this hash, until it ends. Called before the caller
+/// looks for a tail of the stream.
+pub fn note_appending(key: u64) -> Result<(), Error> {
+    let Some(shared) = shared() else { return Ok(()) };
+    if APPENDS_TO_MANY.get() {
+        return Ok(());
+    }
+    watch_transactions();
+    NOTED.with_borrow_mut(|noted| {
+        // SeqCst: either this transaction sees the worker's mark, or the worker sees that it is noted.
+        if noted.len() == NOTED_MAX {
+            shared.appending_to_many.fetch_add(1, Ordering::SeqCst);
+            APPENDS_TO_MANY.set(true);
+            return Ok(());
+        }
+        let count = key as usize % COUNTS;
+        crate::model::memory::push(noted, count as u16)?;
+        shared.appending[count].fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    })
+}
+
+fn watch_transactions() {
+    if !CALLBACK_SET.get() {
+        // SAFETY: the callback and its registration live as long as the backend.
+        unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut()) }
+        CALLBACK_SET.set(true);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn transaction_event(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
+    let ends = matches!(
+        event,
+        pg_sys::XactEvent::XACT_EVENT_COMMIT
+            | pg_sys::XactEvent::XACT_EVENT_ABORT
+            | pg_sys::XactEvent::XACT_EVENT_PREPARE
+    );
+    let Some(shared) = shared().filter(|_| ends) else { return };
+    NOTED.with_borrow_mut(|noted| {
+        for count in noted.drain(..) {
+            shared.appending[usize::from(count)].fetch_sub(1, Ordering::SeqCst);
+        }
+        noted.shrink_to(64);
+    });
+    if APPENDS_TO_MANY.take() {
+        shared.appending_to_many.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,135 @@
+//! Which partitions are or were hot: the rows of `hot_partitions`, remembered until they change.
+
+use crate::model::partition::{PARTITIONS, Partition};
+use crate::pg::call::datum::body;
+use crate::pg::error::Error;
+use crate::pg::session::xact::{is_in_parallel_mode, with_snapshot_of_now};
+use crate::pg::tables::names::{generation, look_up};
+use crate::pg::tables::query::{Access, Row, execute_as_owner};
+use crate::pg::tables::relation::sequence_oid;
+use crate::pg::tables::schema::Sequence;
+use crate::pg::tables::waiting_events::store_id;
+use std::cell::RefCell;
+use std::ffi::CStr;
+
+/// The table.
+pub const TABLE: &str = "hot_partitions";
+
+const ROWS: &CStr = c"
+    SELECT p.partition_id, p.state, p.settled_batch, p.store_id
+      FROM allsource.hot_partitions p";
+
+/// What a partition is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It was never hot: there are no batches.
+    Never,
+    /// Its events go into batches.
+    Hot,
+    /// Its events are written in the ordinary way, and batches are still there.
+    Cooling,
+    /// It was hot. There are no batches, but an old snapshot may show some.
+    Cold,
+}
+
+/// A row of `hot_partitions`.
+#[derive(Clone, Copy, Debug)]
+pub struct HotPartition {
+    /// what the partition is
+    pub state: State,
+    /// the last batch that is settled with all before it
+    pub settled_batch: i64,
+    /// whether this store has written the row, and not one of which a dump was restored
+    pub is_ours: bool,
+}
+
+impl HotPartition {
+    const NEVER: Self = Self { state: State::Never, settled_batch: 0, is_ours: true };
+
+    /// Whether a worker puts the partition's events into batches.
+    pub fn takes_batches(&self) -> bool {
+        self.state == State::Hot && self.is_ours
+    }
+
+    /// Whether there may be batches now.
+    pub fn may_have_batches(&self) -> bool {
+        matches!(self.state, State::Hot | State::Cooling)
+    }
+
+    /// Whether any snapshot may show batches.
+    pub fn may_have_had_batches(&self) -> bool {
+        self.state != State::Never
+    }
+}
+
+type Map = [HotPartition; PARTITIONS];
+
+thread_local! {
+    /// The rows, and the generation that they are of.
+    static MAP: RefCell<Option<(u64, Map)>> = const { RefCell::new(None) };
+}
+
+/// What is known of a partition. The caller has accepted invalidations, by taking a lock or expressly.
+pub fn get(partition: Partition) -> Result<HotPartition, Error> {
+    let known = MAP.with_borrow(|known| match known {
+        Some((known, map)) if *known == generation() => Some(map[partition.index()]),
+        _ => None,
+    });
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let map = if is_in_parallel_mode() {
+        // A snapshot of now cannot be taken here. That of the statement shows all that it can need.
+        return Ok(read(Access::Read)?[partition.index()]);
+    } else {
+        remember(|| with_snapshot_of_now(|_| read(Access::Read)))?
+    };
+    Ok(map[partition.index()])
+}
+
+/// The same of all partitions, for who writes batches: waits for those who change the table, until others
+/// have been told of the change.
+pub fn get_to_write() -> Result<Map, Error> {
+    match MAP.with_borrow(|known| *known) {
+        Some((known, map)) if known == generation() => Ok(map),
+        _ => remember(|| read(Access::Write)),
+    }
+}
+
+fn remember(read: impl FnOnce() -> Result<Map, Error>) -> Result<Map, Error> {
+    // Watched from before it is read.
+    look_up(TABLE)?;
+    let before = generation();
+    let map = read()?;
+    if generation() == before {
+        MAP.set(Some((before, map)));
+    }
+    Ok(map)
+}
+
+fn read(access: Access) -> Result<Map, Error> {
+    let ours = store_id(sequence_oid(Sequence::Position)?.to_u32());
+    let mut map = [HotPartition::NEVER; PARTITIONS];
+    execute_as_owner(TABLE, ROWS, &[], access, |row| {
+        let (partition, known) = from_row(&row, ours);
+        if let Some(partition) = Partition::new(partition) {
+            map[partition.index()] = known;
+        }
+        Ok(())
+    })?;
+    Ok(map)
+}
+
+#[expect(unsafe_code, reason = "takes a text out of a row")]
+fn from_row(row: &Row, ours: i64) -> (i32, HotPartition) {
+    let int8 = |column| row.get(column).map_or(0, |value| value.value() as i64);
+    // SAFETY: the column is a text, which lives as long as the row.
+    let state = row.get(2).map(|state| unsafe { body(state) });
+    let state = match state.unwrap_or_default() {
+        b"hot" => State::Hot,
+        b"cooling" => State::Cooling,
+        _ => State::Cold,
+    };
+    let known = HotPartition { state, settled_batch: int8(3), is_ours: int8(4) == ours };
+    (int8(1) as i32, known)
+}

@@ -1,0 +1,177 @@
+//! The tail of a stream: its events in batches that are not settled.
+
+use super::batches::Batches;
+use super::filter::{self, Marks};
+use super::map;
+use crate::codec::hot_tail::{self, DamagedTail, TailEvent, TailReader};
+use crate::model::batch::StreamKey;
+use crate::model::partition::Partition;
+use crate::pg::call::datum::display;
+use crate::pg::error::Error;
+use crate::pg::session::xact::{accept_invalidations, uses_one_snapshot, with_snapshot_of_now};
+use pgrx::pg_sys;
+
+/// Events of one stream, in their order.
+#[derive(Debug, Default)]
+pub struct Tail {
+    pieces: Vec<u8>,
+    len: usize,
+    /// No event of the stream in batches up to this one is missing here.
+    pub last_batch: i64,
+}
+
+impl Tail {
+    /// Takes over what `codec::hot_tail` has written.
+    pub fn new(pieces: Vec<u8>, last_batch: i64) -> Result<Self, Error> {
+        let mut len = 0;
+        for event in TailReader::new(&pieces) {
+            event?;
+            len += 1;
+        }
+        Ok(Self { pieces, len, last_batch })
+    }
+
+    /// How many events there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The events. Their times never decrease: none is before `after_us`, the time of the event before
+    /// the tail.
+    pub fn events(&self, after_us: i64) -> impl Iterator<Item = TailEvent<'_>> {
+        let mut time = after_us;
+        TailReader::new(&self.pieces).map_while(Result::ok).map(move |mut event| {
+            time = time.max(event.timestamp_us);
+            event.timestamp_us = time;
+            event
+        })
+    }
+}
+
+/// Looks for tails of streams of one partition that are about to be appended to.
+pub struct Tails {
+    partition: Partition,
+    marks: Option<Marks>,
+    has_batches: bool,
+    /// up to which batch everything is settled
+    pub settled_batch: i64,
+}
+
+impl Tails {
+    /// For streams of a partition. Each is to be noted before it is asked about.
+    pub fn open(partition: Partition) -> Result<Self, Error> {
+        let marks = Marks::of(partition)?;
+        let mut tails = Self { partition, marks, has_batches: false, settled_batch: 0 };
+        tails.look()?;
+        Ok(tails)
+    }
+
+    fn look(&mut self) -> Result<(), Error> {
+        accept_invalidations();
+        let known = map::get(self.partition)?;
+        self.has_batches = known.may_have_batches();
+        self.settled_batch = known.settled_batch;
+        if self.has_batches && self.marks.is_none() {
+            // A worker may have begun to keep them.
+            self.marks = Marks::of(self.partition)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that this transaction appends to a stream. To be called before its head is looked at.
+    pub fn note(&mut self, key: u64) -> Result<(), Error> {
+        filter::note_appending(key)?;
+        self.look()
+    }
+
+    /// Whether a stream, all of whose events up to batch `settled` are settled, may have a tail.
+    pub fn may_have_tail(&self, key: u64, settled: i64) -> bool {
+        self.has_batches
+            && self.marks.is_none_or(|marks| marks.may_have_tail(key, settled, false))
+    }
+
+    /// The tail of a stream, all of whose events up to batch `settled` are settled. Its head is locked,
+    /// or it does not exist. Under REPEATABLE READ an error, if the transaction's snapshot does not show
+    /// all of it.
+    pub fn read(&self, stream: StreamKey<'_>, settled: i64) -> Result<Tail, Error> {
+        if let Some(marks) = self.marks {
+            marks.wait_for_writer();
+        }
+        let tail = with_snapshot_of_now(|snapshot| read(self.partition, stream, settled, snapshot))?;
+        if uses_one_snapshot()
+            && let Some(newest) = TailReader::new(&tail.pieces).filter_map(Result::ok).last()
+        {
+            // SAFETY: the transaction keeps this snapshot until it ends.
+            #[expect(unsafe_code, reason = "asks for the transaction's snapshot")]
+            let snapshot = unsafe { pg_sys::GetTransactionSnapshot() };
+            let shown = Batches::open(self.partition, snapshot)?.last();
+            if shown.is_none_or(|shown| shown < newest.batch_no) {
+                return Err(Error::ConcurrentAppend { stream_id: display(stream.stream_id) });
+            }
+        }
+        Ok(tail)
+    }
+}
+
+/// The tail of a stream as a snapshot shows it. `settled` is the batch that the stream's head names in the
+/// same snapshot; 0 if it has none.
+pub fn read(
+    partition: Partition,
+    stream: StreamKey<'_>,
+    settled: i64,
+    snapshot: pg_sys::Snapshot,
+) -> Result<Tail, Error> {
+    let mut batches = Batches::open(partition, snapshot)?;
+    let Some(last) = batches.last().filter(|last| *last > settled) else {
+        return Ok(Tail { last_batch: settled, ..Tail::default() });
+    };
+    let mut pieces = Vec::new();
+    let mut events = Vec::new();
+    batches.read(settled, last, |batch| {
+        let (mut len, mut timestamp_us) = (0, 0);
+        events.clear();
+        for event in batch.events()? {
+            let event = event.map_err(|source| batch.damaged(source))?;
+            if event.stream == stream {
+                hot_tail::write_event(&mut events, &event)?;
+                (len, timestamp_us) = (len + 1, event.timestamp_us);
+            }
+        }
+        if len > 0 {
+            hot_tail::write_batch(&mut pieces, batch.batch_no, timestamp_us, len, &events)?;
+        }
+        Ok(true)
+    })?;
+    Tail::new(pieces, last)
+}
+
+/// The same for a reader, if there may be one; mostly that is known without a look into the table.
+pub fn read_if_any(
+    partition: Partition,
+    stream: StreamKey<'_>,
+    settled: i64,
+    snapshot: pg_sys::Snapshot,
+) -> Result<Option<Tail>, Error> {
+    accept_invalidations();
+    if !map::get(partition)?.may_have_had_batches() {
+        return Ok(None);
+    }
+    if let Some(marks) = Marks::of(partition)?
+        && !marks.may_have_tail(stream.hash64(), settled, true)
+    {
+        return Ok(None);
+    }
+    let tail = read(partition, stream, settled, snapshot)?;
+    Ok((!tail.is_empty()).then_some(tail))
+}
+
+impl From<DamagedTail> for Error {
+    fn from(damaged: DamagedTail) -> Self {
+        Self::Internal { what: damaged.to_string() }
+    }
+}
