@@ -50,17 +50,18 @@ fn hot_loops(criterion: &mut Criterion) {
         bench.iter(|| {
             encoded.clear();
             for run in cut_runs(events.iter().map(NewEvent::size_bytes)) {
-                black_box(encode_run(&mut encoded, KEY, events[run].iter())).expect("memory");
+                black_box(encode_run(&mut encoded, KEY, None, events[run].iter())).expect("memory");
             }
         });
     });
     encoded.clear();
-    let run = encode_run(&mut encoded, KEY, events.iter()).expect("memory");
+    let run = encode_run(&mut encoded, KEY, None, events.iter()).expect("memory");
     let columns = RunColumns {
         event_types: body(&encoded, run.event_types),
         payloads: body(&encoded, run.payloads),
         metadata: None,
         event_ids: None,
+        timestamps: None,
     };
     group.bench_function("read 1,000 events", |bench| {
         bench.iter(|| {

@@ -33,7 +33,8 @@ CREATE TABLE allsource.event_log (
     event_types   text[] COMPRESSION lz4 COLLATE "C" NOT NULL,
     payloads      jsonb[] COMPRESSION lz4 NOT NULL,
     metadata      jsonb[] COMPRESSION lz4,
-    event_ids     uuid[]
+    event_ids     uuid[],
+    timestamps    timestamptz[] COMPRESSION lz4
 ) PARTITION BY LIST (partition_id);
 
 -- MAIN: a run is compressed in line and leaves its row only when it cannot fit a page.
@@ -41,11 +42,14 @@ ALTER TABLE allsource.event_log
     ALTER COLUMN event_types SET STORAGE MAIN,
     ALTER COLUMN payloads SET STORAGE MAIN,
     ALTER COLUMN metadata SET STORAGE MAIN,
-    ALTER COLUMN event_ids SET STORAGE MAIN;
+    ALTER COLUMN event_ids SET STORAGE MAIN,
+    ALTER COLUMN timestamps SET STORAGE MAIN;
 
 COMMENT ON TABLE allsource.event_log IS 'one row per run: consecutive events of one stream that were written together';
 COMMENT ON COLUMN allsource.event_log.first_version IS 'version of the first event of the run';
 COMMENT ON COLUMN allsource.event_log."position" IS 'position of the first event of the run; the others follow without a gap';
+COMMENT ON COLUMN allsource.event_log."timestamp" IS 'time of the first event of the run, and of all of them unless timestamps is given';
+COMMENT ON COLUMN allsource.event_log.timestamps IS 'time of each event of the run where they differ, else NULL';
 COMMENT ON COLUMN allsource.event_log.checksum IS 'CRC-32C over the run, checked by es_verify';
 
 CREATE TABLE allsource.event_ids (

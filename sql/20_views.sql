@@ -16,7 +16,7 @@ BEGIN
                           s.entity_id,
                           e.payload,
                           e.metadata,
-                          l."timestamp",
+                          CASE WHEN l.timestamps IS NULL THEN l."timestamp" ELSE e."timestamp" END AS "timestamp",
                           e.event_id,
                           %1$s AS partition_id
                      FROM allsource.event_streams s
@@ -27,8 +27,9 @@ BEGIN
                               unnest(l.event_types),
                               unnest(l.payloads),
                               unnest(l.metadata),
-                              unnest(l.event_ids)
-                          ) WITH ORDINALITY AS e (event_type, payload, metadata, event_id, ordinal)
+                              unnest(l.event_ids),
+                              unnest(l.timestamps)
+                          ) WITH ORDINALITY AS e (event_type, payload, metadata, event_id, "timestamp", ordinal)
                     WHERE s.partition_id = %1$s
                    $arm$, p), ' UNION ALL ' ORDER BY p)
           FROM generate_series(0, 31) AS p

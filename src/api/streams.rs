@@ -41,6 +41,7 @@ sql_function! {
             entity_id: call.optional_name(2, NameKind::Entity)?,
             expected: ExpectedVersion::Any,
             events: &[],
+            timestamps_us: None,
         };
         let mut rows = Rows::begin(call);
         create_stream(&stream, |head| rows.put(head.columns()))??;

@@ -87,10 +87,10 @@ fn word_length(word: [u8; 4]) -> usize {
 }
 
 /// Appends an array to `out`, length word included, and returns where it begins: a multiple of 8.
-pub fn write_array<'a>(
+pub fn write_array<E: AsRef<[u8]>>(
     out: &mut Vec<u8>,
     element_type: ElementType,
-    elements: impl ExactSizeIterator<Item = Option<&'a [u8]>> + Clone,
+    elements: impl ExactSizeIterator<Item = Option<E>> + Clone,
 ) -> usize {
     let start = (out.len() + 7) & !7;
     out.resize(start, 0);
@@ -114,6 +114,7 @@ pub fn write_array<'a>(
     }
     let fixed = element_type.fixed_len();
     for element in elements.flatten() {
+        let element = element.as_ref();
         if fixed.is_none() {
             out.extend_from_slice(&length_word(element.len() + LENGTH_WORD));
         }

@@ -2,9 +2,10 @@
 //!
 //! CRC-32C (Castagnoli) over, in this order and in little-endian: stream_no, first_version,
 //! position, timestamp (microseconds since 2000-01-01, as PostgreSQL stores it), and for each of
-//! the four columns its number of elements and each element as length and bytes. A missing column
-//! counts 0 elements, a NULL element has length 2^32 - 1. It depends on values only, not on how an
-//! array is laid out, so it survives dump and restore.
+//! the columns event_types, payloads, metadata and event_ids its number of elements and each element as
+//! length and bytes. A missing column counts 0 elements, a NULL element has length 2^32 - 1. Then
+//! timestamps likewise, each 8 bytes in little-endian; where they are missing nothing follows. It
+//! depends on values only, not on how an array is laid out, so it survives dump and restore.
 
 const NULL_LENGTH: u32 = u32::MAX;
 

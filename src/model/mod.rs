@@ -5,6 +5,7 @@
 pub mod batch;
 pub mod error;
 pub mod event;
+pub mod event_times;
 pub mod memory;
 pub mod name;
 pub mod partition;

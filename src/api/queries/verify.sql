@@ -12,6 +12,7 @@ WITH heads AS (
                AND cardinality(l.event_types) > 0
                AND (l.metadata IS NULL OR cardinality(l.metadata) = cardinality(l.event_types))
                AND (l.event_ids IS NULL OR cardinality(l.event_ids) = cardinality(l.event_types))
+               AND (l.timestamps IS NULL OR cardinality(l.timestamps) = cardinality(l.event_types))
                AS is_whole,
            l.checksum AS stored,
            allsource.es_run_checksum(l) AS computed,

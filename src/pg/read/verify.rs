@@ -8,6 +8,7 @@ use crate::pg::tables::heads::Heads;
 use crate::pg::tables::log::{LogReader, StoredRun};
 use crate::pg::tables::relation::For;
 use crate::pg::tables::rights::check_reader;
+use crate::pg::tables::schema::log;
 use pgrx::pg_sys;
 
 /// Whether versions 1 to the watermark of a stream are there, each once; `None` if there is no
@@ -55,7 +56,7 @@ pub unsafe fn run_checksum(row: pg_sys::Datum) -> Option<i32> {
         if (*descriptor).tdrefcount >= 0 {
             pg_sys::DecrTupleDescRefCount(descriptor);
         }
-        if nulls.len() < 10 || nulls[..8].contains(&true) {
+        if nulls.len() < log::COLUMNS || nulls[..log::METADATA].contains(&true) {
             return None;
         }
         let run = StoredRun::from_values(&values, &nulls).ok()?;

@@ -68,6 +68,7 @@ impl<'a> StoredRun<'a> {
             payloads: required(log::PAYLOADS)?,
             metadata: column(log::METADATA),
             event_ids: column(log::EVENT_IDS),
+            timestamps: column(log::TIMESTAMPS),
         };
         Ok(Self { key, partition_id, columns, len: columns.len().map_err(damaged)? })
     }
@@ -254,11 +255,12 @@ pub fn pass_events<'a>(
     let mut readers = run.columns.readers().map_err(damaged)?;
     readers.skip(begin).map_err(damaged)?;
     for index in begin..end {
+        let event = readers.read().map_err(damaged)?;
         use_event(ReadEvent {
             version: run.key.first_version + index as i64,
             position: run.key.position + index as i64,
-            timestamp_us: run.key.timestamp_us,
-            event: readers.read().map_err(damaged)?,
+            timestamp_us: event.timestamp_us.unwrap_or(run.key.timestamp_us),
+            event,
             columns: run.columns,
         })?;
     }

@@ -60,7 +60,7 @@ impl Column {
 
     /// Whether the store writes NULL into it.
     pub fn may_be_null(&self) -> bool {
-        matches!(self.name, "entity_id" | "metadata" | "event_ids")
+        matches!(self.name, "entity_id" | "metadata" | "event_ids" | "timestamps")
     }
 
     /// Its collation: `"C"` where the type has one.
@@ -99,7 +99,8 @@ pub mod log {
     pub const PAYLOADS: usize = 7;
     pub const METADATA: usize = 8;
     pub const EVENT_IDS: usize = 9;
-    pub const COLUMNS: usize = 10;
+    pub const TIMESTAMPS: usize = 10;
+    pub const COLUMNS: usize = 11;
 }
 
 /// Places of the columns of `event_ids`, from 0.
@@ -143,6 +144,7 @@ const LOG: [Column; log::COLUMNS] = [
     Column::new("payloads", pg_sys::JSONBARRAYOID),
     Column::new("metadata", pg_sys::JSONBARRAYOID),
     Column::new("event_ids", pg_sys::UUIDARRAYOID),
+    Column::new("timestamps", pg_sys::TIMESTAMPTZARRAYOID),
 ];
 
 const IDS: [Column; ids::COLUMNS] = [

@@ -340,6 +340,7 @@ impl<'r, 'a> Batch<'r, 'a> {
             entity_id,
             expected: ExpectedVersion::Any,
             events,
+            timestamps_us: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::event_ids::IdWriter;
 use super::head_writer::{Advanced, HeadWriter};
 use super::log_writer::{LogWriter, PendingRuns, Target};
+use crate::model::event_times::EventTimes;
 use crate::model::memory::with_room;
 use crate::model::stream_append::StreamAppend;
 use crate::pg::error::Error;
@@ -103,7 +104,9 @@ pub fn write_runs(
                         stream_no,
                         first_version: previous + 1,
                         first_position: taken.next,
-                        timestamp_us,
+                        times: append
+                            .timestamps_us
+                            .map_or(EventTimes::Same(timestamp_us), EventTimes::Each),
                     };
                     leaves.write(append, target)?;
                     taken.next += append.events.len() as i64;
@@ -143,7 +146,7 @@ impl<'t> Leaves<'t> {
         Self { writing, pending: Some(pending), log: None, ids: None, written: 0 }
     }
 
-    fn write(&mut self, append: &StreamAppend<'_>, target: Target) -> Result<(), Error> {
+    fn write(&mut self, append: &StreamAppend<'_>, target: Target<'_>) -> Result<(), Error> {
         let log = match &mut self.log {
             Some(log) => log,
             none => {

@@ -4,6 +4,7 @@
 use crate::codec::checksum::RunKey;
 use crate::codec::run::{EncodedRun, encode_run};
 use crate::model::event::NewEvent;
+use crate::model::event_times::EventTimes;
 use crate::model::memory::push;
 use crate::model::partition::Partition;
 use crate::model::run::cut_runs;
@@ -22,15 +23,15 @@ const BYTES_PER_INSERT: usize = 512 * 1024;
 
 /// Where the events of one append go.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub struct Target<'a> {
     /// number of the stream
     pub stream_no: i64,
     /// version of the first event
     pub first_version: i64,
     /// position of the first event
     pub first_position: i64,
-    /// time of the append
-    pub timestamp_us: i64,
+    /// times of the events
+    pub times: EventTimes<'a>,
 }
 
 /// Runs that are encoded and not yet inserted. One writer hands it on, empty, to the next.
@@ -59,15 +60,18 @@ impl<'t> LogWriter<'t> {
     }
 
     /// Writes events of one stream.
-    pub fn push(&mut self, target: Target, events: &[NewEvent<'_>]) -> Result<(), Error> {
-        for run in cut_runs(events.iter().map(NewEvent::size_bytes)) {
+    pub fn push(&mut self, target: Target<'_>, events: &[NewEvent<'_>]) -> Result<(), Error> {
+        let time_bytes = target.times.bytes_per_event();
+        for run in cut_runs(events.iter().map(|event| event.size_bytes() + time_bytes)) {
+            let (timestamp_us, timestamps_us) = target.times.of_run(run.clone());
             let key = RunKey {
                 stream_no: target.stream_no,
                 first_version: target.first_version + run.start as i64,
                 position: target.first_position + run.start as i64,
-                timestamp_us: target.timestamp_us,
+                timestamp_us,
             };
-            let encoded = encode_run(&mut self.pending.encoded, key, events[run].iter())?;
+            let encoded =
+                encode_run(&mut self.pending.encoded, key, timestamps_us, events[run].iter())?;
             push(&mut self.pending.runs, (key, encoded))?;
             if self.pending.runs.len() == RUNS_PER_INSERT
                 || self.pending.encoded.len() >= BYTES_PER_INSERT
@@ -101,6 +105,7 @@ impl<'t> LogWriter<'t> {
                     column(run.payloads),
                     run.metadata.and_then(column),
                     run.event_ids.and_then(column),
+                    run.timestamps.and_then(column),
                 ],
             );
         }
