@@ -30,5 +30,6 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION
       allsource.es_worker_pause, allsource.es_worker_resume,
       allsource.es_adopt_waiting_events,
+      allsource.es_heat, allsource.es_cool, allsource.es_settle,
       allsource.es_dead_letter_retry, allsource.es_dead_letter_discard
    TO allsource_admin;

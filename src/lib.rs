@@ -40,7 +40,8 @@ mod extension {
     pgrx::extension_sql_file!("../sql/50_streams.sql", name = "streams", requires = ["read"]);
     pgrx::extension_sql_file!("../sql/60_verify.sql", name = "verify", requires = ["streams"]);
     pgrx::extension_sql_file!("../sql/70_queue.sql", name = "queue", requires = ["verify"]);
-    pgrx::extension_sql_file!("../sql/80_metrics.sql", name = "metrics", requires = ["queue"]);
+    pgrx::extension_sql_file!("../sql/75_hot.sql", name = "hot", requires = ["queue"]);
+    pgrx::extension_sql_file!("../sql/80_metrics.sql", name = "metrics", requires = ["hot"]);
     pgrx::extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["metrics"]);
 
     /// Called by PostgreSQL when it loads the library.

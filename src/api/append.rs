@@ -92,7 +92,6 @@ fn append_to_one(
         tenant_id: call.name(5, NameKind::Tenant)?,
         entity_id: call.optional_name(6, NameKind::Entity)?,
         events,
-        timestamps_us: None,
     };
     let appended = append(&[stream])?;
     Ok(int8(appended[0].last_version))

@@ -2,6 +2,7 @@
 //! in `pg`. Their SQL declarations, with defaults, rights and comments, are in `sql/`.
 
 pub mod append;
+pub mod hot;
 pub mod metrics;
 pub mod partitions;
 pub mod queue;

@@ -10,6 +10,7 @@ use crate::pg::error::Error;
 use crate::pg::queue::Queues;
 use crate::pg::queue::pause::{pause, resume};
 use crate::pg::settings;
+use crate::pg::settler::command::wait_until_paused;
 use crate::pg::tables::waiting_events::adopt_foreign;
 use crate::pg::write::batch::EventBatch;
 use crate::pg::write::dead_letter;
@@ -115,6 +116,7 @@ sql_function! {
     /// Errors: 55000 not preloaded or no worker. Volatile, parallel unsafe.
     fn es_worker_pause, pg_finfo_es_worker_pause(_call) {
         pause()?;
+        wait_until_paused()?;
         Ok(int8(0))
     }
 }

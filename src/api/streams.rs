@@ -1,6 +1,7 @@
 //! Streams: `es_stream`, `es_create_stream`, `es_streams`, `es_stream_watermark`.
 
 use crate::codec::argument::partition;
+use crate::model::batch::StreamKey;
 use crate::model::name::NameKind;
 use crate::model::partition::Partition;
 use crate::model::stream_append::StreamAppend;
@@ -8,8 +9,7 @@ use crate::model::version::ExpectedVersion;
 use crate::pg::call::Call;
 use crate::pg::call::rows::{Rows, int8};
 use crate::pg::error::Error;
-use crate::pg::read::stream::with_head;
-use crate::pg::tables::heads::Head;
+use crate::pg::read::stream::stream_row;
 use crate::pg::tables::query::query_into;
 use crate::pg::write::append::create_stream;
 use crate::sql_function;
@@ -20,9 +20,11 @@ sql_function! {
     ///
     /// Errors: 22023 bad argument. Stable, parallel safe.
     fn es_stream, pg_finfo_es_stream(call) {
-        let (stream_id, tenant_id) = stream_and_tenant(call)?;
+        let stream = stream_and_tenant(call)?;
         let mut rows = Rows::begin(call);
-        with_head(stream_id, tenant_id, |head| rows.put(head.columns()))?.transpose()?;
+        if let Some(shown) = stream_row(stream)? {
+            rows.put(shown.columns)?;
+        }
         Ok(None)
     }
 }
@@ -33,7 +35,7 @@ sql_function! {
     ///
     /// Errors: 22023 bad argument or another entity, 25006 read-only. Volatile, parallel unsafe.
     fn es_create_stream, pg_finfo_es_create_stream(call) {
-        let (stream_id, tenant_id) = stream_and_tenant(call)?;
+        let StreamKey { stream_id, tenant_id } = stream_and_tenant(call)?;
         let stream = StreamAppend {
             partition: Partition::of(stream_id),
             stream_id,
@@ -41,7 +43,6 @@ sql_function! {
             entity_id: call.optional_name(2, NameKind::Entity)?,
             expected: ExpectedVersion::Any,
             events: &[],
-            timestamps_us: None,
         };
         let mut rows = Rows::begin(call);
         create_stream(&stream, |head| rows.put(head.columns()))??;
@@ -82,12 +83,12 @@ sql_function! {
     ///
     /// Errors: 22023 bad argument. Stable, parallel safe.
     fn es_stream_watermark, pg_finfo_es_stream_watermark(call) {
-        let (stream_id, tenant_id) = stream_and_tenant(call)?;
-        let watermark = with_head(stream_id, tenant_id, |head: Head<'_>| head.watermark())?;
-        Ok(watermark.and_then(int8))
+        let shown = stream_row(stream_and_tenant(call)?)?;
+        Ok(shown.and_then(|shown| int8(shown.watermark)))
     }
 }
 
-fn stream_and_tenant(call: &Call) -> Result<(&[u8], &[u8]), Error> {
-    Ok((call.name(0, NameKind::Stream)?, call.name(1, NameKind::Tenant)?))
+fn stream_and_tenant(call: &Call) -> Result<StreamKey<'_>, Error> {
+    let stream_id = call.name(0, NameKind::Stream)?;
+    Ok(StreamKey { stream_id, tenant_id: call.name(1, NameKind::Tenant)? })
 }

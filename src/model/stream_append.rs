@@ -20,9 +20,6 @@ pub struct StreamAppend<'a> {
     pub expected: ExpectedVersion,
     /// the events in their order
     pub events: &'a [NewEvent<'a>],
-    /// their times, as many as there are events, in microseconds since 2000-01-01 00:00 UTC; `None`: all
-    /// have the time of the append
-    pub timestamps_us: Option<&'a [i64]>,
 }
 
 impl<'a> StreamAppend<'a> {

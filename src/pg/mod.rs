@@ -11,10 +11,12 @@
 //! | `tables` | relations, scans, insertion, rights; heads, runs, dead letters and waiting events as they are stored |
 //! | `positions` | assigning positions, and the safe one |
 //! | `queue` | the queues in shared memory, and those who wait for a worker |
+//! | `hot` | batches of hot partitions, and the tails of streams in them |
 //! | `write` | append, enqueue, flush |
 //! | `read` | one stream, the whole store, what is wrong with it |
 //! | `watch` | metrics and health |
 //! | `worker` | the background processes |
+//! | `settler` | the process that settles hot partitions, and how it is asked to |
 //!
 //! A backend is single-threaded, and every function here runs on its main thread. An error that
 //! PostgreSQL raises unwinds as a panic to the SQL function's entry, which hands it back; whatever
@@ -22,11 +24,13 @@
 
 pub mod call;
 pub mod error;
+pub mod hot;
 pub mod positions;
 pub mod queue;
 pub mod read;
 pub mod session;
 pub mod settings;
+pub mod settler;
 pub mod shared;
 pub mod tables;
 pub mod watch;
@@ -41,6 +45,8 @@ pub fn init() {
         &queue::AREA,
         &shared::counting::AREA,
         &tables::head_places::AREA,
+        &hot::filter::AREA,
+        &hot::control::AREA,
     ]);
     worker::launcher::init();
     tables::names::init();

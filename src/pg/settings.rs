@@ -15,6 +15,8 @@ static QUEUE_SIZE_MB: GucSetting<i32> = GucSetting::<i32>::new(16);
 static ENQUEUE_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static BATCH_MAX_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 static BATCH_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
+static SETTLE_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static HOT_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
 static FLUSH_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 /// Whether the postmaster is loading `shared_preload_libraries`.
@@ -125,6 +127,22 @@ fn queue() {
         GucFlags::UNIT_KB,
     );
     int(
+        c"allsource.settle_interval",
+        c"How long events of a hot partition may stay unsettled before that is begun.",
+        &SETTLE_INTERVAL_MS,
+        0..=i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    int(
+        c"allsource.hot_max_bytes",
+        c"Unsettled bytes of all hot partitions above which settling begins at once, and workers wait for it.",
+        &HOT_MAX_KB,
+        1024..=i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
+    );
+    int(
         c"allsource.flush_interval",
         c"How long a batch may wait to grow.",
         &FLUSH_INTERVAL_MS,
@@ -177,6 +195,16 @@ pub fn batch_max_events() -> usize {
 /// `allsource.batch_max_bytes`, in bytes.
 pub fn batch_max_bytes() -> u64 {
     BATCH_MAX_KB.get() as u64 * 1024
+}
+
+/// `allsource.settle_interval`.
+pub fn settle_interval() -> Duration {
+    Duration::from_millis(SETTLE_INTERVAL_MS.get() as u64)
+}
+
+/// `allsource.hot_max_bytes`, in bytes.
+pub fn hot_max_bytes() -> u64 {
+    HOT_MAX_KB.get() as u64 * 1024
 }
 
 /// `allsource.flush_interval`.

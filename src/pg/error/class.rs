@@ -30,12 +30,13 @@ impl Error {
             Self::Memory(_) => (Code::ERRCODE_OUT_OF_MEMORY, Kind::OutOfMemory),
             Self::QueueFull { .. } => (Code::ERRCODE_INSUFFICIENT_RESOURCES, Kind::QueueFull),
             Self::RecordTooLarge { .. } => (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, Kind::TooLarge),
-            Self::FlushTimeout { .. } => (Code::ERRCODE_QUERY_CANCELED, Kind::Timeout),
+            Self::FlushTimeout { .. } | Self::SettleTimeout { .. } => (Code::ERRCODE_QUERY_CANCELED, Kind::Timeout),
             Self::OtherDatabase { .. }
             | Self::WaitAfterAppend
             | Self::WaitWithLock { .. }
             | Self::WorkersPaused
             | Self::NoWorkerRuns
+            | Self::Settler { .. }
             | Self::Discarded => {
                 (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::NotAvailable)
             }
@@ -49,7 +50,8 @@ impl Error {
             Self::ModifiedByTrigger { .. } => {
                 (Code::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION, Kind::Other)
             }
-            Self::RowSecurity { .. } | Self::PreparedTransaction => {
+            Self::Locked { .. } => (Code::ERRCODE_LOCK_NOT_AVAILABLE, Kind::Timeout),
+            Self::RowSecurity { .. } | Self::PreparedTransaction | Self::NoSidecar => {
                 (Code::ERRCODE_FEATURE_NOT_SUPPORTED, Kind::Other)
             }
             Self::Missing { .. } | Self::NoDeadLetter { .. } => {

@@ -230,6 +230,29 @@ pub enum Error {
         /// the number
         id: i64,
     },
+    /// A table that a background process needs is locked, and it does not wait.
+    #[error("table {table} is locked")]
+    Locked {
+        /// the table
+        table: String,
+    },
+    /// What the settler was asked for could not be done.
+    #[error("{what}: {reason}")]
+    Settler {
+        /// what it was
+        what: &'static str,
+        /// why not
+        reason: String,
+    },
+    /// Hot partitions in a build without the sidecar.
+    #[error("hot partitions are not supported by this build")]
+    NoSidecar,
+    /// Events were not settled in time.
+    #[error("timed out while waiting for events to be settled")]
+    SettleTimeout {
+        /// what they wait for
+        reason: Option<String>,
+    },
     /// Something that only a defect or damage explains.
     #[error("{what}")]
     Internal {

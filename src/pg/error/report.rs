@@ -102,6 +102,7 @@ impl Error {
             Self::FlushTimeout { pending, held_up_by: Some(reason) } => {
                 Some(format!("{pending} events are still on their way: {reason}."))
             }
+            Self::SettleTimeout { reason: Some(reason) } => Some(format!("{reason}.")),
             Self::Discarded => {
                 Some("The extension was dropped before they were written.".to_owned())
             }

@@ -62,10 +62,13 @@ impl Batches {
         self.scan.next(Direction::Backward).then(|| self.batch_no())
     }
 
-    /// The number of the first batch after `after`.
-    pub fn first(&mut self, after: i64) -> Option<i64> {
-        self.find(after, i64::MAX);
-        self.scan.next(Direction::Forward).then(|| self.batch_no())
+    /// The number of the first batch, and when it was written, in microseconds since 2000-01-01.
+    pub fn first(&mut self) -> Option<(i64, i64)> {
+        self.find(i64::MIN, i64::MAX);
+        self.scan.next(Direction::Forward).then(|| {
+            let written_at = self.scan.row().0[batches::WRITTEN_AT];
+            (self.batch_no(), written_at.value() as i64)
+        })
     }
 
     /// Passes the batches after `after` up to `last`, in their order, until `use_batch` returns `false`.

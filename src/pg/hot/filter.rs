@@ -81,6 +81,7 @@ fn this_store() -> Result<u64, Error> {
 /// What shared memory knows of a partition of this store.
 #[derive(Clone, Copy)]
 pub struct Marks {
+    partition: Partition,
     of_partition: &'static PartitionMarks,
     newest: &'static [AtomicI64; MARKS],
 }
@@ -97,7 +98,7 @@ impl Marks {
 
     fn at(shared: &'static Shared, partition: Partition) -> Self {
         let index = partition.index();
-        Self { of_partition: &shared.partitions[index], newest: &shared.newest[index] }
+        Self { partition, of_partition: &shared.partitions[index], newest: &shared.newest[index] }
     }
 
     /// The same, for who writes or settles the batches of this store: from now on the marks are of it.
@@ -120,6 +121,11 @@ impl Marks {
             shared.store.store(store, Ordering::SeqCst);
         });
         Ok(Some(Self::at(shared, partition)))
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> Partition {
+        self.partition
     }
 
     /// Whether a stream of this hash may have events in a batch after `settled`. `for_all`: in one that
@@ -188,8 +194,8 @@ impl Marks {
             if writer != pg_sys::GetTopTransactionIdIfAny()
                 && pg_sys::TransactionIdIsInProgress(writer)
             {
-                let none = std::ptr::null_mut();
-                pg_sys::XactLockTableWait(writer, none, none, pg_sys::XLTW_Oper::XLTW_None);
+                let (relation, place) = (std::ptr::null_mut(), std::ptr::null_mut());
+                pg_sys::XactLockTableWait(writer, relation, place, pg_sys::XLTW_Oper::XLTW_None);
             }
         }
     }

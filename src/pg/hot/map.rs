@@ -133,3 +133,11 @@ fn from_row(row: &Row, ours: i64) -> (i32, HotPartition) {
     let known = HotPartition { state, settled_batch: int8(3), is_ours: int8(4) == ours };
     (int8(1) as i32, known)
 }
+
+/// Makes all sessions read the table again when this transaction has committed.
+#[expect(unsafe_code, reason = "reports a change to all sessions")]
+pub fn forget_all() -> Result<(), Error> {
+    // SAFETY: the table is there, and locked by the statement that has changed it.
+    unsafe { pgrx::pg_sys::CacheInvalidateRelcacheByRelid(look_up(TABLE)?) }
+    Ok(())
+}

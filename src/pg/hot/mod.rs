@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `map` | which partitions are or were hot, as `hot_partitions` says, remembered |
 //! | `filter` | shared memory: which streams may have a tail, and which are being appended to |
+//! | `control` | shared memory of the settler
 //! | `batches` | the rows of `hot_batches` |
 //! | `tail` | the events of one stream in them |
 //!
@@ -15,6 +16,7 @@
 //! worker's transaction, and settles the tail; the worker writes the event in the ordinary way.
 
 pub mod batches;
+pub mod control;
 pub mod filter;
 pub mod map;
 pub mod tail;

@@ -6,11 +6,10 @@
 
 pub mod pause;
 mod report;
-mod shared_text;
 pub mod waiters;
 
 pub use report::QueueReport;
-use shared_text::SharedText;
+use crate::pg::shared::text::SharedText;
 
 use crate::model::partition::Partition;
 use crate::pg::error::{Error, Obstacle};

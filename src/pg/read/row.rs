@@ -1,8 +1,11 @@
 //! An event as a row of a result.
 #![expect(unsafe_code, reason = "passes PostgreSQL's values on")]
 
+use crate::codec::hot_tail::TailEvent;
 use crate::codec::run::Located;
+use crate::model::batch::StreamKey;
 use crate::model::partition::Partition;
+use crate::pg::call::datum::text;
 use crate::pg::call::rows::{Rows, int4, int8};
 use crate::pg::error::Error;
 use crate::pg::tables::heads::Head;
@@ -23,6 +26,12 @@ pub struct StreamColumns {
 }
 
 impl StreamColumns {
+    /// Those of a stream that is known by its tail only, which has no entity.
+    pub fn of_name(stream: StreamKey<'_>, partition: Partition) -> Self {
+        let (stream_id, tenant_id) = (text(stream.stream_id), text(stream.tenant_id));
+        Self { stream_id, tenant_id, entity_id: None, partition }
+    }
+
     /// Those of a head, as long as the scan stands on it.
     pub fn of(head: &Head<'_>, partition: Partition) -> Self {
         Self {
@@ -56,6 +65,30 @@ pub fn put_event(
         columns.metadata.and_then(|body| element(body, event.event.metadata?)),
         int8(event.timestamp_us),
         event.event.event_id.map(|id| pg_sys::Datum::from(id.as_ptr())),
+        int4(stream.partition.number()),
+    ])
+}
+
+/// Adds a row of an event that is not settled: it has no position yet. What is allocated stays in the
+/// current memory context.
+pub fn put_tail_event(
+    rows: &mut Rows,
+    stream: &StreamColumns,
+    version: i64,
+    event: &TailEvent<'_>,
+) -> Result<(), Error> {
+    rows.put([
+        None,
+        Some(stream.stream_id),
+        int8(version),
+        Some(stream.tenant_id),
+        Some(text(event.event.event_type)),
+        stream.entity_id,
+        // A jsonb is made of its bytes as a text is.
+        Some(text(event.event.payload)),
+        event.event.metadata.map(text),
+        int8(event.timestamp_us),
+        None,
         int4(stream.partition.number()),
     ])
 }

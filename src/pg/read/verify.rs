@@ -1,8 +1,10 @@
 //! Checking what is stored.
 #![expect(unsafe_code, reason = "takes a composite value apart")]
 
+use crate::model::batch::StreamKey;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
+use crate::pg::hot::tail::read_if_any;
 use crate::pg::session::xact::statement_snapshot;
 use crate::pg::tables::heads::Heads;
 use crate::pg::tables::log::{LogReader, StoredRun};
@@ -28,6 +30,11 @@ pub fn is_gapless(stream_id: &[u8], tenant_id: &[u8]) -> Result<Option<bool>, Er
             next_version = first_version + len;
         })?;
         gapless = Some(in_order && next_version > watermark);
+    }
+    if gapless.is_none() {
+        // A stream that is known by its tail only has no version up to its watermark, which is 0.
+        let stream = StreamKey { stream_id, tenant_id };
+        gapless = read_if_any(partition, stream, 0, statement_snapshot())?.map(|_| true);
     }
     Ok(gapless)
 }

@@ -3,3 +3,4 @@
 pub mod counting;
 pub mod latch;
 pub mod memory;
+pub mod text;

@@ -114,6 +114,7 @@ pub mod ids {
 /// Places of the columns of `hot_batches`, from 0.
 pub mod batches {
     pub const BATCH_NO: usize = 0;
+    pub const WRITTEN_AT: usize = 1;
     pub const CHECKSUM: usize = 4;
     pub const BODY: usize = 5;
     pub const COLUMNS: usize = 6;

@@ -1,6 +1,7 @@
 //! Writing records to their streams as `allsource_writer`, in the transaction that is open, without
 //! waiting for locks.
 
+use crate::codec::hot_batch::{BODY_BYTES_MAX, HotBatchWriter, Pushed};
 use crate::codec::record::{Home, Record};
 use crate::drain::failure::Failure;
 use crate::drain::verdict::{Known, Offered, Verdict, judge};
@@ -13,10 +14,16 @@ use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
+use crate::pg::hot::batches::{BatchWriter, Batches};
+use crate::pg::hot::control::Control;
+use crate::pg::hot::filter::Marks;
+use crate::pg::hot::map;
 use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::session::xact::{
-    advance_command, check_writable, database_oid, flush_log_in_steps, process_of,
+    accept_invalidations, advance_command, check_writable, database_oid, flush_log_in_steps, now_us,
+    process_of, with_snapshot_of_now,
 };
+use crate::pg::shared::counting;
 use crate::pg::tables::heads::Heads;
 use crate::pg::tables::heap::Wait;
 use crate::pg::tables::names::is_relation;
@@ -26,10 +33,12 @@ use crate::pg::tables::scan::latest;
 use crate::pg::tables::schema::{Root, Sequence};
 use crate::pg::tables::writing::Writing;
 use crate::pg::write::append::{take_positions, write_runs};
-use crate::pg::write::head_writer::{Advanced, Found, HeadWriter, Tried};
+use crate::pg::write::head_writer::{Advanced, Found, HeadWriter, TailOf, Tried};
 use crate::pg::write::retry::find_known;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 /// How much WAL a batch writes before it flushes it. A commit of another session that comes meanwhile
 /// waits for about that much.
@@ -50,6 +59,17 @@ pub struct Written {
     pub locked: Vec<Partition>,
     /// what the last of them waits for
     pub held_up_by: Option<String>,
+    /// bytes of batches of hot partitions that were written
+    pub hot_bytes: u64,
+}
+
+/// The way that events of hot partitions take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Into a batch, if that is possible.
+    Batches,
+    /// Into their streams.
+    Streams,
 }
 
 /// A stream that was passed over.
@@ -84,6 +104,7 @@ pub fn write_batch(
     records: &[Record<'_>],
     store: Option<u32>,
     must_wait: impl Fn(Partition, u64) -> bool,
+    way: Way,
     at: &Cell<Option<Partition>>,
 ) -> Result<Written, Error> {
     let live = live_records(records, store)?;
@@ -91,7 +112,7 @@ pub fn write_batch(
     if live.is_empty() {
         return Ok(Written { discarded, ..Written::default() });
     }
-    let mut written = as_writer(|| Batch::new(records, live)?.write(&must_wait, at))?;
+    let mut written = as_writer(|| Batch::new(records, live)?.write(&must_wait, way, at))?;
     written.discarded = discarded;
     Ok(written)
 }
@@ -167,6 +188,7 @@ impl<'r, 'a> Batch<'r, 'a> {
     fn write(
         &self,
         must_wait: &impl Fn(Partition, u64) -> bool,
+        way: Way,
         at: &Cell<Option<Partition>>,
     ) -> Result<Written, Error> {
         check_writable()?;
@@ -176,16 +198,25 @@ impl<'r, 'a> Batch<'r, 'a> {
         let mut written = Written::default();
         let mut moved = with_room(self.ranges.len())?;
         let partition = |range: &(usize, Range<usize>)| self.plan.groups()[range.0].partition;
+        let hot = (way == Way::Batches).then(map::get_to_write).transpose()?;
+        let mut body = HotBatchWriter::new(BODY_BYTES_MAX);
         for ranges in self.ranges.chunk_by(|a, b| partition(a) == partition(b)) {
-            at.set(Some(partition(&ranges[0])));
-            self.lock_partition(ranges, must_wait, (&writing, &numbers), &mut written, &mut moved)?;
+            let partition = partition(&ranges[0]);
+            at.set(Some(partition));
+            let is_hot = hot.is_some_and(|hot| hot[partition.index()].takes_batches());
+            let rest = if is_hot {
+                self.write_hot(ranges, must_wait, &writing, &mut body, &mut written)?
+            } else {
+                Cow::Borrowed(ranges)
+            };
+            self.lock_partition(&rest, must_wait, (&writing, &numbers), &mut written, &mut moved)?;
         }
         at.set(None);
         let appends = collect(moved.iter().map(|moved| {
             let all = &self.events[moved.range.clone()];
             self.append(moved.group, moved.accepted.as_deref().unwrap_or(all), None)
         }))?;
-        let advanced = collect(moved.iter().map(|moved| moved.advanced))?;
+        let advanced = collect(moved.iter().map(|moved| moved.advanced.clone()))?;
         let mut taken = take_positions(&appends, &advanced, &writing)?;
         let mut rest = &advanced[..];
         let mut flushed = 0;
@@ -201,6 +232,68 @@ impl<'r, 'a> Batch<'r, 'a> {
         advance_command();
         written.refused.sort_unstable_by_key(|(record, _)| *record);
         Ok(written)
+    }
+
+    /// Writes what can be written there into batches of a hot partition. Returns what is left.
+    fn write_hot<'s>(
+        &self,
+        ranges: &'s [(usize, Range<usize>)],
+        must_wait: &impl Fn(Partition, u64) -> bool,
+        writing: &Writing,
+        body: &mut HotBatchWriter,
+        written: &mut Written,
+    ) -> Result<Cow<'s, [(usize, Range<usize>)]>, Error> {
+        let partition = self.plan.groups()[ranges[0].0].partition;
+        if !try_lock(Root::Batches, partition)? {
+            written.held_up_by = Some(locked_table(Root::Batches, partition)?);
+            written.locked.push(partition);
+            return Ok(Cow::Borrowed(ranges));
+        }
+        // With the lock nobody makes the partition cold.
+        accept_invalidations();
+        let known = map::get_to_write()?[partition.index()];
+        let Some(marks) = Marks::claim(partition)?.filter(|_| known.takes_batches()) else {
+            return Ok(Cow::Borrowed(ranges));
+        };
+        if !marks.are_kept() {
+            let last = with_snapshot_of_now(|snapshot| {
+                Ok::<_, Error>(Batches::open(partition, snapshot)?.last())
+            })?;
+            marks.keep(known.settled_batch.max(last.unwrap_or(0)));
+        }
+        marks.begin_writing();
+        let mut rows = HotRows {
+            rows: BatchWriter::open(partition, writing)?,
+            marks,
+            body,
+            batch_no: marks.next_batch(),
+            written_at_us: now_us(),
+            bytes: 0,
+        };
+        rows.body.begin(rows.written_at_us);
+        let mut rest = with_room(ranges.len())?;
+        for (index, range) in ranges {
+            let group = &self.plan.groups()[*index];
+            let key = group.stream.hash64();
+            let records = || self.order[range.clone()].iter().map(|at| &self.records[*at as usize]);
+            let is_plain = |record: &Record<'_>| {
+                record.entity_id.is_none() && record.event.event_id.is_none()
+            };
+            if must_wait(partition, key)
+                || !records().all(is_plain)
+                || !marks.mark(key, rows.batch_no)
+            {
+                rest.push((*index, range.clone()));
+                continue;
+            }
+            for record in records() {
+                rows.push(record, key)?;
+            }
+            written.events += range.len() as u64;
+        }
+        rows.finish()?;
+        written.hot_bytes += rows.bytes;
+        Ok(Cow::Owned(rest))
     }
 
     /// Locks the streams of a partition and advances their heads.
@@ -251,7 +344,7 @@ impl<'r, 'a> Batch<'r, 'a> {
         let first = &self.records[self.order[range.start] as usize];
         let append = self.append(index, &self.events[range.clone()], first.entity_id);
         let mut judged = Judged::default();
-        let tried = heads.try_advance(&append, |found| {
+        let tried = heads.try_advance(&append, TailOf::Stream, |found| {
             judged = self.judge(&append, range, found)?;
             Ok(judged.accepted(range.len()))
         })?;
@@ -340,7 +433,6 @@ impl<'r, 'a> Batch<'r, 'a> {
             entity_id,
             expected: ExpectedVersion::Any,
             events,
-            timestamps_us: None,
         }
     }
 
@@ -358,6 +450,54 @@ impl<'r, 'a> Batch<'r, 'a> {
             }
         }
         Ok(None)
+    }
+}
+
+/// Rows of `hot_batches` that are being written.
+struct HotRows<'t, 'b> {
+    rows: BatchWriter<'t>,
+    marks: Marks,
+    body: &'b mut HotBatchWriter,
+    batch_no: i64,
+    written_at_us: i64,
+    bytes: u64,
+}
+
+impl HotRows<'_, '_> {
+    /// Adds an event of a stream that was marked.
+    fn push(&mut self, record: &Record<'_>, key: u64) -> Result<(), Error> {
+        loop {
+            match self.body.push(record)? {
+                Pushed::Added => return Ok(()),
+                Pushed::Full => {}
+                Pushed::NotPlain => {
+                    return Err(Error::Internal { what: "event is not plain".into() });
+                }
+            }
+            self.finish()?;
+            self.batch_no = self.marks.next_batch();
+            // A transaction that has begun to append meanwhile has seen the first mark.
+            let _ = self.marks.mark(key, self.batch_no);
+        }
+    }
+
+    /// Writes the row, if there is anything in it, and begins another one.
+    fn finish(&mut self) -> Result<(), Error> {
+        if self.body.is_empty() {
+            return Ok(());
+        }
+        let (events, body) = (self.body.len(), self.body.body());
+        self.rows.write(self.batch_no, self.written_at_us, events, body)?;
+        self.bytes += body.len() as u64;
+        let partition = self.marks.partition();
+        if let Some(control) = Control::get() {
+            let of = control.of(partition);
+            of.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+            of.taken_events.fetch_add(events as u64, Ordering::Relaxed);
+        }
+        counting::appended(partition, events as u64);
+        self.body.begin(self.written_at_us);
+        Ok(())
     }
 }
 

@@ -16,11 +16,12 @@ use crate::drain::waiting::Trouble;
 use crate::model::memory::collect;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
+use crate::pg::hot::control::Control;
 use crate::pg::shared::counting;
 use crate::pg::tables::dead_letters;
 use crate::pg::tables::waiting_events::{self, NewWaiting};
 use crate::pg::worker::background::{Commit, in_watched_transaction};
-use crate::pg::worker::batch::{Written, lock_store, write_batch};
+use crate::pg::worker::batch::{Way, Written, lock_store, write_batch};
 use crate::pg::worker::state::{ITSELF, Worker, report_statistics};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ fn try_drain(
             return Ok(None);
         }
         let must_wait = |partition, key| worker.waiting.must_wait(partition, key);
-        let written = write_batch(&records, store, must_wait, at)?;
+        let written = write_batch(&records, store, must_wait, Way::Batches, at)?;
         let letter = |(record, failure): &(usize, Failure)| {
             (records[*record], queue.place(worker.ends[*record]), failure.clone())
         };
@@ -134,6 +135,11 @@ fn settled(worker: &mut Worker, len: usize, written: &Written, duration: Duratio
         worker.more_wait(left, (worker.ends[first], enqueued_at_us));
     }
     worker.left_waiting = left;
+    if written.hot_bytes > 0
+        && let Some(control) = Control::get()
+    {
+        control.wake();
+    }
     let dead = written.refused.len() as u64;
     worker.queue.count_dead(dead);
     worker.queue.count_discarded(written.discarded);

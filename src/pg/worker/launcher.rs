@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
 use crate::drain::backoff::Backoff;
+use crate::pg::hot::control::Control;
 use crate::pg::queue::Queues;
 use crate::pg::settings;
 use crate::pg::settings::preloading;
@@ -42,8 +43,18 @@ pub fn init() {
     unsafe { pg_sys::RegisterBackgroundWorker(&mut definition.to_pg()) }
 }
 
-/// A worker as the launcher knows it.
+/// A process that the launcher starts.
+#[derive(Clone, Copy)]
+enum What {
+    /// The worker of the queue of this number.
+    Worker(usize),
+    /// The process that settles hot partitions.
+    Settler,
+}
+
+/// A process as the launcher knows it.
 struct Started {
+    what: What,
     handle: *mut pg_sys::BackgroundWorkerHandle,
     at: Instant,
     backoff: Backoff,
@@ -61,24 +72,17 @@ pub extern "C-unwind" fn allsource_launcher_main(_argument: pg_sys::Datum) {
     }
     let Ok(queues) = Queues::open() else { return };
     queues.set_launcher();
-    let mut workers: Vec<Started> = queues
-        .iter()
-        .map(|_| Started {
-            handle: std::ptr::null_mut(),
-            at: Instant::now(),
-            backoff: Backoff::default(),
-            not_before: Instant::now(),
-        })
-        .collect();
+    let mut workers: Vec<Started> =
+        queues.iter().map(|queue| Started::new(What::Worker(queue.index))).collect();
+    workers.push(Started::new(What::Settler));
     let mut quiet = false;
     loop {
         see_to_signals();
-        let due: Vec<usize> = (0..workers.len())
-            .filter(|index| !queues.queue(*index).has_worker() && workers[*index].is_due())
-            .collect();
+        let is_due = |worker: &mut &mut Started| !worker.runs(queues) && worker.is_due();
+        let due: Vec<&mut Started> = workers.iter_mut().filter_map(|mut worker| is_due(&mut worker).then_some(worker)).collect();
         if !due.is_empty() && database_is_free() {
-            for index in due {
-                workers[index].start(index, &mut quiet);
+            for worker in due {
+                worker.start(&mut quiet);
             }
         }
         let now = Instant::now();
@@ -89,7 +93,25 @@ pub extern "C-unwind" fn allsource_launcher_main(_argument: pg_sys::Datum) {
 }
 
 impl Started {
-    /// Whether the worker is to be started now.
+    fn new(what: What) -> Self {
+        Self {
+            what,
+            handle: std::ptr::null_mut(),
+            at: Instant::now(),
+            backoff: Backoff::default(),
+            not_before: Instant::now(),
+        }
+    }
+
+    /// Whether there is such a process.
+    fn runs(&self, queues: Queues) -> bool {
+        match self.what {
+            What::Worker(index) => queues.queue(index).has_worker(),
+            What::Settler => Control::get().is_none_or(|control| control.pid().is_some()),
+        }
+    }
+
+    /// Whether it is to be started now.
     fn is_due(&mut self) -> bool {
         if !self.handle.is_null() {
             let mut pid = 0;
@@ -109,15 +131,20 @@ impl Started {
         Instant::now() >= self.not_before
     }
 
-    fn start(&mut self, index: usize, quiet: &mut bool) {
-        let name = format!("allsource worker {index}");
+    fn start(&mut self, quiet: &mut bool) {
+        let (name, function, argument) = match self.what {
+            What::Worker(index) => {
+                (format!("allsource worker {index}"), "allsource_worker_main", index)
+            }
+            What::Settler => ("allsource settler".to_owned(), "allsource_settler_main", 0),
+        };
         // SAFETY: the structure lives until the call returns; the handle is allocated in memory
         // that lives as long as the process.
         let registered = unsafe {
             let definition = Definition {
                 name: &name,
-                function: "allsource_worker_main",
-                argument: index,
+                function,
+                argument,
                 restart_s: None,
                 notify_pid: pg_sys::MyProcPid,
             };

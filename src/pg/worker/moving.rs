@@ -17,7 +17,7 @@ use crate::pg::shared::counting;
 use crate::pg::tables::dead_letters;
 use crate::pg::tables::waiting_events::{self, Next, WaitingEvent};
 use crate::pg::worker::background::{in_transaction, in_watched_transaction};
-use crate::pg::worker::batch::{Written, lock_store, queue_for, write_batch};
+use crate::pg::worker::batch::{Way, Written, lock_store, queue_for, write_batch};
 use crate::pg::worker::state::{ITSELF, Worker, one_line, report_statistics};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -271,7 +271,7 @@ impl Writer for Mover<'_> {
                 queue_for(record)?;
             }
             let must_wait = |_, key| self.held.contains_key(&key);
-            let written = write_batch(&records, store, must_wait, &Cell::new(None))?;
+            let written = write_batch(&records, store, must_wait, Way::Streams, &Cell::new(None))?;
             let letter = |(record, failure): &(usize, Failure)| {
                 (records[*record], queue.place(rows[*record].offset), failure.clone())
             };

@@ -65,15 +65,7 @@ const SETTINGS: [(&std::ffi::CStr, &std::ffi::CStr); 13] = [
 pub extern "C-unwind" fn allsource_worker_main(argument: pg_sys::Datum) {
     set_up_signals(Termination::AfterWork);
     let Ok(queues) = Queues::open() else { return };
-    let name = settings::database();
-    // SAFETY: connects as the bootstrap superuser, which each transaction steps down from.
-    unsafe {
-        pg_sys::BackgroundWorkerInitializeConnection(name.as_ptr(), std::ptr::null(), 0);
-    }
-    keep_memory();
-    for (name, value) in SETTINGS {
-        set_setting(name, value);
-    }
+    connect();
     let queue = queues.queue(argument.value());
     let Some(consumer) = queue.claim() else { return };
     // SAFETY: the callback runs while shared memory is still there.
@@ -93,6 +85,19 @@ pub extern "C-unwind" fn allsource_worker_main(argument: pg_sys::Datum) {
     process.drain_what_is_there();
     // SAFETY: ends the process; with 1 it is not reported as a crash.
     unsafe { pg_sys::proc_exit(1) }
+}
+
+/// Connects to the database that is served.
+pub fn connect() {
+    let name = settings::database();
+    // SAFETY: connects as the bootstrap superuser, which each transaction steps down from.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnection(name.as_ptr(), std::ptr::null(), 0);
+    }
+    keep_memory();
+    for (name, value) in SETTINGS {
+        set_setting(name, value);
+    }
 }
 
 #[pgrx::pg_guard]
@@ -284,7 +289,7 @@ impl Process {
 }
 
 /// Ends the process if a command needs the database to have no other sessions.
-fn end_if_database_is_wanted() {
+pub fn end_if_database_is_wanted() {
     // SAFETY: a constant of this process; exiting with 1 is not reported as a crash.
     unsafe {
         if database_is_wanted(pg_sys::MyDatabaseId) {

@@ -1,11 +1,12 @@
 //! Appending: heads are locked and advanced first, then positions are taken, then runs are written.
 
 use super::event_ids::IdWriter;
-use super::head_writer::{Advanced, HeadWriter};
+use super::head_writer::{Advanced, HeadWriter, Settling};
 use super::log_writer::{LogWriter, PendingRuns, Target};
 use crate::model::event_times::EventTimes;
 use crate::model::memory::with_room;
 use crate::model::stream_append::StreamAppend;
+use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::positions::counter::Positions;
 use crate::pg::positions::stream_numbers::StreamNumbers;
@@ -70,8 +71,12 @@ pub fn take_positions(
     writing: &Writing,
 ) -> Result<Taken, Error> {
     let events: usize = std::iter::zip(appends, advanced)
-        .filter(|(_, advanced)| matches!(advanced, Advanced::Moved { .. }))
-        .map(|(append, _)| append.events.len())
+        .map(|(append, advanced)| match advanced {
+            Advanced::Moved { tail, .. } => {
+                append.events.len() + tail.as_ref().map_or(0, Settling::len)
+            }
+            Advanced::Retried(_) => 0,
+        })
         .sum();
     let positions = Positions::open()?;
     let first = if events == 0 { 0 } else { positions.take(events as u64)? };
@@ -99,30 +104,35 @@ pub fn write_runs(
                     last_version: retry.last_version,
                     first_position: retry.first_position,
                 },
-                Advanced::Moved { stream_no, previous, timestamp_us } => {
-                    let target = Target {
+                Advanced::Moved { stream_no, previous, timestamp_us, ref tail } => {
+                    let mut target = Target {
                         stream_no,
                         first_version: previous + 1,
                         first_position: taken.next,
-                        times: append
-                            .timestamps_us
-                            .map_or(EventTimes::Same(timestamp_us), EventTimes::Each),
+                        times: EventTimes::Same(timestamp_us),
                     };
-                    leaves.write(append, target)?;
-                    taken.next += append.events.len() as i64;
+                    if let Some(tail) = tail {
+                        leaves.write_tail(append.partition, tail, target)?;
+                        target.first_version += tail.len() as i64;
+                        target.first_position += tail.len() as i64;
+                    }
+                    if !append.events.is_empty() {
+                        leaves.write(append, target)?;
+                    }
+                    taken.next = target.first_position + append.events.len() as i64;
                     Appended {
                         first_version: target.first_version,
-                        last_version: previous + append.events.len() as i64,
+                        last_version: target.first_version - 1 + append.events.len() as i64,
                         first_position: target.first_position,
                     }
                 }
             });
         }
-        let (written, emptied) = leaves.close()?;
+        let Closed { appended, settled, emptied } = leaves.close()?;
         pending = emptied;
-        if written > 0 {
+        if appended + settled > 0 {
             taken.written.mark(partition[0].partition, taken.next as u64 - 1);
-            counting::appended(partition[0].partition, written);
+            counting::appended(partition[0].partition, appended);
         }
     }
     Ok(appended)
@@ -138,23 +148,27 @@ struct Leaves<'t> {
     pending: Option<PendingRuns>,
     log: Option<LogWriter<'t>>,
     ids: Option<IdWriter<'t>>,
-    written: u64,
+    appended: u64,
+    settled: u64,
+}
+
+/// What was written to a partition's leaves.
+struct Closed {
+    /// new events
+    appended: u64,
+    /// events of tails
+    settled: u64,
+    /// the buffer for the next partition
+    emptied: PendingRuns,
 }
 
 impl<'t> Leaves<'t> {
     fn new(writing: &'t Writing, pending: PendingRuns) -> Self {
-        Self { writing, pending: Some(pending), log: None, ids: None, written: 0 }
+        Self { writing, pending: Some(pending), log: None, ids: None, appended: 0, settled: 0 }
     }
 
     fn write(&mut self, append: &StreamAppend<'_>, target: Target<'_>) -> Result<(), Error> {
-        let log = match &mut self.log {
-            Some(log) => log,
-            none => {
-                let pending = self.pending.take().unwrap_or_default();
-                none.insert(LogWriter::open(append.partition, self.writing, pending)?)
-            }
-        };
-        log.push(target, append.events)?;
+        self.log(append.partition)?.push(target, append.events)?;
         if append.events.iter().any(|event| event.event_id.is_some()) {
             let ids = match &mut self.ids {
                 Some(ids) => ids,
@@ -162,18 +176,45 @@ impl<'t> Leaves<'t> {
             };
             ids.push(target.stream_no, target.first_version, append.events)?;
         }
-        self.written += append.events.len() as u64;
+        self.appended += append.events.len() as u64;
         Ok(())
     }
 
-    /// Writes what is left. Returns how many events were written, and the buffer for the next
-    /// partition.
-    fn close(self) -> Result<(u64, PendingRuns), Error> {
+    /// Writes the events of a tail: `target` is theirs, but for the times.
+    fn write_tail(
+        &mut self,
+        partition: Partition,
+        tail: &Settling,
+        target: Target<'_>,
+    ) -> Result<(), Error> {
+        let (mut events, mut times_us) = (with_room(tail.len())?, with_room(tail.len())?);
+        for event in tail.events() {
+            events.push(event.event);
+            times_us.push(event.timestamp_us);
+        }
+        self.log(partition)?.push(Target { times: EventTimes::Each(&times_us), ..target }, &events)?;
+        self.settled += events.len() as u64;
+        Ok(())
+    }
+
+    fn log(&mut self, partition: Partition) -> Result<&mut LogWriter<'t>, Error> {
+        match &mut self.log {
+            Some(log) => Ok(log),
+            none => {
+                let pending = self.pending.take().unwrap_or_default();
+                Ok(none.insert(LogWriter::open(partition, self.writing, pending)?))
+            }
+        }
+    }
+
+    /// Writes what is left.
+    fn close(self) -> Result<Closed, Error> {
         if let Some(ids) = self.ids {
             ids.close()?;
         }
         let emptied = self.log.map(LogWriter::close).transpose()?.or(self.pending);
-        Ok((self.written, emptied.unwrap_or_default()))
+        let (appended, settled) = (self.appended, self.settled);
+        Ok(Closed { appended, settled, emptied: emptied.unwrap_or_default() })
     }
 }
 
@@ -181,16 +222,22 @@ impl<'t> Leaves<'t> {
 /// `stream` has no events.
 pub fn create_stream<T>(
     stream: &StreamAppend<'_>,
-    use_head: impl FnOnce(Head<'_>) -> T,
+    mut use_head: impl FnMut(Head<'_>) -> T,
 ) -> Result<T, Error> {
     check_writable()?;
     check_writer()?;
-    let writing = Writing::begin()?;
-    let numbers = StreamNumbers::new(1);
-    let mut heads = HeadWriter::open(stream.partition, &writing, &numbers)?;
-    let result = heads.get_or_create(stream, use_head)?;
-    drop(heads);
-    writing.finish();
-    advance_command();
-    Ok(result)
+    loop {
+        let writing = Writing::begin()?;
+        let numbers = StreamNumbers::new(1);
+        let mut heads = HeadWriter::open(stream.partition, &writing, &numbers)?;
+        let result = heads.get_or_create(stream, &mut use_head)?;
+        drop(heads);
+        writing.finish();
+        advance_command();
+        if let Some(result) = result {
+            return Ok(result);
+        }
+        // It is known by its tail only: settles that.
+        append(&[*stream])?;
+    }
 }

@@ -41,7 +41,6 @@ pub fn append_batch(
             entity_id: None,
             expected: expected.unwrap_or(ExpectedVersion::Any),
             events: &events[range.clone()],
-            timestamps_us: None,
         }
     }))?;
     let mut place_of_group = filled(0, ranges.len())?;

@@ -25,7 +25,6 @@ pub fn retry(id: i64) -> Result<i64, Error> {
         entity_id: letter.entity_id.as_deref(),
         expected: ExpectedVersion::Any,
         events: &[event],
-        timestamps_us: None,
     };
     Ok(append(&[stream])?[0].last_version)
 }

@@ -281,7 +281,7 @@ impl<'t> HeadWriter<'t> {
     }
 
     /// Creates the stream if it is not there, without events, and gives its row to `use_head`. `None` if
-    /// it is not there and has a tail, which must be settled first.
+    /// it has a tail, which must be settled first.
     pub fn get_or_create<T>(
         &mut self,
         append: &StreamAppend<'_>,
@@ -295,6 +295,12 @@ impl<'t> HeadWriter<'t> {
             // What the statement's snapshot shows, where all of the transaction's statements have one.
             let mut shown = Heads::by_name(append.partition, For::Writing, decision_snapshot())?;
             if let Some(head) = shown.find(append.stream_id, append.tenant_id) {
+                let settled = head.settled_batch();
+                if self.tails.may_have_tail(hash, settled)
+                    && !self.tails.read(append.key(), settled)?.is_empty()
+                {
+                    return Ok(None);
+                }
                 check_entity(append, Some(&head))?;
                 return Ok(Some(use_head(head)));
             }

@@ -1,0 +1,209 @@
+//! Shared memory of the settler: what it is asked for, and what it reports.
+#![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
+
+use crate::model::partition::{PARTITIONS, Partition};
+use crate::pg::queue::waiters::{Awaited, Waited, Waiters};
+use crate::pg::shared::latch;
+use crate::pg::shared::memory::{Area, Lock, with_lock};
+use crate::pg::shared::text::SharedText;
+use pgrx::pg_sys;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// A request that sessions make, and whether it was met.
+#[repr(C)]
+pub struct Ticket {
+    asked: AtomicU64,
+    answered: AtomicU64,
+    has_failed: AtomicBool,
+    error: SharedText,
+}
+
+impl Ticket {
+    /// Asks. The request is met when `is_answered` says so of the number that is returned.
+    pub fn ask(&self) -> u64 {
+        self.asked.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The last request, if it was not answered.
+    pub fn pending(&self) -> Option<u64> {
+        let asked = self.asked.load(Ordering::SeqCst);
+        (asked > self.answered.load(Ordering::SeqCst)).then_some(asked)
+    }
+
+    /// Answers all requests up to this one.
+    pub fn answer(&self, number: u64, error: Option<&str>) {
+        self.error.set(error.unwrap_or_default());
+        self.has_failed.store(error.is_some(), Ordering::SeqCst);
+        self.answered.fetch_max(number, Ordering::SeqCst);
+        if let Some(control) = Control::get() {
+            control.waiters().wake_all();
+        }
+    }
+
+    /// What has become of a request; `None`: nothing yet. An error is that of the last one.
+    pub fn answer_to(&self, number: u64) -> Option<Result<(), String>> {
+        (self.answered.load(Ordering::SeqCst) >= number).then(|| {
+            if self.has_failed.load(Ordering::SeqCst) {
+                return Err(self.error.get().unwrap_or_default());
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What is known of a partition.
+#[repr(C, align(64))]
+pub struct OfPartition {
+    /// to make it hot
+    pub heat: Ticket,
+    /// to make it cold
+    pub cool: Ticket,
+    /// up to which batch somebody wants it to be settled at once
+    pub wanted: AtomicI64,
+    /// bytes of batches that were written and not settled
+    pub bytes: AtomicU64,
+    /// events of batches that were settled
+    pub settled_events: AtomicU64,
+    /// events that workers have put into batches
+    pub taken_events: AtomicU64,
+    /// why something in it cannot be settled
+    pub error: SharedText,
+}
+
+#[repr(C, align(64))]
+struct Shared {
+    pid: AtomicI32,
+    /// Process number, plus 1.
+    process: AtomicU32,
+    is_paused: AtomicBool,
+    partitions: [OfPartition; PARTITIONS],
+    rebuild: Ticket,
+    checkpoint: Ticket,
+    checkpoint_path: SharedText,
+    error: SharedText,
+}
+
+/// The area.
+pub static AREA: Area = Area {
+    name: c"allsource settler",
+    bytes: || size_of::<Shared>() + Waiters::bytes(),
+    // Zeroed memory is valid: all are atomics and texts.
+    set_up: |_| {},
+    start: AtomicPtr::new(std::ptr::null_mut()),
+};
+
+/// The settler, as others see it.
+#[derive(Clone, Copy)]
+pub struct Control(&'static Shared);
+
+impl Control {
+    /// `None` if the library was not loaded at server start.
+    pub fn get() -> Option<Self> {
+        // SAFETY: the area begins with one, and outlives the process.
+        AREA.start().ok().map(|start| Self(unsafe { &*start.cast::<Shared>() }))
+    }
+
+    fn waiters(&self) -> Waiters {
+        // SAFETY: behind the structure, whose size is a multiple of its alignment.
+        unsafe {
+            let end = std::ptr::from_ref(self.0).add(1).cast_mut().cast::<u8>();
+            Waiters::at(end)
+        }
+    }
+
+    /// A partition.
+    pub fn of(&self, partition: Partition) -> &'static OfPartition {
+        &self.0.partitions[partition.index()]
+    }
+
+    /// To make the sidecar anew.
+    pub fn rebuild(&self) -> &'static Ticket {
+        &self.0.rebuild
+    }
+
+    /// To copy the sidecar.
+    pub fn checkpoint(&self) -> &'static Ticket {
+        &self.0.checkpoint
+    }
+
+    /// To where.
+    pub fn checkpoint_path(&self) -> &'static SharedText {
+        &self.0.checkpoint_path
+    }
+
+    /// Why the settler cannot go on.
+    pub fn error(&self) -> &'static SharedText {
+        &self.0.error
+    }
+
+    /// Makes this process the settler, unless there is one.
+    pub fn claim(&self) -> bool {
+        with_lock(Lock::Workers, || {
+            let free = self.0.pid.load(Ordering::Relaxed) == 0;
+            if free {
+                // SAFETY: set in every process that uses shared memory.
+                let (process, pid) = unsafe { ((*pg_sys::MyProc).pgprocno, pg_sys::MyProcPid) };
+                self.0.process.store(process as u32 + 1, Ordering::Relaxed);
+                self.0.pid.store(pid, Ordering::Relaxed);
+                self.0.is_paused.store(false, Ordering::SeqCst);
+            }
+            free
+        })
+    }
+
+    /// The settler ends.
+    pub fn leave(&self) {
+        with_lock(Lock::Workers, || {
+            self.0.process.store(0, Ordering::Relaxed);
+            self.0.pid.store(0, Ordering::Relaxed);
+        });
+        self.waiters().wake_all();
+    }
+
+    /// Its process; `None` if there is none.
+    pub fn pid(&self) -> Option<i32> {
+        Some(self.0.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+    }
+
+    /// Wakes it.
+    pub fn wake(&self) {
+        let process = self.0.process.load(Ordering::Relaxed);
+        if process > 0 {
+            latch::wake(process as usize - 1);
+        }
+    }
+
+    /// Whether it does nothing, because the workers are paused.
+    pub fn is_paused(&self) -> bool {
+        self.0.is_paused.load(Ordering::SeqCst)
+    }
+
+    /// It does nothing, or something again.
+    pub fn set_paused(&self, is_paused: bool) {
+        if self.0.is_paused.swap(is_paused, Ordering::SeqCst) != is_paused {
+            self.waiters().wake_all();
+        }
+    }
+
+    /// Something has changed that sessions may wait for.
+    pub fn has_progressed(&self) {
+        self.waiters().wake_all();
+    }
+
+    /// Waits until `check` returns something.
+    pub fn wait_until<T>(
+        &self,
+        deadline: Option<Instant>,
+        check: impl FnMut() -> Option<T>,
+    ) -> Waited<T> {
+        self.wake();
+        self.waiters().wait_until(Awaited::Anything, deadline, check)
+    }
+
+    /// Bytes of batches of all partitions that are not settled.
+    pub fn unsettled_bytes(&self) -> u64 {
+        let bytes = |of: &OfPartition| of.bytes.load(Ordering::Relaxed);
+        self.0.partitions.iter().map(bytes).sum()
+    }
+}

@@ -1,0 +1,25 @@
+//! Settling: the events of hot partitions get their positions and go into the log, by one process for the
+//! database that the workers serve.
+//!
+//! A *pass* settles the batches of a partition up to a certain one. It goes through the streams in the
+//! order in which they are locked, some of them in each transaction. A stream's head says up to which
+//! batch the stream is settled, so a pass may end anywhere, and the next one does nothing twice. When all
+//! streams are settled the batches are deleted. A stream that cannot be written, because another
+//! transaction has locked it or code of users fails, is passed over; its events stay in the table, and
+//! the next pass begins with them.
+//!
+//! | file | noun |
+//! | --- | --- |
+//! | `process` | the process and its loop |
+//! | `pass` | a pass over a partition |
+//! | `source` | the streams of a pass, in their order |
+//! | `piece` | settling some streams in one transaction |
+//! | `rows` | what is written to `hot_partitions` and `hot_batches` |
+//! | `command` | what sessions ask for |
+
+pub mod command;
+mod pass;
+mod piece;
+mod process;
+mod rows;
+mod source;

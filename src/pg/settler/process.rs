@@ -1,0 +1,376 @@
+//! The settler's process: its loop. It sees to the partitions in turn, one step of each at a time.
+#![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
+
+use super::pass::{Ended, Pass, Step};
+use super::piece::ITSELF;
+use super::rows;
+use crate::drain::backoff::Backoff;
+use crate::drain::failure::Failure;
+use crate::model::partition::Partition;
+use crate::pg::error::Error;
+use crate::pg::hot::batches::Batches;
+use crate::pg::hot::control::Control;
+use crate::pg::hot::filter::Marks;
+use crate::pg::hot::map::{self, HotPartition, State};
+use crate::pg::queue::Queues;
+use crate::pg::session::xact::{now_us, with_snapshot_of_now};
+use crate::pg::settings;
+use crate::pg::worker::background::{
+    Termination, in_transaction, is_shutdown_requested, see_to_signals, set_up_signals, sleep,
+};
+use crate::pg::worker::batch::lock_store;
+use crate::pg::worker::process::{connect, end_if_database_is_wanted};
+use crate::pg::worker::state::{one_line, report_statistics};
+use pgrx::pg_sys;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How long the settler sleeps at most.
+const SLEEP_MAX: Duration = Duration::from_millis(500);
+
+/// The settler's function.
+#[pgrx::pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn allsource_settler_main(_argument: pg_sys::Datum) {
+    set_up_signals(Termination::AfterWork);
+    let (Ok(queues), Some(control)) = (Queues::open(), Control::get()) else { return };
+    connect();
+    if !control.claim() {
+        return;
+    }
+    // SAFETY: the callback runs while shared memory is still there.
+    unsafe { pg_sys::before_shmem_exit(Some(leave), pg_sys::Datum::from(0)) };
+    let mut settler = Settler {
+        queues,
+        control,
+        store: None,
+        partitions: Partition::all().map(OfPartition::new).collect(),
+        next_look: Instant::now(),
+        backoff: Backoff::default(),
+        last_message: String::new(),
+    };
+    while !is_shutdown_requested() {
+        settler.step();
+    }
+    // SAFETY: ends the process; with 1 it is not reported as a crash.
+    unsafe { pg_sys::proc_exit(1) }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn leave(_code: std::ffi::c_int, _argument: pg_sys::Datum) {
+    if let Some(control) = Control::get() {
+        control.leave();
+    }
+    if let Ok(queues) = Queues::open() {
+        queues.wake_launcher();
+    }
+}
+
+/// What the settler knows of a partition.
+struct OfPartition {
+    partition: Partition,
+    known: Option<HotPartition>,
+    pass: Option<Pass>,
+    /// when it is looked at again, if nothing happens before
+    due: Instant,
+    backoff: Backoff,
+    /// what may be forgotten when no snapshot shows it any more
+    forgettable: VecDeque<Forgettable>,
+}
+
+/// What was removed by a transaction.
+#[derive(Clone, Copy)]
+struct Forgettable {
+    transaction: pg_sys::TransactionId,
+    settled: i64,
+}
+
+impl OfPartition {
+    fn new(partition: Partition) -> Self {
+        Self {
+            partition,
+            known: None,
+            pass: None,
+            due: Instant::now(),
+            backoff: Backoff::default(),
+            forgettable: VecDeque::new(),
+        }
+    }
+}
+
+/// The batches of a partition as they are now.
+struct Now {
+    first: i64,
+    last: i64,
+    oldest_us: i64,
+}
+
+struct Settler {
+    queues: Queues,
+    control: Control,
+    store: Option<u32>,
+    partitions: Vec<OfPartition>,
+    next_look: Instant,
+    backoff: Backoff,
+    last_message: String,
+}
+
+impl Settler {
+    /// One round of the loop.
+    fn step(&mut self) {
+        see_to_signals();
+        end_if_database_is_wanted();
+        self.control.set_paused(self.queues.paused());
+        if self.queues.paused() {
+            sleep(SLEEP_MAX);
+            return;
+        }
+        match self.round() {
+            Ok(true) => self.all_is_well(),
+            Ok(false) => {
+                self.all_is_well();
+                report_statistics(true);
+                sleep(SLEEP_MAX);
+            }
+            Err(failure) => self.back_off(&failure),
+        }
+    }
+
+    /// Does a step of what is to be done. Returns whether there is more.
+    fn round(&mut self) -> Result<bool, Failure> {
+        self.load()?;
+        let Some(store) = self.store else { return Ok(false) };
+        self.see_to_requests(store)?;
+        let mut is_busy = false;
+        for index in 0..self.partitions.len() {
+            let known = self.partitions[index].known;
+            if known.is_none_or(|known| known.state == State::Never) {
+                continue;
+            }
+            is_busy |= self.see_to(index, store)?;
+        }
+        Ok(is_busy)
+    }
+
+    /// Reads which partitions are hot.
+    fn load(&mut self) -> Result<(), Failure> {
+        let load = || -> Result<_, Error> {
+            let store = lock_store()?;
+            Ok(match store {
+                Some(store) => Some((store, map::get_to_write()?)),
+                None => None,
+            })
+        };
+        let loaded = in_transaction(|| load().unwrap_or_else(|error| error.raise(ITSELF)))?;
+        let store = loaded.map(|(store, _)| store);
+        if store != self.store {
+            self.store = store;
+            self.partitions = Partition::all().map(OfPartition::new).collect();
+        }
+        for of in &mut self.partitions {
+            let known = loaded.map(|(_, map)| map[of.partition.index()]);
+            if of.known.is_none() && known.is_some_and(|known| known.state != State::Never) {
+                self.control.of(of.partition).bytes.store(
+                    in_transaction(|| {
+                        rows::batch_bytes(of.partition).unwrap_or_else(|error| error.raise(ITSELF))
+                    })?,
+                    std::sync::atomic::Ordering::Relaxed,
+                );
+            }
+            of.known = known.filter(|known| known.state != State::Never);
+        }
+        Ok(())
+    }
+
+    /// Makes partitions hot, or begins to make them cold, as sessions have asked.
+    fn see_to_requests(&mut self, store: u32) -> Result<(), Failure> {
+        for partition in Partition::all() {
+            let wishes = self.control.of(partition);
+            if let Some(number) = wishes.heat.pending() {
+                let heat = || rows::heat(partition, store);
+                let done = in_transaction(|| heat().unwrap_or_else(|error| error.raise(ITSELF)));
+                answer(&wishes.heat, number, done)?;
+            }
+            let known = self.partitions[partition.index()].known;
+            let is_wanted = wishes.cool.pending().is_some()
+                || wishes.wanted.load(std::sync::atomic::Ordering::SeqCst) > 0;
+            if is_wanted && known.is_some_and(|known| !known.is_ours) {
+                let adopt = || rows::adopt(partition, store);
+                in_transaction(|| adopt().unwrap_or_else(|error| error.raise(ITSELF)))?;
+            }
+            if let Some(number) = wishes.cool.pending() {
+                match known.map(|known| known.state) {
+                    Some(State::Hot) => {
+                        let cool = || rows::begin_cooling(partition);
+                        in_transaction(|| cool().unwrap_or_else(|error| error.raise(ITSELF)))?;
+                    }
+                    Some(State::Cooling) => {}
+                    Some(State::Cold | State::Never) | None => wishes.cool.answer(number, None),
+                }
+            }
+        }
+        self.load()
+    }
+
+    /// Does the next step for a partition. Returns whether there is more to do now.
+    fn see_to(&mut self, index: usize, store: u32) -> Result<bool, Failure> {
+        self.forget(index)?;
+        let of = &mut self.partitions[index];
+        let wishes = self.control.of(of.partition);
+        let Some(known) = of.known.filter(|known| known.is_ours && known.may_have_batches()) else {
+            return Ok(false);
+        };
+        let is_wanted = wishes.wanted.load(std::sync::atomic::Ordering::SeqCst) > 0
+            || known.state == State::Cooling;
+        if of.pass.is_none() {
+            if Instant::now() < of.due && !(is_wanted && of.backoff.failures() == 0) {
+                return Ok(false);
+            }
+            let Some(now) = now(of.partition)? else {
+                self.nothing_is_left(index, known)?;
+                return Ok(false);
+            };
+            let age_us = now_us().saturating_sub(now.oldest_us).max(0) as u64;
+            let interval = settings::settle_interval();
+            let left = interval.saturating_sub(Duration::from_micros(age_us));
+            let is_full = self.control.unsettled_bytes() > settings::hot_max_bytes() / 2;
+            if !left.is_zero() && !is_wanted && !is_full {
+                of.due = Instant::now() + left.min(SLEEP_MAX);
+                return Ok(false);
+            }
+            of.pass = Pass::begin(of.partition, store, now.first - 1)?;
+        }
+        let Some(pass) = &mut of.pass else { return Ok(false) };
+        match pass.step() {
+            Ok(Step::Settled(_)) => Ok(true),
+            Ok(Step::Ended(ended)) => {
+                of.pass = None;
+                self.ended(index, ended);
+                Ok(true)
+            }
+            Err(failure) => {
+                // It begins anew: what was settled has been marked.
+                of.pass = None;
+                of.due = Instant::now() + of.backoff.failed();
+                wishes.error.set(&one_line(&failure));
+                Ok(false)
+            }
+        }
+    }
+
+    fn ended(&mut self, index: usize, ended: Ended) {
+        use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+        let of = &mut self.partitions[index];
+        let wishes = self.control.of(of.partition);
+        let bytes = &wishes.bytes;
+        let _ = bytes.fetch_update(Relaxed, Relaxed, |bytes| {
+            Some(bytes.saturating_sub(ended.removed.bytes))
+        });
+        wishes.settled_events.fetch_add(ended.removed.events, Relaxed);
+        if let Ok(Some(marks)) = Marks::claim(of.partition) {
+            marks.set_settled(ended.settled);
+        }
+        let forgettable =
+            Forgettable { transaction: ended.transaction, settled: ended.settled };
+        of.forgettable.push_back(forgettable);
+        wishes.error.set(ended.reason.as_deref().unwrap_or_default());
+        if ended.settled < ended.up_to {
+            of.due = Instant::now() + of.backoff.failed();
+        } else {
+            of.backoff.succeeded();
+            of.due = Instant::now();
+        }
+        if ended.settled >= wishes.wanted.load(SeqCst) {
+            wishes.wanted.store(0, SeqCst);
+        }
+        self.control.has_progressed();
+    }
+
+    /// A partition has no batches.
+    fn nothing_is_left(&mut self, index: usize, known: HotPartition) -> Result<(), Failure> {
+        use std::sync::atomic::Ordering::SeqCst;
+        let of = &mut self.partitions[index];
+        let wishes = self.control.of(of.partition);
+        if let Ok(Some(marks)) = Marks::claim(of.partition) {
+            marks.set_settled(known.settled_batch);
+        }
+        wishes.wanted.store(0, SeqCst);
+        of.due = Instant::now() + SLEEP_MAX;
+        if known.state == State::Cooling {
+            let cool = || rows::end_cooling(of.partition);
+            let is_cold = in_transaction(|| cool().unwrap_or_else(|error| error.raise(ITSELF)))?;
+            of.due = Instant::now();
+            if is_cold && let Some(number) = wishes.cool.pending() {
+                wishes.cool.answer(number, None);
+            }
+        }
+        self.control.has_progressed();
+        Ok(())
+    }
+
+    /// Forgets what no snapshot shows any more.
+    fn forget(&mut self, index: usize) -> Result<(), Failure> {
+        let of = &mut self.partitions[index];
+        let Some(first) = of.forgettable.front().copied() else { return Ok(()) };
+        if !in_transaction(|| rows::is_seen_by_all(first.transaction))? {
+            return Ok(());
+        }
+        of.forgettable.pop_front();
+        if let Ok(Some(marks)) = Marks::claim(of.partition) {
+            marks.set_forgotten(first.settled);
+        }
+        Ok(())
+    }
+
+    fn all_is_well(&mut self) {
+        self.backoff.succeeded();
+        if !self.last_message.is_empty() {
+            self.last_message.clear();
+            self.control.error().set("");
+        }
+    }
+
+    fn back_off(&mut self, failure: &Failure) {
+        let message = one_line(failure);
+        if message != self.last_message {
+            pgrx::log!("{ITSELF} will try again, more and more rarely: {message}");
+            self.control.error().set(&message);
+            self.last_message = message;
+        }
+        let until = Instant::now() + self.backoff.failed();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.queues.paused() || is_shutdown_requested() {
+                break;
+            }
+            end_if_database_is_wanted();
+            sleep(left.min(SLEEP_MAX));
+        }
+    }
+}
+
+/// What is there in the table; `None`: nothing.
+fn now(partition: Partition) -> Result<Option<Now>, Failure> {
+    let look = || -> Result<Option<Now>, Error> {
+        with_snapshot_of_now(|snapshot| {
+            let mut batches = Batches::open(partition, snapshot)?;
+            let Some(last) = batches.last() else { return Ok(None) };
+            let Some((first, oldest_us)) = batches.first() else { return Ok(None) };
+            Ok(Some(Now { first, last, oldest_us }))
+        })
+    };
+    in_transaction(|| look().unwrap_or_else(|error| error.raise(ITSELF)))
+}
+
+/// Answers a request, unless the server is at fault.
+fn answer(
+    ticket: &crate::pg::hot::control::Ticket,
+    number: u64,
+    done: Result<(), Failure>,
+) -> Result<(), Failure> {
+    match done {
+        Ok(()) => ticket.answer(number, None),
+        Err(failure) => return Err(failure),
+    }
+    Ok(())
+}
