@@ -72,10 +72,9 @@ fn shared() -> Option<&'static Shared> {
     AREA.start().ok().map(|start| unsafe { &*start.cast::<Shared>() })
 }
 
-/// The store of this database, as the marks name it.
-fn this_store() -> Result<u64, Error> {
-    let incarnation = sequence_oid(Sequence::Position)?.to_u32();
-    Ok(u64::from(database_oid()) << 32 | u64::from(incarnation))
+/// The store of this database, given its incarnation, as the marks name it.
+fn store_of(incarnation: u32) -> u64 {
+    u64::from(database_oid()) << 32 | u64::from(incarnation)
 }
 
 /// What shared memory knows of a partition of this store.
@@ -90,10 +89,9 @@ impl Marks {
     /// `None` if nothing is known of this store.
     pub fn of(partition: Partition) -> Result<Option<Self>, Error> {
         let Some(shared) = shared() else { return Ok(None) };
-        if shared.store.load(Ordering::SeqCst) != this_store()? {
-            return Ok(None);
-        }
-        Ok(Some(Self::at(shared, partition)))
+        let store = store_of(sequence_oid(Sequence::Position)?.to_u32());
+        let is_known = shared.store.load(Ordering::SeqCst) == store;
+        Ok(is_known.then(|| Self::at(shared, partition)))
     }
 
     fn at(shared: &'static Shared, partition: Partition) -> Self {
@@ -101,10 +99,11 @@ impl Marks {
         Self { partition, of_partition: &shared.partitions[index], newest: &shared.newest[index] }
     }
 
-    /// The same, for who writes or settles the batches of this store: from now on the marks are of it.
-    pub fn claim(partition: Partition) -> Result<Option<Self>, Error> {
-        let Some(shared) = shared() else { return Ok(None) };
-        let store = this_store()?;
+    /// The same, for who writes or settles the batches of this store, whose incarnation is given: from now
+    /// on the marks are of it.
+    pub fn claim(partition: Partition, incarnation: u32) -> Option<Self> {
+        let shared = shared()?;
+        let store = store_of(incarnation);
         with_lock(Lock::Workers, || {
             if shared.store.load(Ordering::SeqCst) == store {
                 return;
@@ -120,7 +119,7 @@ impl Marks {
             }
             shared.store.store(store, Ordering::SeqCst);
         });
-        Ok(Some(Self::at(shared, partition)))
+        Some(Self::at(shared, partition))
     }
 
     /// The partition.

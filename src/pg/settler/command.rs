@@ -10,7 +10,9 @@ use crate::pg::queue::Queues;
 use crate::pg::queue::waiters::Waited;
 use crate::pg::session::xact::{accept_invalidations, check_writable, with_snapshot_of_now};
 use crate::pg::settings;
+use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::rights::check_admin;
+use crate::pg::tables::schema::Sequence;
 use crate::pg::write::flush::check_can_wait;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -43,6 +45,7 @@ pub fn settle(partition: Option<Partition>, timeout: Option<Duration>) -> Result
     let control = open()?;
     let deadline = deadline(timeout);
     accept_invalidations();
+    let incarnation = sequence_oid(Sequence::Position)?.to_u32();
     let mut targets = Vec::new();
     for partition in Partition::all().filter(|one| partition.is_none_or(|only| only == *one)) {
         if map::get(partition)?.state == State::Never {
@@ -51,7 +54,7 @@ pub fn settle(partition: Option<Partition>, timeout: Option<Duration>) -> Result
         let last = with_snapshot_of_now(|snapshot| {
             Ok::<_, Error>(Batches::open(partition, snapshot)?.last())
         })?;
-        if let (Some(last), Some(marks)) = (last, Marks::claim(partition)?) {
+        if let (Some(last), Some(marks)) = (last, Marks::claim(partition, incarnation)) {
             control.of(partition).wanted.fetch_max(last, Ordering::SeqCst);
             targets.push((partition, marks, last));
         }

@@ -27,7 +27,7 @@ use crate::pg::shared::counting;
 use crate::pg::tables::heads::Heads;
 use crate::pg::tables::heap::Wait;
 use crate::pg::tables::names::is_relation;
-use crate::pg::tables::relation::{For, lock_holder, lock_sequence, try_lock};
+use crate::pg::tables::relation::{For, lock_holder, lock_sequence, sequence_oid, try_lock};
 use crate::pg::tables::rights::{as_writer, check_writer};
 use crate::pg::tables::scan::latest;
 use crate::pg::tables::schema::{Root, Sequence};
@@ -209,7 +209,10 @@ impl<'r, 'a> Batch<'r, 'a> {
             } else {
                 Cow::Borrowed(ranges)
             };
-            self.lock_partition(&rest, must_wait, (&writing, &numbers), &mut written, &mut moved)?;
+            if !rest.is_empty() {
+                let with = (&writing, &numbers);
+                self.lock_partition(&rest, must_wait, with, &mut written, &mut moved)?;
+            }
         }
         at.set(None);
         let appends = collect(moved.iter().map(|moved| {
@@ -252,7 +255,9 @@ impl<'r, 'a> Batch<'r, 'a> {
         // With the lock nobody makes the partition cold.
         accept_invalidations();
         let known = map::get_to_write()?[partition.index()];
-        let Some(marks) = Marks::claim(partition)?.filter(|_| known.takes_batches()) else {
+        let incarnation = sequence_oid(Sequence::Position)?.to_u32();
+        let marks = Marks::claim(partition, incarnation);
+        let Some(marks) = marks.filter(|_| known.takes_batches()) else {
             return Ok(Cow::Borrowed(ranges));
         };
         if !marks.are_kept() {
