@@ -11,6 +11,7 @@
 //! | `tables` | relations, scans, insertion, rights; heads, runs, dead letters and waiting events as they are stored |
 //! | `positions` | assigning positions, and the safe one |
 //! | `queue` | the queues in shared memory, and those who wait for a worker |
+//! | `sidecar` | asking the sidecar for the tail of a stream; owning it |
 //! | `write` | append, enqueue, flush |
 //! | `read` | one stream, the whole store, what is wrong with it |
 //! | `watch` | metrics and health |
@@ -28,6 +29,7 @@ pub mod read;
 pub mod session;
 pub mod settings;
 pub mod shared;
+pub mod sidecar;
 pub mod tables;
 pub mod watch;
 pub mod worker;
@@ -41,6 +43,7 @@ pub fn init() {
         &queue::AREA,
         &shared::counting::AREA,
         &tables::head_places::AREA,
+        &sidecar::AREA,
     ]);
     worker::launcher::init();
     tables::names::init();

@@ -6,7 +6,7 @@
 
 pub mod pause;
 mod report;
-mod shared_text;
+pub mod shared_text;
 pub mod waiters;
 
 pub use report::QueueReport;
