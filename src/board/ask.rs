@@ -22,6 +22,11 @@ impl Asker {
         Self(Cell::new(None))
     }
 
+    /// It has this slot.
+    pub(super) fn set(&self, slot: usize, generation: Generation) {
+        self.0.set(Some((slot, generation)));
+    }
+
     /// Gives back the slot that it has, if it has one.
     pub fn leave(&self, board: &Board) {
         if let Some((slot, generation)) = self.0.take()
@@ -73,7 +78,7 @@ impl Board {
             return None;
         }
         let (number, generation) = self.claim(term, deadline, &mut pause)?;
-        asker.0.set(Some((number, generation)));
+        asker.set(number, generation);
         let _asking = Asking { board: self, asker };
         let slot = &self.slots[number];
         slot.ask(generation, question);

@@ -37,7 +37,7 @@ impl Board {
         self.service.is_served()
     }
 
-    /// What was asked since the last call.
+    /// What was asked since the last call. All of it has to be gone through: it is not given again.
     pub fn take(&'static self) -> impl Iterator<Item = Taken> {
         self.bell.take().filter_map(move |slot| {
             let generation = self.slots[slot].take()?;
