@@ -130,6 +130,9 @@ impl Shared {
     fn dispatch(self: &Arc<Self>, readers: &Readers) {
         let mut parked: Vec<Parked> = Vec::new();
         while !self.is_stopped.load(Ordering::Relaxed) {
+            if let Some(reason) = readers.ended() {
+                self.fail(&SidecarError::Ended { reason }.describe());
+            }
             for taken in self.board.take() {
                 if let Some((partition, batches)) = self.look_at(&taken) {
                     let until = Instant::now() + PARKED_MAX;
