@@ -72,7 +72,7 @@ fn ask(board: &'static Board, number: usize, until: Instant) {
                     events as i64
                 }
                 Answer::Count(events) => events.cast_signed(),
-                _ => panic!("another answer"),
+                _ => unreachable!("another answer"),
             },
         );
         // The machine may be slow, but it is no minute.

@@ -32,17 +32,14 @@ fn question(stream_id: &[u8], up_to: i64, subject: Subject) -> Question<'_> {
 fn count(board: &Board, up_to: i64, longest: Duration) -> Option<u64> {
     let question = question(b"s", up_to, Subject::Count);
     let deadline = Instant::now() + longest;
-    let asked = board.ask(
-        &Asker::new(),
-        &question,
-        deadline,
-        || {},
-        |answer| match answer {
-            Answer::Count(events) => events,
-            _ => panic!("another answer"),
-        },
-    );
-    asked
+    board.ask(&Asker::new(), &question, deadline, || {}, read_count)
+}
+
+fn read_count(answer: Answer<'_>) -> u64 {
+    match answer {
+        Answer::Count(events) => events,
+        _ => panic!("another answer"),
+    }
 }
 
 /// Serves until the scope ends: the number of events is the last batch, and a tail is the stream's name

@@ -254,7 +254,7 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 fn close_engine() {
     if let Some(engine) = ENGINE.take() {
         // What is left of it after a panic is of no use to anybody.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(engine)));
+        let _ = catch_unwind(AssertUnwindSafe(|| engine.close()));
     }
 }
 

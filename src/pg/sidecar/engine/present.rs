@@ -59,6 +59,9 @@ impl Engine {
         Ok((Self { server, sidecar }, reason))
     }
 
+    /// Ends the threads and closes RocksDB, which writes what it has in memory if it can.
+    pub fn close(self) {}
+
     pub fn failure(&self) -> Option<String> {
         self.server.failure()
     }
