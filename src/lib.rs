@@ -3,13 +3,14 @@
 //! The layers, each of which knows only those to its left:
 //!
 //! ```text
-//! model ← codec ← { positions, queue, metrics, drain, sidecar } ← pg ← api ← lib.rs
+//! model ← codec ← { positions, queue, metrics, drain, board } ← sidecar ← pg ← api ← lib.rs
 //! ```
 //!
 //! Everything to the left of `pg` is plain Rust and builds without PostgreSQL
 //! (`--no-default-features`). `pg` is the only boundary to PostgreSQL, and `api` holds the SQL
 //! functions. The design is described in `docs/ARCHITECTURE.md`.
 
+pub mod board;
 pub mod codec;
 pub mod drain;
 pub mod metrics;

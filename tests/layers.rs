@@ -55,15 +55,17 @@ fn only_the_sidecar_names_rocksdb() {
 
 #[test]
 fn layers_use_only_what_is_below_them() {
-    let pure: &[&str] = &["model", "codec", "positions", "queue", "metrics", "drain", "sidecar"];
-    let below: [(&str, &[&str]); 9] = [
+    let pure: &[&str] =
+        &["model", "codec", "positions", "queue", "metrics", "drain", "board", "sidecar"];
+    let below: [(&str, &[&str]); 10] = [
         ("model", &[]),
         ("codec", &["model"]),
         ("positions", &["model", "codec", "sync"]),
         ("queue", &["model", "codec", "sync"]),
         ("metrics", &["model", "codec"]),
         ("drain", &["model", "codec"]),
-        ("sidecar", &["model", "codec"]),
+        ("board", &["model", "codec"]),
+        ("sidecar", &["model", "codec", "board"]),
         ("pg", pure),
         ("api", &["model", "codec", "metrics", "pg"]),
     ];
@@ -87,7 +89,7 @@ fn layers_use_only_what_is_below_them() {
 }
 
 /// The rooms of `src/pg`, each of which knows only those before it. `settings` is a file.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 13] = [
     "error",
     "settings",
     "session",
@@ -96,6 +98,7 @@ const ROOMS: [&str; 12] = [
     "tables",
     "positions",
     "queue",
+    "sidecar",
     "write",
     "read",
     "watch",

@@ -1,11 +1,12 @@
 //! What the store is made of, without PostgreSQL: names, versions, partitions, events, runs,
-//! batches, and the errors that a caller can meet. Everything here is pure and may be used by
+//! batches, places of hot events, and the errors that a caller can meet. Everything here is pure and may be used by
 //! every other layer.
 
 pub mod batch;
 pub mod error;
 pub mod event;
 pub mod event_times;
+pub mod hot;
 pub mod memory;
 pub mod name;
 pub mod partition;

@@ -11,6 +11,7 @@
 //! | `tables` | relations, scans, insertion, rights; heads, runs, dead letters and waiting events as they are stored |
 //! | `positions` | assigning positions, and the safe one |
 //! | `queue` | the queues in shared memory, and those who wait for a worker |
+//! | `sidecar` | asking the sidecar for the tail of a stream; owning it |
 //! | `hot` | batches of hot partitions, and the tails of streams in them |
 //! | `write` | append, enqueue, flush |
 //! | `read` | one stream, the whole store, what is wrong with it |
@@ -32,6 +33,7 @@ pub mod session;
 pub mod settings;
 pub mod settler;
 pub mod shared;
+pub mod sidecar;
 pub mod tables;
 pub mod watch;
 pub mod worker;
@@ -47,6 +49,7 @@ pub fn init() {
         &tables::head_places::AREA,
         &hot::filter::AREA,
         &hot::control::AREA,
+        &sidecar::AREA,
     ]);
     worker::launcher::init();
     tables::names::init();

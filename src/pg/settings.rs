@@ -2,7 +2,9 @@
 
 use crate::model::stream_no::NODE_ID_MAX;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::time::Duration;
 
 static MAX_EVENT_SIZE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
@@ -18,6 +20,10 @@ static BATCH_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
 static SETTLE_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static HOT_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
 static FLUSH_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static SIDECAR_DIRECTORY: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c""));
+static SIDECAR_CACHE_KB: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
+static SIDECAR_WRITE_BUFFER_KB: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 
 /// Whether the postmaster is loading `shared_preload_libraries`.
 pub fn preloading() -> bool {
@@ -61,6 +67,7 @@ pub fn init() {
         GucFlags::default(),
     );
     queue();
+    sidecar();
     // So a misspelt setting of this prefix is an error.
     // SAFETY: all settings of the prefix are defined.
     #[expect(unsafe_code, reason = "a call that pgrx does not wrap")]
@@ -69,11 +76,14 @@ pub fn init() {
     }
 }
 
+/// Settings that need a restart can only be defined while the postmaster loads libraries. If this library
+/// is loaded later there is no queue, and they have no effect; but they can be shown.
+fn at_start() -> GucContext {
+    if preloading() { GucContext::Postmaster } else { GucContext::Sighup }
+}
+
 /// Defines the settings of the queue and its workers.
 fn queue() {
-    // Settings that need a restart can only be defined while the postmaster loads libraries. If this
-    // library is loaded later there is no queue, and they have no effect; but they can be shown.
-    let at_start = || if preloading() { GucContext::Postmaster } else { GucContext::Sighup };
     GucRegistry::define_string_guc(
         c"allsource.database",
         c"Database that the workers write to.",
@@ -152,6 +162,44 @@ fn queue() {
     );
 }
 
+/// Defines the settings of the sidecar.
+fn sidecar() {
+    GucRegistry::define_string_guc(
+        c"allsource.sidecar_directory",
+        c"Directory of the sidecar; empty: that of the data, with .allsource after its name.",
+        c"",
+        &SIDECAR_DIRECTORY,
+        at_start(),
+        GucFlags::default(),
+    );
+    let memory = |name, description, setting, min| {
+        let max = 64 * 1024 * 1024;
+        let context = at_start();
+        GucRegistry::define_int_guc(
+            name,
+            description,
+            c"",
+            setting,
+            min,
+            max,
+            context,
+            GucFlags::UNIT_KB,
+        );
+    };
+    memory(
+        c"allsource.sidecar_cache_size",
+        c"Memory of the sidecar for what has been read.",
+        &SIDECAR_CACHE_KB,
+        1024,
+    );
+    memory(
+        c"allsource.sidecar_write_buffer_size",
+        c"Memory of the sidecar for what has not been written to files yet.",
+        &SIDECAR_WRITE_BUFFER_KB,
+        1024,
+    );
+}
+
 /// `allsource.max_event_size`, in bytes.
 pub fn max_event_size_bytes() -> usize {
     MAX_EVENT_SIZE_BYTES.get() as usize
@@ -210,4 +258,31 @@ pub fn hot_max_bytes() -> u64 {
 /// `allsource.flush_interval`.
 pub fn flush_interval() -> Duration {
     Duration::from_millis(FLUSH_INTERVAL_MS.get() as u64)
+}
+
+/// `allsource.sidecar_directory`, or where the sidecar is without it: beside the data directory, so that
+/// no backup of that copies it.
+#[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "there is no sidecar"))]
+pub fn sidecar_directory() -> PathBuf {
+    let given = SIDECAR_DIRECTORY.get().unwrap_or_default();
+    if !given.is_empty() {
+        return PathBuf::from(OsStr::from_bytes(given.as_bytes()));
+    }
+    // SAFETY: set before any process of the server uses the library.
+    #[expect(unsafe_code, reason = "a variable that pgrx does not wrap")]
+    let data = unsafe { CStr::from_ptr(pgrx::pg_sys::DataDir) }.to_bytes();
+    let data = data.strip_suffix(b"/").unwrap_or(data);
+    PathBuf::from(OsString::from_vec([data, b".allsource"].concat()))
+}
+
+/// `allsource.sidecar_cache_size`, in bytes.
+#[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "there is no sidecar"))]
+pub fn sidecar_cache_bytes() -> usize {
+    SIDECAR_CACHE_KB.get() as usize * 1024
+}
+
+/// `allsource.sidecar_write_buffer_size`, in bytes.
+#[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "there is no sidecar"))]
+pub fn sidecar_write_buffer_bytes() -> usize {
+    SIDECAR_WRITE_BUFFER_KB.get() as usize * 1024
 }

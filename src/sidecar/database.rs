@@ -5,6 +5,7 @@ use super::mark::{Current, Mark, Marks};
 use super::open::{self, Opened};
 use super::options::{EVENTS, Memory, PARTITION_MARKS, Settings};
 use super::stamp::Identity;
+use crate::model::hot::Batches;
 use crate::model::partition::Partition;
 use parking_lot::Mutex;
 use rocksdb::{ColumnFamily, DB, ReadOptions};
@@ -22,21 +23,6 @@ pub struct Sidecar {
     /// Made once: to make them takes longer than to read an entry.
     pub(super) reading_one: ReadOptions,
     _lock: File,
-}
-
-/// A range of batches: those after one, up to another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Batches {
-    /// the last one that is not meant
-    pub after: i64,
-    /// the last one that is meant
-    pub up_to: i64,
-}
-
-impl Batches {
-    pub(super) fn contains(self, batch_no: i64) -> bool {
-        self.after < batch_no && batch_no <= self.up_to
-    }
 }
 
 impl Sidecar {

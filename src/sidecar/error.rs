@@ -63,6 +63,16 @@ impl SidecarError {
     pub fn is_failure(&self) -> bool {
         matches!(self, Self::Database { .. } | Self::Damaged | Self::Ended { .. })
     }
+
+    /// Message and reason in one line.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Directory { reason } | Self::Database { reason } | Self::Ended { reason } => {
+                format!("{self}: {reason}")
+            }
+            _ => self.to_string(),
+        }
+    }
 }
 
 impl From<rocksdb::Error> for SidecarError {

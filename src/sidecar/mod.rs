@@ -23,6 +23,7 @@
 //! | `tail`, `walk` | the events of a stream; all streams in their order |
 //! | `upkeep` | flushing, copying, numbers |
 //! | `readers`, `signals` | threads that answer; that no signal reaches them |
+//! | `server` | hands what is asked on the board to the readers |
 //!
 //! Invariants:
 //!
@@ -41,6 +42,7 @@ mod mark;
 mod open;
 mod options;
 mod readers;
+mod server;
 mod signals;
 mod stamp;
 mod tail;
@@ -48,14 +50,16 @@ mod upkeep;
 mod walk;
 mod write;
 
-pub use database::{Batches, Sidecar};
+pub use crate::model::hot::{Batches, Place};
+pub use database::Sidecar;
 pub use error::SidecarError;
 pub use key::StreamName;
 pub use mark::Mark;
 pub use open::Opened;
 pub use options::Settings;
 pub use readers::{Callback, Readers, Refused, Reply, Request};
+pub use server::Server;
 pub use stamp::Identity;
-pub use tail::{Place, TailPage};
+pub use tail::TailPage;
 pub use upkeep::Statistics;
 pub use walk::{StreamTail, StreamsPage, WalkCursor, WalkPage};

@@ -5,12 +5,13 @@
 //! end: what still waits and what comes later is answered with the reason, and the process that owns the
 //! sidecar ends it.
 
-use super::database::{Batches, Sidecar};
+use super::database::Sidecar;
 use super::error::SidecarError;
 use super::key::StreamName;
 use super::signals;
-use super::tail::{Place, TailPage};
+use super::tail::TailPage;
 use super::walk::{WalkCursor, WalkPage};
+use crate::model::hot::{Batches, Place};
 use crate::model::partition::Partition;
 use crossbeam_queue::ArrayQueue;
 use parking_lot::{Condvar, Mutex};

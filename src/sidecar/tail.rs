@@ -1,22 +1,14 @@
 //! What a stream's tail holds.
 
-use super::database::{Batches, Sidecar};
+use super::database::Sidecar;
 use super::error::SidecarError;
 use super::key::{self, StreamPrefix};
 use super::options;
 use crate::codec::hot_tail::{self, TailEvent, TailReader};
 use crate::model::batch::StreamKey;
+use crate::model::hot::{Batches, Place};
 use crate::model::partition::Partition;
 use rocksdb::DBRawIterator;
-
-/// Where an event stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// number of its batch
-    pub batch_no: i64,
-    /// its number in the batch; the highest number: after all of the batch
-    pub place: u32,
-}
 
 /// A piece of a tail.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

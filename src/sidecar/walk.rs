@@ -1,11 +1,12 @@
 //! Walking over the tails of a partition in the order of its streams.
 
-use super::database::{Batches, Sidecar};
+use super::database::Sidecar;
 use super::error::SidecarError;
 use super::key::{self, StreamName, StreamPrefix};
 use super::options;
 use crate::codec::{hot_tail, hot_walk};
 use crate::model::batch::StreamKey;
+use crate::model::hot::Batches;
 use crate::model::partition::Partition;
 use rocksdb::DBRawIterator;
 

@@ -206,7 +206,8 @@ impl Truth {
     }
 }
 
-fn owned(bytes: TailReader<'_>) -> Vec<Event> {
+/// The events of a piece of a tail.
+pub fn owned(bytes: TailReader<'_>) -> Vec<Event> {
     bytes
         .map(|event| {
             let event = event.expect("whole bytes");

@@ -10,3 +10,5 @@ mod faults;
 mod model;
 #[cfg(test)]
 mod readers;
+#[cfg(test)]
+mod server;

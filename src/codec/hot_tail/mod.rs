@@ -28,8 +28,8 @@ use crate::model::memory::{OutOfMemory, reserve};
 
 /// Numbers of an event.
 const EVENT_OVERHEAD_MAX: usize = 4 * varint::VARINT_BYTES_MAX;
-/// Numbers of a batch.
-const BATCH_OVERHEAD_MAX: usize = size_of::<i64>() + 3 * varint::VARINT_BYTES_MAX;
+/// Numbers of a batch, at most.
+pub const BATCH_OVERHEAD_MAX: usize = size_of::<i64>() + 3 * varint::VARINT_BYTES_MAX;
 
 /// The bytes cannot be taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -51,7 +51,7 @@ pub enum Lock {
 
 const LOCKS: i32 = 2;
 
-const AREAS: usize = 6;
+const AREAS: usize = 7;
 
 /// All areas.
 static AREA_LIST: OnceLock<[&'static Area; AREAS]> = OnceLock::new();
