@@ -4,6 +4,11 @@
 
 #[pgrx::pg_schema]
 mod tests {
+    use crate::model::event::NewEvent;
+    use crate::model::partition::Partition;
+    use crate::model::stream_append::StreamAppend;
+    use crate::model::version::ExpectedVersion;
+    use crate::pg::call::datum::{body, jsonb};
     use pgrx::prelude::*;
 
     fn one<T: FromDatum + IntoDatum>(sql: &str) -> Option<T> {
@@ -17,6 +22,36 @@ mod tests {
                FROM generate_series(1, {events}) g"
         );
         assert_eq!(one::<i64>(&call), Some(events as i64));
+    }
+
+    /// Appends an event for each of these times, in microseconds since 2000-01-01 00:00 UTC.
+    fn append_with_times(stream: &str, times_us: &[i64]) {
+        let payload = jsonb("{\"n\": 1}").expect("a payload");
+        // SAFETY: jsonb is of variable length, and lives as long as the transaction.
+        #[expect(unsafe_code, reason = "takes the payload's bytes")]
+        let payload = unsafe { body(payload) };
+        let event = NewEvent { event_type: b"timed", payload, metadata: None, event_id: None };
+        let appended = crate::pg::write::append::append(&[StreamAppend {
+            partition: Partition::of(stream.as_bytes()),
+            stream_id: stream.as_bytes(),
+            tenant_id: b"default",
+            entity_id: None,
+            expected: ExpectedVersion::Exactly(0),
+            events: &vec![event; times_us.len()],
+            timestamps_us: Some(times_us),
+        }])
+        .expect("an append");
+        assert_eq!(appended[0].last_version, times_us.len() as i64);
+    }
+
+    /// The times of the events of `source`, in the order of `order`.
+    fn times_us(source: &str, order: &str) -> Vec<i64> {
+        one(&format!(
+            "SELECT array_agg((extract(epoch FROM \"timestamp\" - timestamptz '2000-01-01 00:00 UTC')
+                               * 1000000)::int8 ORDER BY {order})
+               FROM {source}"
+        ))
+        .expect("events")
     }
 
     /// The bytes of an array within its row, as hexadecimal digits.
@@ -74,6 +109,7 @@ mod tests {
             "payloads[3] = '{}'",
             "metadata = ARRAY['{}', NULL, NULL]::jsonb[]",
             "event_ids = ARRAY[gen_random_uuid(), NULL, NULL]",
+            "timestamps = array_fill(\"timestamp\", ARRAY[3])",
         ];
         let right = "SELECT count(*) FROM allsource.event_log l JOIN allsource.event_streams s USING (stream_no)
                       WHERE s.stream_id = 'checked' AND allsource.es_run_checksum(l) = l.checksum";
@@ -105,6 +141,48 @@ mod tests {
         assert_eq!(one::<bool>("SELECT allsource.es_verify_gapless('long')"), Some(true));
         let faults = "SELECT count(*) FROM allsource.es_verify(stream_id => 'long')";
         assert_eq!(one::<i64>(faults), Some(0));
+    }
+
+    #[pg_test]
+    fn events_that_are_given_times_have_these() {
+        // Several runs: first of times that differ and decrease now and then, later of a single time.
+        let given: Vec<i64> =
+            (0..1_200).map(|n| if n < 600 { n * n % 1_009 - 500 } else { 7 }).collect();
+        append_with_times("timed", &given);
+        assert_eq!(times_us("allsource.es_read('timed')", "version"), given);
+        assert_eq!(times_us("allsource.events WHERE stream_id = 'timed'", "version"), given);
+        assert_eq!(times_us("allsource.es_read('timed', 300, 2)", "version"), given[299..301]);
+        let backward = "allsource.es_read('timed', 900, 700, backward => true)";
+        assert_eq!(times_us(backward, "version"), given[200..900]);
+        let shapes = one::<bool>(
+            "SELECT count(*) FILTER (WHERE l.timestamps IS NULL) > 1
+                AND count(l.timestamps) > 1
+                AND bool_and(l.timestamps[1] = l.\"timestamp\")
+                AND bool_and(tests.array_bytes(l.timestamps) = tests.array_bytes((
+                        SELECT array_agg(e.\"timestamp\" ORDER BY e.version) FROM allsource.es_read('timed') e
+                         WHERE e.version BETWEEN l.first_version AND l.first_version + cardinality(l.event_types) - 1)))
+               FROM allsource.event_log l JOIN allsource.event_streams s USING (stream_no)
+              WHERE s.stream_id = 'timed'",
+        );
+        assert_eq!(shapes, Some(true));
+        assert_eq!(one::<bool>("SELECT allsource.es_verify_gapless('timed')"), Some(true));
+        let faults = "SELECT count(*) FROM allsource.es_verify(stream_id => 'timed')";
+        assert_eq!(one::<i64>(faults), Some(0));
+    }
+
+    #[pg_test]
+    fn times_that_are_the_same_are_stored_once() {
+        append_with_times("together", &[i64::from(i32::MAX); 3]);
+        let stored = one::<bool>(
+            "SELECT l.timestamps IS NULL
+                AND l.\"timestamp\" = timestamptz '2000-01-01 00:00 UTC' + 2147483647 * interval '1 microsecond'
+                AND s.updated_at > '2001-01-01'
+                AND l.checksum = allsource.es_run_checksum(l)
+               FROM allsource.event_log l JOIN allsource.event_streams s USING (stream_no)
+              WHERE s.stream_id = 'together'",
+        );
+        assert_eq!(stored, Some(true));
+        assert_eq!(times_us("allsource.es_read('together')", "version"), [i64::from(i32::MAX); 3]);
     }
 
     #[pg_test]

@@ -93,6 +93,25 @@ fn constraints_that_users_add_are_checked() {
     assert_verified(&mut client);
 }
 
+/// No append gives its events times of their own.
+#[test]
+fn a_leaf_that_must_have_times_takes_no_append() {
+    let cluster = Cluster::with_store("constraints-times");
+    let mut client = cluster.store();
+    let names = names_in(&mut client, PARTITION, 1);
+    execute(
+        &mut client,
+        "ALTER TABLE allsource.event_log_p07 ALTER COLUMN timestamps SET NOT NULL",
+    );
+    for append in BAD_APPENDS {
+        let mut transaction = client.transaction().expect("BEGIN");
+        let error = append(&mut transaction, &names[0]).expect_err("NOT NULL");
+        assert_eq!(sqlstate(&error), NOT_NULL, "{}", describe(&error));
+    }
+    assert_eq!(count(&mut client), 0);
+    assert_verified(&mut client);
+}
+
 /// Constraints of heads, which are inserted and updated.
 #[test]
 fn constraints_of_heads_are_checked() {

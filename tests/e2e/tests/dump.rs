@@ -80,7 +80,7 @@ fn a_dump_restored_without_preload_goes_on_with_it() {
 }
 
 /// Events of every kind: long and short runs, gaps by rollback, metadata, ids, tenants, entities,
-/// odd names.
+/// odd names, times of their own.
 fn fill(cluster: &Cluster) {
     let (ledger, seen, shared) = (Ledger::default(), Seen::default(), shared_streams(9));
     let mut client = cluster.store();
@@ -112,6 +112,12 @@ fn fill(cluster: &Cluster) {
     client
         .execute("SELECT allsource.es_create_stream('empty', entity_id => 'nobody')", &[])
         .expect("es_create_stream");
+    let give_times = "UPDATE allsource.event_log l SET timestamps = (
+             SELECT array_agg(\"timestamp\" + n * interval '1.000001 s' ORDER BY n)
+               FROM generate_series(0, cardinality(event_types) - 1) AS n
+         ) WHERE first_version % 2 = 0;
+         UPDATE allsource.event_log l SET checksum = allsource.es_run_checksum(l)";
+    client.batch_execute(give_times).expect("times");
 }
 
 fn streams_of(client: &mut Client) -> Vec<String> {

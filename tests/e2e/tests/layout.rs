@@ -46,6 +46,7 @@ fn columns() -> Vec<Case> {
         "event_log DROP COLUMN checksum, ADD COLUMN checksum int4",
         "event_log RENAME COLUMN checksum TO event_type",
         "event_log RENAME COLUMN payloads TO bodies",
+        "event_log RENAME COLUMN timestamps TO times",
         "event_streams ALTER COLUMN watermark TYPE int4",
         "event_streams ALTER COLUMN watermark TYPE text",
         "event_streams ALTER COLUMN created_at TYPE date",

@@ -98,6 +98,14 @@ SELECT pg_temp.refusal($$SELECT * FROM allsource.es_read('verify/a', 1, 3)$$);
 SELECT pg_temp.refusal(format('SELECT * FROM allsource.es_read_all(%s)', :start));
 ROLLBACK;
 BEGIN;
+UPDATE allsource.event_log SET timestamps = ARRAY["timestamp", "timestamp"] WHERE stream_no = :a AND first_version = 3;
+UPDATE allsource.event_log l SET checksum = allsource.es_run_checksum(l) WHERE stream_no = :a;
+EXECUTE faults;
+SELECT pg_temp.refusal($$SELECT * FROM allsource.es_read('verify/a', 1, 3)$$);
+UPDATE allsource.event_log SET timestamps = ARRAY["timestamp", NULL, "timestamp"] WHERE stream_no = :a AND first_version = 3;
+EXECUTE faults;
+ROLLBACK;
+BEGIN;
 UPDATE allsource.event_log SET event_types = '{}', payloads = '{}', metadata = NULL WHERE stream_no = :a AND first_version = 3;
 UPDATE allsource.event_log l SET checksum = allsource.es_run_checksum(l) WHERE stream_no = :a;
 EXECUTE faults;
@@ -123,7 +131,8 @@ SELECT assignment, pg_temp.changed(l, format('jsonb %L', assignment)) AS noticed
   FROM allsource.event_log l,
        unnest(ARRAY['{}', '{"checksum": 1}', '{"partition_id": 1}', '{"stream_no": 1}', '{"first_version": 4}', '{"position": 1}',
                     '{"timestamp": "2000-01-01"}', '{"event_types": ["x", "y", "x"]}', '{"payloads": [3, 4.0, 5]}',
-                    '{"metadata": null}', '{"event_ids": [null, null, "00000000-0000-0000-0000-000000000002"]}']) AS assignment
+                    '{"metadata": null}', '{"event_ids": [null, null, "00000000-0000-0000-0000-000000000002"]}',
+                    '{"timestamps": null}', '{"timestamps": ["2000-01-01", "2000-01-02", "2000-01-03"]}']) AS assignment
  WHERE l.stream_no = :a AND l.first_version = 3;
 SELECT allsource.es_run_checksum(NULL) IS NULL AS of_nothing,
-       allsource.es_run_checksum(ROW(1, 1, 1, NULL, 1, 1, '{x}', '{1}', NULL, NULL)::allsource.event_log) IS NULL AS of_what_cannot_be;
+       allsource.es_run_checksum(ROW(1, 1, 1, NULL, 1, 1, '{x}', '{1}', NULL, NULL, NULL)::allsource.event_log) IS NULL AS of_what_cannot_be;

@@ -57,6 +57,27 @@ SELECT pg_temp.shown(:start, :'all');
 SELECT pg_temp.outcome(:'behind');
 ROLLBACK;
 
+-- Times that are too few, too many, NULL, or no list.
+BEGIN;
+UPDATE allsource.:"leaf" SET timestamps = ARRAY["timestamp", "timestamp"] WHERE stream_no = :a;
+SELECT pg_temp.shown(:start, :'all');
+SELECT pg_temp.outcome(:'behind');
+SELECT pg_temp.shown(:start, 'SELECT count(*) FROM allsource.es_read(''damaged/a'')');
+SELECT pg_temp.shown(:start, 'SELECT count(*) FROM allsource.es_read(''damaged/a'', backward => true)');
+UPDATE allsource.:"leaf" SET timestamps = array_fill("timestamp", ARRAY[4]) WHERE stream_no = :a;
+SELECT pg_temp.shown(:start, :'all');
+UPDATE allsource.:"leaf" SET timestamps = ARRAY["timestamp", NULL, "timestamp"] WHERE stream_no = :a;
+SELECT pg_temp.shown(:start, :'all');
+SELECT pg_temp.outcome(:'behind');
+SELECT kind FROM allsource.es_verify(stream_id => 'damaged/a');
+UPDATE allsource.:"leaf" SET timestamps = array_fill("timestamp", ARRAY[1, 3]) WHERE stream_no = :a;
+SELECT pg_temp.shown(:start, :'all');
+SELECT pg_temp.outcome(:'behind');
+SELECT kind FROM allsource.es_verify(stream_id => 'damaged/a');
+UPDATE allsource.:"leaf" SET timestamps = '{}' WHERE stream_no = :a;
+SELECT pg_temp.shown(:start, :'all');
+ROLLBACK;
+
 -- Numbers at the limits of bigint.
 BEGIN;
 UPDATE allsource.:"leaf" SET first_version = 9223372036854775807, event_ids = ARRAY[gen_random_uuid(), NULL, gen_random_uuid()] WHERE stream_no = :a;
