@@ -37,6 +37,7 @@ impl Error {
             | Self::WorkersPaused
             | Self::NoWorkerRuns
             | Self::Settler { .. }
+            | Self::Sidecar { .. }
             | Self::Discarded => {
                 (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::NotAvailable)
             }

@@ -244,6 +244,12 @@ pub enum Error {
         /// why not
         reason: String,
     },
+    /// The sidecar does not answer.
+    #[error("sidecar cannot be read: {reason}")]
+    Sidecar {
+        /// why
+        reason: String,
+    },
     /// Hot partitions in a build without the sidecar.
     #[error("hot partitions are not supported by this build")]
     NoSidecar,

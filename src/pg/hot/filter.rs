@@ -32,7 +32,10 @@ struct PartitionMarks {
     base: AtomicI64,
     /// Up to this batch everything is settled.
     settled: AtomicI64,
-    /// Up to this batch everything is settled for all snapshots, except for what is still in the table.
+    /// The same for all snapshots.
+    settled_for_all: AtomicI64,
+    /// The sidecar may have forgotten batches up to this one: no snapshot shows more of them than is in
+    /// the table.
     forgotten: AtomicI64,
     /// The last batch that was begun.
     last: AtomicI64,
@@ -111,7 +114,12 @@ impl Marks {
             shared.store.store(0, Ordering::SeqCst);
             for (marks, newest) in shared.partitions.iter().zip(&shared.newest) {
                 marks.base.store(UNKNOWN, Ordering::SeqCst);
-                for mark in [&marks.settled, &marks.forgotten, &marks.last] {
+                for mark in [
+                    &marks.settled,
+                    &marks.settled_for_all,
+                    &marks.forgotten,
+                    &marks.last,
+                ] {
                     mark.store(0, Ordering::SeqCst);
                 }
                 marks.writer.store(0, Ordering::SeqCst);
@@ -134,7 +142,7 @@ impl Marks {
         // SeqCst: see `note_appending`.
         let newest = self.newest[key as usize % MARKS].load(Ordering::SeqCst);
         let base = marks.base.load(Ordering::SeqCst);
-        let floor = if for_all { &marks.forgotten } else { &marks.settled };
+        let floor = if for_all { &marks.settled_for_all } else { &marks.settled };
         newest.max(base) > settled.max(floor.load(Ordering::SeqCst))
     }
 
@@ -204,9 +212,11 @@ impl Marks {
         self.of_partition.settled.fetch_max(batch_no, Ordering::SeqCst);
     }
 
-    /// The same for all snapshots.
-    pub fn set_forgotten(&self, batch_no: i64) {
-        self.of_partition.forgotten.fetch_max(batch_no, Ordering::SeqCst);
+    /// Everything up to batch `settled` is settled for all snapshots, and up to batch `forgotten`, but for
+    /// what is still in the table.
+    pub fn set_forgotten(&self, settled: i64, forgotten: i64) {
+        self.of_partition.settled_for_all.fetch_max(settled, Ordering::SeqCst);
+        self.of_partition.forgotten.fetch_max(forgotten, Ordering::SeqCst);
     }
 
     /// Up to which batch everything is settled.
@@ -214,7 +224,7 @@ impl Marks {
         self.of_partition.settled.load(Ordering::SeqCst)
     }
 
-    /// Up to which batch everything is settled for all snapshots, except for what is still in the table.
+    /// Up to which batch the sidecar may have forgotten what is not in the table.
     pub fn forgotten(&self) -> i64 {
         self.of_partition.forgotten.load(Ordering::SeqCst)
     }

@@ -4,11 +4,18 @@ use super::batches::Batches;
 use super::filter::{self, Marks};
 use super::map;
 use crate::codec::hot_tail::{self, DamagedTail, TailEvent, TailReader};
+use crate::codec::record::Home;
 use crate::model::batch::StreamKey;
+use crate::model::hot;
 use crate::model::partition::Partition;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
-use crate::pg::session::xact::{accept_invalidations, uses_one_snapshot, with_snapshot_of_now};
+use crate::pg::session::xact::{
+    accept_invalidations, database_oid, uses_one_snapshot, with_snapshot_of_now,
+};
+use crate::pg::sidecar::{self, Query};
+use crate::pg::tables::relation::sequence_oid;
+use crate::pg::tables::schema::Sequence;
 use pgrx::pg_sys;
 
 /// Events of one stream, in their order.
@@ -131,8 +138,31 @@ pub fn read(
         return Ok(Tail { last_batch: settled, ..Tail::default() });
     };
     let mut pieces = Vec::new();
+    let forgotten = Marks::of(partition)?.map_or(i64::MAX, |marks| marks.forgotten()).min(last);
+    // What passes have left stands in the table only.
+    read_table(&mut batches, stream, settled, forgotten, &mut pieces)?;
+    let behind = hot::Batches { after: settled.max(forgotten), up_to: last };
+    let of_table = pieces.len();
+    if behind.after < last && !ask_sidecar(partition, stream, behind, &mut pieces)? {
+        pieces.truncate(of_table);
+        read_table(&mut batches, stream, behind.after, last, &mut pieces)?;
+    }
+    Tail::new(pieces, last)
+}
+
+/// Appends the events of a stream in these batches, from the table.
+fn read_table(
+    batches: &mut Batches,
+    stream: StreamKey<'_>,
+    after: i64,
+    last: i64,
+    pieces: &mut Vec<u8>,
+) -> Result<(), Error> {
+    if after >= last {
+        return Ok(());
+    }
     let mut events = Vec::new();
-    batches.read(settled, last, |batch| {
+    batches.read(after, last, |batch| {
         let (mut len, mut timestamp_us) = (0, 0);
         events.clear();
         for event in batch.events()? {
@@ -143,11 +173,30 @@ pub fn read(
             }
         }
         if len > 0 {
-            hot_tail::write_batch(&mut pieces, batch.batch_no, timestamp_us, len, &events)?;
+            hot_tail::write_batch(pieces, batch.batch_no, timestamp_us, len, &events)?;
         }
         Ok(true)
-    })?;
-    Tail::new(pieces, last)
+    })
+}
+
+/// Appends the same from the sidecar. Returns whether it has answered.
+fn ask_sidecar(
+    partition: Partition,
+    stream: StreamKey<'_>,
+    batches: hot::Batches,
+    pieces: &mut Vec<u8>,
+) -> Result<bool, Error> {
+    let incarnation = sequence_oid(Sequence::Position)?.to_u32();
+    let home = Home { database: database_oid(), incarnation };
+    let query = Query { home, partition, stream, batches };
+    let mut after = None;
+    loop {
+        let Some(page) = sidecar::tail(&query, after, pieces)? else { return Ok(false) };
+        if page.next.is_none() {
+            return Ok(true);
+        }
+        after = page.next;
+    }
 }
 
 /// The same for a reader, if there may be one; mostly that is known without a look into the table.

@@ -15,11 +15,14 @@
 //! | `source` | the streams of a pass, in their order |
 //! | `piece` | settling some streams in one transaction |
 //! | `rows` | what is written to `hot_partitions` and `hot_batches` |
+//! | `sidecar`, `catch_up` | the sidecar; applying batches to it |
 //! | `command` | what sessions ask for |
 
+mod catch_up;
 pub mod command;
 mod pass;
 mod piece;
 mod process;
 mod rows;
+mod sidecar;
 mod source;

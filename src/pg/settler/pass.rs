@@ -6,6 +6,7 @@ use super::source::{Source, StreamTail};
 use crate::drain::failure::Failure;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
+use crate::pg::sidecar::Index;
 use crate::pg::worker::background::in_transaction;
 use crate::pg::worker::batch::lock_store;
 use pgrx::pg_sys;
@@ -18,8 +19,6 @@ const LEFTOVERS_MAX: usize = 1_000;
 pub struct Pass {
     partition: Partition,
     store: u32,
-    /// the last batch that is settled
-    up_to: i64,
     source: Source,
     /// streams that were read and not settled, because something was in the way
     page: Vec<StreamTail>,
@@ -41,28 +40,39 @@ pub struct Ended {
     pub transaction: pg_sys::TransactionId,
     /// why a stream was passed over
     pub reason: Option<String>,
-    /// whether a stream was passed over because of an error
-    pub has_failed: bool,
 }
 
 /// How far a pass has come.
 #[derive(Debug)]
 pub enum Step {
     /// Events were settled, and there are more.
-    Settled(u64),
+    Settled,
     /// It has ended.
     Ended(Ended),
 }
 
 impl Pass {
-    /// Begins a pass over the batches of a partition after `after`; `None` if there are none.
-    pub fn begin(partition: Partition, store: u32, after: i64) -> Result<Option<Self>, Failure> {
-        let read = || Source::read(partition, after);
-        let read = in_transaction(|| read().unwrap_or_else(|error| error.raise(ITSELF)))?;
-        Ok(read.map(|(source, up_to)| Self {
+    /// Begins a pass over all that a partition holds. Passes have settled up to batch `settled`, but for
+    /// what they have left, and the sidecar has the batches up to `applied`, if it is there. `None` if
+    /// there is nothing.
+    pub fn begin(
+        partition: Partition,
+        store: u32,
+        settled: i64,
+        applied: Option<i64>,
+    ) -> Result<Option<Self>, Failure> {
+        let read = || -> Result<Option<Source>, Error> {
+            if let Some(applied) = applied
+                && let Some(source) = Source::walking(partition, settled, applied.max(settled))?
+            {
+                return Ok(Some(source));
+            }
+            Source::in_memory(partition, i64::MIN)
+        };
+        let source = in_transaction(|| read().unwrap_or_else(|error| error.raise(ITSELF)))?;
+        Ok(source.map(|source| Self {
             partition,
             store,
-            up_to,
             source,
             page: Vec::new(),
             leftovers: Vec::new(),
@@ -72,16 +82,17 @@ impl Pass {
     }
 
     /// Settles the next streams, or removes what is settled. After an error the step can be tried again.
-    pub fn step(&mut self) -> Result<Step, Failure> {
+    pub fn step(&mut self, index: Option<&mut Index>) -> Result<Step, Failure> {
         if self.page.is_empty() {
-            self.page = self.source.next_page();
+            self.page = self.source.next_page(index)?;
         }
         if self.page.is_empty() {
             return self.end().map(Step::Ended);
         }
-        let settled = settle_page(self.store, self.partition, &self.page, self.up_to)?;
+        self.pass_over_later_parts()?;
+        let settled = settle_page(self.store, self.partition, &self.page)?;
         self.page.clear();
-        let Settled { events, leftovers, reason, failed } = settled;
+        let Settled { leftovers, reason, failed, .. } = settled;
         self.leftovers.extend(leftovers);
         self.reason = reason.or(self.reason.take());
         self.failed += failed;
@@ -90,11 +101,23 @@ impl Pass {
             let what = format!("too many streams cannot be settled; one of them: {reason}");
             return Err(Error::Internal { what }.to_failure());
         }
-        Ok(Step::Settled(events))
+        Ok(Step::Settled)
+    }
+
+    /// If a part of a stream was passed over, the next one is too.
+    fn pass_over_later_parts(&mut self) -> Result<(), Failure> {
+        if let (Some(last), Some(first)) = (self.leftovers.last_mut(), self.page.first())
+            && last.name == first.name
+        {
+            last.batches.extend(Leftover::of(first)?.batches);
+            self.page.remove(0);
+        }
+        Ok(())
     }
 
     fn end(&mut self) -> Result<Ended, Failure> {
-        let (partition, up_to, leftovers) = (self.partition, self.up_to, &self.leftovers);
+        let (partition, up_to) = (self.partition, self.source.up_to());
+        let leftovers = &self.leftovers;
         let end = || -> Result<_, Error> {
             if lock_store()? != Some(self.store) {
                 return Err(Error::Missing { object: "position_seq".into() });
@@ -114,7 +137,6 @@ impl Pass {
             removed,
             transaction,
             reason: self.reason.take(),
-            has_failed: self.failed > 0,
         })
     }
 }

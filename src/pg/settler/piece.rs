@@ -38,6 +38,17 @@ pub struct Leftover {
     pub batches: BTreeSet<i64>,
 }
 
+impl Leftover {
+    /// A stream that is passed over.
+    pub fn of(stream: &StreamTail) -> Result<Self, Failure> {
+        let batches = TailReader::new(&stream.pieces)
+            .map(|event| event.map(|event| event.batch_no))
+            .collect::<Result<_, _>>()
+            .map_err(|damaged| Error::from(damaged).to_failure())?;
+        Ok(Self { name: stream.name.clone(), batches })
+    }
+}
+
 /// What has become of a page of streams.
 #[derive(Debug, Default)]
 pub struct Settled {
@@ -51,15 +62,14 @@ pub struct Settled {
     pub failed: usize,
 }
 
-/// Settles streams whose tails reach up to batch `up_to`. An error is the server's, or others have locked
+/// Settles streams. An error is the server's, or others have locked
 /// what is needed.
 pub fn settle_page(
     store: u32,
     partition: Partition,
     page: &[StreamTail],
-    up_to: i64,
 ) -> Result<Settled, Failure> {
-    let mut settler = Page { store, partition, page, up_to, settled: Settled::default() };
+    let mut settler = Page { store, partition, page, settled: Settled::default() };
     settle(&mut settler, 0..page.len())?;
     Ok(settler.settled)
 }
@@ -68,18 +78,12 @@ struct Page<'p> {
     store: u32,
     partition: Partition,
     page: &'p [StreamTail],
-    up_to: i64,
     settled: Settled,
 }
 
 impl Page<'_> {
     fn leave(&mut self, stream: usize) -> Result<(), Failure> {
-        let StreamTail { name, pieces } = &self.page[stream];
-        let batches = TailReader::new(pieces)
-            .map(|event| event.map(|event| event.batch_no))
-            .collect::<Result<_, _>>()
-            .map_err(|damaged| Error::from(damaged).to_failure())?;
-        self.settled.leftovers.push(Leftover { name: name.clone(), batches });
+        self.settled.leftovers.push(Leftover::of(&self.page[stream])?);
         Ok(())
     }
 
@@ -95,12 +99,12 @@ impl Page<'_> {
 impl Writer for Page<'_> {
     fn write(&mut self, range: Range<usize>) -> Result<(), Failure> {
         let streams = &self.page[range.clone()];
-        let (store, partition, up_to) = (self.store, self.partition, self.up_to);
+        let (store, partition) = (self.store, self.partition);
         let write = || {
             if lock_store()? != Some(store) {
                 return Err(Error::Missing { object: "position_seq".into() });
             }
-            as_writer(|| write(partition, streams, up_to))
+            as_writer(|| write(partition, streams))
         };
         let (events, held) =
             in_transaction(|| write().unwrap_or_else(|error| error.raise(ITSELF)))?;
@@ -133,7 +137,6 @@ impl Writer for Page<'_> {
 fn write(
     partition: Partition,
     streams: &[StreamTail],
-    up_to: i64,
 ) -> Result<(u64, Vec<(usize, u32)>), Error> {
     check_writable()?;
     check_writer()?;
@@ -147,7 +150,7 @@ fn write(
     let mut heads = HeadWriter::open(partition, &writing, &numbers)?;
     let (mut appends, mut advanced) = (with_room(streams.len())?, with_room(streams.len())?);
     let (mut events, mut held) = (0, Vec::new());
-    for (index, StreamTail { name, pieces }) in streams.iter().enumerate() {
+    for (index, StreamTail { name, pieces, up_to }) in streams.iter().enumerate() {
         let append = StreamAppend {
             partition,
             stream_id: &name.stream_id,
@@ -156,7 +159,7 @@ fn write(
             expected: ExpectedVersion::Any,
             events: &[],
         };
-        let tail = Rc::new(Tail::new(pieces.clone(), up_to)?);
+        let tail = Rc::new(Tail::new(pieces.clone(), *up_to)?);
         match heads.try_advance(&append, TailOf::Given(&tail), |_| Ok(0))? {
             Tried::Moved(moved) => {
                 if let Advanced::Moved { tail: Some(tail), .. } = &moved {

@@ -1,11 +1,13 @@
 //! The settler's process: its loop. It sees to the partitions in turn, one step of each at a time.
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
+use super::catch_up::catch_up;
 use super::pass::{Ended, Pass, Step};
 use super::piece::ITSELF;
 use super::rows;
+use super::sidecar::Sidecar;
 use crate::drain::backoff::Backoff;
-use crate::drain::failure::Failure;
+use crate::drain::failure::{Failure, Remedy};
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::hot::batches::Batches;
@@ -15,6 +17,7 @@ use crate::pg::hot::map::{self, HotPartition, State};
 use crate::pg::queue::Queues;
 use crate::pg::session::xact::{now_us, with_snapshot_of_now};
 use crate::pg::settings;
+use crate::pg::sidecar::Index;
 use crate::pg::worker::background::{
     Termination, in_transaction, is_shutdown_requested, see_to_signals, set_up_signals, sleep,
 };
@@ -23,6 +26,8 @@ use crate::pg::worker::process::{connect, end_if_database_is_wanted};
 use crate::pg::worker::state::{one_line, report_statistics};
 use pgrx::pg_sys;
 use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long the settler sleeps at most.
@@ -45,13 +50,14 @@ pub extern "C-unwind" fn allsource_settler_main(_argument: pg_sys::Datum) {
         control,
         store: None,
         partitions: Partition::all().map(OfPartition::new).collect(),
-        next_look: Instant::now(),
+        sidecar: None,
         backoff: Backoff::default(),
         last_message: String::new(),
     };
     while !is_shutdown_requested() {
         settler.step();
     }
+    drop(settler);
     // SAFETY: ends the process; with 1 it is not reported as a crash.
     unsafe { pg_sys::proc_exit(1) }
 }
@@ -76,13 +82,18 @@ struct OfPartition {
     backoff: Backoff,
     /// what may be forgotten when no snapshot shows it any more
     forgettable: VecDeque<Forgettable>,
+    /// whether the sidecar was compared with the table since it was opened
+    is_compared: bool,
 }
 
 /// What was removed by a transaction.
 #[derive(Clone, Copy)]
 struct Forgettable {
     transaction: pg_sys::TransactionId,
+    /// up to which batch nothing is left
     settled: i64,
+    /// up to which batch only what passes have left is in the table
+    forgotten: i64,
 }
 
 impl OfPartition {
@@ -94,15 +105,15 @@ impl OfPartition {
             due: Instant::now(),
             backoff: Backoff::default(),
             forgettable: VecDeque::new(),
+            is_compared: false,
         }
     }
 }
 
-/// The batches of a partition as they are now.
-struct Now {
-    first: i64,
-    last: i64,
-    oldest_us: i64,
+/// The oldest batch of a partition.
+struct Oldest {
+    batch_no: i64,
+    written_at_us: i64,
 }
 
 struct Settler {
@@ -110,7 +121,8 @@ struct Settler {
     control: Control,
     store: Option<u32>,
     partitions: Vec<OfPartition>,
-    next_look: Instant,
+    /// opened when there is a hot partition
+    sidecar: Option<Sidecar>,
     backoff: Backoff,
     last_message: String,
 }
@@ -141,13 +153,18 @@ impl Settler {
         self.load()?;
         let Some(store) = self.store else { return Ok(false) };
         self.see_to_requests(store)?;
-        let mut is_busy = false;
+        self.see_to_sidecar(store);
+        let mut is_busy = self.apply()?;
         for index in 0..self.partitions.len() {
             let known = self.partitions[index].known;
             if known.is_none_or(|known| known.state == State::Never) {
                 continue;
             }
-            is_busy |= self.see_to(index, store)?;
+            match self.see_to(index, store) {
+                Ok(is_more) => is_busy |= is_more,
+                Err(failure) if failure.remedy() == Remedy::TryLater => return Err(failure),
+                Err(failure) => self.partition_failed(index, &failure),
+            }
         }
         Ok(is_busy)
     }
@@ -166,6 +183,7 @@ impl Settler {
         if store != self.store {
             self.store = store;
             self.partitions = Partition::all().map(OfPartition::new).collect();
+            self.sidecar = None;
         }
         for of in &mut self.partitions {
             let known = loaded.map(|(_, map)| map[of.partition.index()]);
@@ -174,7 +192,7 @@ impl Settler {
                     in_transaction(|| {
                         rows::batch_bytes(of.partition).unwrap_or_else(|error| error.raise(ITSELF))
                     })?,
-                    std::sync::atomic::Ordering::Relaxed,
+                    Ordering::Relaxed,
                 );
             }
             of.known = known.filter(|known| known.state != State::Never);
@@ -193,7 +211,7 @@ impl Settler {
             }
             let known = self.partitions[partition.index()].known;
             let is_wanted = wishes.cool.pending().is_some()
-                || wishes.wanted.load(std::sync::atomic::Ordering::SeqCst) > 0;
+                || wishes.wanted.load(Ordering::SeqCst) > 0;
             if is_wanted && known.is_some_and(|known| !known.is_ours) {
                 let adopt = || rows::adopt(partition, store);
                 in_transaction(|| adopt().unwrap_or_else(|error| error.raise(ITSELF)))?;
@@ -212,25 +230,105 @@ impl Settler {
         self.load()
     }
 
+    /// Opens the sidecar when there is something for it, and does with it what sessions have asked for.
+    fn see_to_sidecar(&mut self, store: u32) {
+        let is_needed = self.partitions.iter().any(|of| {
+            of.known.is_some_and(|known| known.is_ours && known.may_have_batches())
+        });
+        if self.sidecar.is_none() && is_needed && Index::IS_SUPPORTED {
+            self.sidecar = Some(Sidecar::open(store));
+        }
+        let (rebuild, checkpoint) = (self.control.rebuild(), self.control.checkpoint());
+        let Some(sidecar) = &mut self.sidecar else {
+            for ticket in [rebuild, checkpoint] {
+                if let Some(number) = ticket.pending() {
+                    ticket.answer(number, Some("there is no hot partition"));
+                }
+            }
+            return;
+        };
+        if let Some(number) = rebuild.pending() {
+            let is_there = sidecar.rebuild();
+            self.partitions.iter_mut().for_each(|of| of.is_compared = false);
+            rebuild.answer(number, (!is_there).then(|| sidecar.error()).as_deref());
+        }
+        if let Some(number) = checkpoint.pending() {
+            let path = self.control.checkpoint_path().get().unwrap_or_default();
+            let copied = sidecar.index.checkpoint(Path::new(&path));
+            checkpoint.answer(number, copied.err().map(|error| error.to_string()).as_deref());
+        }
+        if sidecar.keep_open() {
+            self.partitions.iter_mut().for_each(|of| of.is_compared = false);
+        }
+    }
+
+    /// Applies new batches to the sidecar. Returns whether there are more.
+    fn apply(&mut self) -> Result<bool, Failure> {
+        let Some(sidecar) = &mut self.sidecar else { return Ok(false) };
+        let mut is_busy = false;
+        for of in &mut self.partitions {
+            let Some(known) = of.known.filter(|known| known.is_ours && known.may_have_batches())
+            else {
+                continue;
+            };
+            let Some(applied) = sidecar.index.applied(of.partition) else { return Ok(false) };
+            let marks = self.store.and_then(|store| Marks::claim(of.partition, store));
+            let last = marks.filter(Marks::are_kept).map_or(i64::MAX, |marks| marks.last_batch());
+            if of.is_compared && applied.batch_no >= last {
+                continue;
+            }
+            let index = &mut sidecar.index;
+            let is_compared = of.is_compared;
+            let applied = in_transaction(|| {
+                catch_up(index, of.partition, applied, is_compared, known.settled_batch)
+                    .unwrap_or_else(|error| error.raise(ITSELF))
+            });
+            let applied = match applied {
+                Ok(Some(applied)) => applied,
+                Ok(None) => return Ok(false),
+                Err(failure) if failure.remedy() == Remedy::TryLater => return Err(failure),
+                Err(failure) => {
+                    // It is settled without the sidecar, as far as it can be.
+                    of.is_compared = false;
+                    self.control.of(of.partition).error.set(&one_line(&failure));
+                    continue;
+                }
+            };
+            if !of.is_compared {
+                of.is_compared = true;
+                // SAFETY: looks at shared memory.
+                let transaction = unsafe { pg_sys::ReadNextTransactionId() };
+                let (settled, forgotten) = (applied.first - 1, known.settled_batch.min(applied.first - 1));
+                of.forgettable.push_back(Forgettable { transaction, settled, forgotten });
+            }
+            sidecar.has_applied |= applied.batches > 0;
+            is_busy |= applied.is_more;
+        }
+        Ok(is_busy)
+    }
+
     /// Does the next step for a partition. Returns whether there is more to do now.
     fn see_to(&mut self, index: usize, store: u32) -> Result<bool, Failure> {
-        self.forget(index)?;
+        self.forget(index, store)?;
         let of = &mut self.partitions[index];
         let wishes = self.control.of(of.partition);
         let Some(known) = of.known.filter(|known| known.is_ours && known.may_have_batches()) else {
             return Ok(false);
         };
-        let is_wanted = wishes.wanted.load(std::sync::atomic::Ordering::SeqCst) > 0
-            || known.state == State::Cooling;
+        let is_wanted =
+            wishes.wanted.load(Ordering::SeqCst) > 0 || known.state == State::Cooling;
         if of.pass.is_none() {
             if Instant::now() < of.due && !(is_wanted && of.backoff.failures() == 0) {
                 return Ok(false);
             }
-            let Some(now) = now(of.partition)? else {
-                self.nothing_is_left(index, known)?;
+            let Some(oldest) = oldest(of.partition)? else {
+                self.nothing_is_left(index, store, known)?;
                 return Ok(false);
             };
-            let age_us = now_us().saturating_sub(now.oldest_us).max(0) as u64;
+            if let Some(marks) = Marks::claim(of.partition, store) {
+                marks.set_settled(oldest.batch_no - 1);
+            }
+            let age_us = now_us().saturating_sub(oldest.written_at_us).max(0) as u64;
             let interval = settings::settle_interval();
             let left = interval.saturating_sub(Duration::from_micros(age_us));
             let is_full = self.control.unsettled_bytes() > settings::hot_max_bytes() / 2;
@@ -238,41 +336,45 @@ impl Settler {
                 of.due = Instant::now() + left.min(SLEEP_MAX);
                 return Ok(false);
             }
-            of.pass = Pass::begin(of.partition, store, now.first - 1)?;
+            let applied = match &mut self.sidecar {
+                Some(sidecar) if of.is_compared => sidecar.index.applied(of.partition),
+                _ => None,
+            };
+            let applied = applied.map(|applied| applied.batch_no);
+            of.pass = Pass::begin(of.partition, store, known.settled_batch, applied)?;
         }
         let Some(pass) = &mut of.pass else { return Ok(false) };
-        match pass.step() {
-            Ok(Step::Settled(_)) => Ok(true),
-            Ok(Step::Ended(ended)) => {
+        match pass.step(self.sidecar.as_mut().map(|sidecar| &mut sidecar.index))? {
+            Step::Settled => {}
+            Step::Ended(ended) => {
                 of.pass = None;
-                self.ended(index, ended);
-                Ok(true)
-            }
-            Err(failure) => {
-                // It begins anew: what was settled has been marked.
-                of.pass = None;
-                of.due = Instant::now() + of.backoff.failed();
-                wishes.error.set(&one_line(&failure));
-                Ok(false)
+                self.ended(index, store, ended);
             }
         }
+        Ok(true)
     }
 
-    fn ended(&mut self, index: usize, ended: Ended) {
-        use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+    /// A partition cannot be settled now. A pass begins anew: what was settled has been marked.
+    fn partition_failed(&mut self, index: usize, failure: &Failure) {
+        let of = &mut self.partitions[index];
+        of.pass = None;
+        of.due = Instant::now() + of.backoff.failed();
+        self.control.of(of.partition).error.set(&one_line(failure));
+    }
+
+    fn ended(&mut self, index: usize, store: u32, ended: Ended) {
         let of = &mut self.partitions[index];
         let wishes = self.control.of(of.partition);
         let bytes = &wishes.bytes;
-        let _ = bytes.fetch_update(Relaxed, Relaxed, |bytes| {
+        let _ = bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| {
             Some(bytes.saturating_sub(ended.removed.bytes))
         });
-        wishes.settled_events.fetch_add(ended.removed.events, Relaxed);
-        if let Ok(Some(marks)) = Marks::claim(of.partition) {
+        wishes.settled_events.fetch_add(ended.removed.events, Ordering::Relaxed);
+        if let Some(marks) = Marks::claim(of.partition, store) {
             marks.set_settled(ended.settled);
         }
-        let forgettable =
-            Forgettable { transaction: ended.transaction, settled: ended.settled };
-        of.forgettable.push_back(forgettable);
+        let Ended { transaction, settled, up_to: forgotten, .. } = ended;
+        of.forgettable.push_back(Forgettable { transaction, settled, forgotten });
         wishes.error.set(ended.reason.as_deref().unwrap_or_default());
         if ended.settled < ended.up_to {
             of.due = Instant::now() + of.backoff.failed();
@@ -280,21 +382,29 @@ impl Settler {
             of.backoff.succeeded();
             of.due = Instant::now();
         }
-        if ended.settled >= wishes.wanted.load(SeqCst) {
-            wishes.wanted.store(0, SeqCst);
+        let wanted = &wishes.wanted;
+        let now = wanted.load(Ordering::SeqCst);
+        if ended.settled >= now {
+            // Unless somebody wants more by now.
+            let _ = wanted.compare_exchange(now, 0, Ordering::SeqCst, Ordering::SeqCst);
         }
         self.control.has_progressed();
     }
 
     /// A partition has no batches.
-    fn nothing_is_left(&mut self, index: usize, known: HotPartition) -> Result<(), Failure> {
-        use std::sync::atomic::Ordering::SeqCst;
+    fn nothing_is_left(
+        &mut self,
+        index: usize,
+        store: u32,
+        known: HotPartition,
+    ) -> Result<(), Failure> {
         let of = &mut self.partitions[index];
         let wishes = self.control.of(of.partition);
-        if let Ok(Some(marks)) = Marks::claim(of.partition) {
+        if let Some(marks) = Marks::claim(of.partition, store) {
             marks.set_settled(known.settled_batch);
         }
-        wishes.wanted.store(0, SeqCst);
+        wishes.wanted.store(0, Ordering::SeqCst);
+        wishes.error.set("");
         of.due = Instant::now() + SLEEP_MAX;
         if known.state == State::Cooling {
             let cool = || rows::end_cooling(of.partition);
@@ -309,15 +419,19 @@ impl Settler {
     }
 
     /// Forgets what no snapshot shows any more.
-    fn forget(&mut self, index: usize) -> Result<(), Failure> {
+    fn forget(&mut self, index: usize, store: u32) -> Result<(), Failure> {
         let of = &mut self.partitions[index];
         let Some(first) = of.forgettable.front().copied() else { return Ok(()) };
         if !in_transaction(|| rows::is_seen_by_all(first.transaction))? {
             return Ok(());
         }
         of.forgettable.pop_front();
-        if let Ok(Some(marks)) = Marks::claim(of.partition) {
-            marks.set_forgotten(first.settled);
+        if let Some(marks) = Marks::claim(of.partition, store) {
+            marks.set_forgotten(first.settled, first.forgotten);
+        }
+        if let Some(sidecar) = &mut self.sidecar {
+            // If that fails it is away, and is opened again.
+            let _ = sidecar.index.forget(of.partition, first.forgotten);
         }
         Ok(())
     }
@@ -349,14 +463,12 @@ impl Settler {
     }
 }
 
-/// What is there in the table; `None`: nothing.
-fn now(partition: Partition) -> Result<Option<Now>, Failure> {
-    let look = || -> Result<Option<Now>, Error> {
+/// The oldest batch in the table; `None`: there is none.
+fn oldest(partition: Partition) -> Result<Option<Oldest>, Failure> {
+    let look = || -> Result<Option<Oldest>, Error> {
         with_snapshot_of_now(|snapshot| {
-            let mut batches = Batches::open(partition, snapshot)?;
-            let Some(last) = batches.last() else { return Ok(None) };
-            let Some((first, oldest_us)) = batches.first() else { return Ok(None) };
-            Ok(Some(Now { first, last, oldest_us }))
+            let first = Batches::open(partition, snapshot)?.first();
+            Ok(first.map(|(batch_no, written_at_us)| Oldest { batch_no, written_at_us }))
         })
     };
     in_transaction(|| look().unwrap_or_else(|error| error.raise(ITSELF)))

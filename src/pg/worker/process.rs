@@ -8,6 +8,7 @@
 
 use crate::drain::backoff::Backoff;
 use crate::drain::failure::Failure;
+use crate::pg::hot::control::Control;
 use crate::pg::positions::recorded;
 use crate::pg::queue::{Phase, Queues};
 use crate::pg::settings;
@@ -36,6 +37,9 @@ const MOVED_MIN: u64 = 1_000;
 
 /// And so long at most: then it is the ring's turn.
 const MOVE_TIME: Duration = Duration::from_millis(50);
+
+/// How long a worker waits before each batch if there is too much to be settled.
+const SETTLER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Settings of a worker's session that its promises depend on. Rules of users do not run, and time
 /// limits do not apply. Where PostgreSQL waits for a lock by itself, the transaction fails soon, before
@@ -140,6 +144,7 @@ impl Process {
             self.back_off(&failure);
             return;
         }
+        wait_for_settler(self.worker.queues);
         self.gather();
         if self.worker.ends.is_empty() {
             self.worker.all_is_well();
@@ -285,6 +290,19 @@ impl Process {
             self.next_look = Instant::now() + LOOK_INTERVAL;
         }
         self.next_housekeeping = Instant::now() + wait;
+    }
+}
+
+/// Waits for a while if there is more to be settled than there may be. Then the queue grows, and those who
+/// enqueue wait.
+fn wait_for_settler(queues: Queues) {
+    let Some(control) = Control::get() else { return };
+    let may_go_on = || {
+        let is_alone = control.pid().is_none() || queues.paused() || is_shutdown_requested();
+        (is_alone || control.unsettled_bytes() <= settings::hot_max_bytes()).then_some(())
+    };
+    if may_go_on().is_none() {
+        control.wait_until(Some(Instant::now() + SETTLER_PATIENCE), may_go_on);
     }
 }
 

@@ -1,0 +1,86 @@
+//! Applying the batches of a partition to the sidecar.
+
+use crate::model::partition::Partition;
+use crate::pg::error::Error;
+use crate::pg::hot::batches::{Batches, StoredBatch};
+use crate::pg::session::xact::with_snapshot_of_now;
+use crate::pg::sidecar::{Applied, Index, Refusal};
+
+/// Bytes of bodies that are applied at once.
+const BYTES_MAX: usize = 16 << 20;
+
+/// What was applied.
+pub struct CaughtUp {
+    /// how many batches
+    pub batches: usize,
+    /// whether there are more
+    pub is_more: bool,
+    /// the first batch of the table; behind the last one that was settled, if there is none
+    pub first: i64,
+}
+
+/// Applies batches that the sidecar does not have, some at once. Unless it `is_compared`, discards first
+/// what it has of the partition, if that is not what the table has. `None`: it is away. Called in a
+/// transaction.
+pub fn catch_up(
+    index: &mut Index,
+    partition: Partition,
+    applied: Applied,
+    is_compared: bool,
+    settled: i64,
+) -> Result<Option<CaughtUp>, Error> {
+    with_snapshot_of_now(|snapshot| {
+        let mut table = Batches::open(partition, snapshot)?;
+        let first = table.first().map_or(settled + 1, |(batch_no, _)| batch_no);
+        let mut after = applied.batch_no;
+        if !is_compared && !is_of_table(&mut table, applied, settled)? {
+            match index.discard(partition) {
+                Ok(()) => after = 0,
+                Err(refusal) => return away(refusal),
+            }
+        }
+        let mut caught_up = CaughtUp { batches: 0, is_more: false, first };
+        let mut refused = None;
+        let mut bytes = 0;
+        table.read(after, i64::MAX, |batch| {
+            if bytes >= BYTES_MAX {
+                caught_up.is_more = true;
+                return Ok(false);
+            }
+            let StoredBatch { batch_no, checksum, body, .. } = batch;
+            match index.apply(partition, batch_no, checksum, body) {
+                Ok(_) => {}
+                Err(refusal) => {
+                    refused = Some(refusal);
+                    return Ok(false);
+                }
+            }
+            caught_up.batches += 1;
+            bytes += body.len();
+            Ok(true)
+        })?;
+        match refused {
+            None => Ok(Some(caught_up)),
+            Some(refusal) => away(refusal),
+        }
+    })
+}
+
+/// Whether the table has the last batch that was applied, or has settled it.
+fn is_of_table(table: &mut Batches, applied: Applied, settled: i64) -> Result<bool, Error> {
+    let Some(checksum) = applied.checksum else { return Ok(true) };
+    let mut found = None;
+    table.read(applied.batch_no - 1, applied.batch_no, |batch| {
+        found = Some(batch.checksum);
+        Ok(false)
+    })?;
+    Ok(found.map_or(applied.batch_no <= settled, |found| found == checksum))
+}
+
+fn away(refusal: Refusal) -> Result<Option<CaughtUp>, Error> {
+    match refusal {
+        Refusal::Away => Ok(None),
+        Refusal::Memory(error) => Err(error.into()),
+        Refusal::Impossible { reason } => Err(Error::Sidecar { reason }),
+    }
+}
