@@ -41,21 +41,52 @@ COMMENT ON VIEW allsource.events IS 'one row per event; to follow the store as i
 COMMENT ON COLUMN allsource.events."position" IS 'place in the whole store; grows in append order, may skip numbers, never repeats';
 COMMENT ON COLUMN allsource.events.version IS 'number in its stream: 1, 2, 3, without a gap';
 
+CREATE FUNCTION allsource.es_hot_partitions() RETURNS TABLE (
+    partition_id       int4,
+    state              text,
+    since              timestamptz,
+    restored           bool,
+    settled_batch      int8,
+    batches            int8,
+    events             int8,
+    bytes              int8,
+    oldest_written_at  timestamptz,
+    taken_events       int8,
+    settled_events     int8,
+    sidecar_lag        int8,
+    last_error         text
+)
+LANGUAGE c STABLE PARALLEL SAFE COST 1000 ROWS 32
+AS 'MODULE_PATHNAME', 'es_hot_partitions';
+
+COMMENT ON FUNCTION allsource.es_hot_partitions IS 'a row for each partition that is or was hot: its state, what its batches hold, and how far the sidecar is behind them';
+
+CREATE VIEW allsource.hot_partitions_status WITH (security_invoker = true) AS
+SELECT * FROM allsource.es_hot_partitions();
+
+COMMENT ON VIEW allsource.hot_partitions_status IS 'a row for each partition that is or was hot: its state, what its batches hold, and how far the sidecar is behind them';
+
 CREATE VIEW allsource.partition_stats WITH (security_invoker = true) AS
 SELECT p.partition_id,
        s.stream_count,
-       s.total_events,
+       s.settled_events + u.unsettled_events AS total_events,
+       u.unsettled_events,
        l.last_position,
        s.last_append_at,
        z.size_bytes
   FROM generate_series(0, 31) AS p (partition_id)
+  LEFT JOIN allsource.es_hot_partitions() AS b ON b.partition_id = p.partition_id
  CROSS JOIN LATERAL (
            SELECT count(*) AS stream_count,
-                  COALESCE(sum(h.current_version), 0)::int8 AS total_events,
+                  COALESCE(sum(h.current_version), 0)::int8 AS settled_events,
+                  COALESCE(sum(h.settled_events) FILTER (WHERE h.settled_batch > b.settled_batch), 0)::int8 AS counted_twice,
                   max(h.updated_at) FILTER (WHERE h.current_version > 0) AS last_append_at
              FROM allsource.event_streams h
             WHERE h.partition_id = p.partition_id
        ) AS s
+ CROSS JOIN LATERAL (
+           SELECT GREATEST(COALESCE(b.events, 0) - s.counted_twice, 0) AS unsettled_events
+       ) AS u
   LEFT JOIN LATERAL (
            SELECT r."position" + cardinality(r.event_types) - 1 AS last_position
              FROM allsource.event_log r
@@ -65,7 +96,7 @@ SELECT p.partition_id,
        ) AS l ON true
  CROSS JOIN LATERAL (
            SELECT sum(pg_total_relation_size(c.oid))::int8 AS size_bytes
-             FROM unnest(ARRAY['event_streams', 'event_log', 'event_ids']) AS t (name)
+             FROM unnest(ARRAY['event_streams', 'event_log', 'event_ids', 'hot_batches']) AS t (name)
              JOIN pg_class c
                ON c.relname = (t.name || '_p' || lpad(p.partition_id::text, 2, '0'))::name
              JOIN pg_namespace n

@@ -6,7 +6,7 @@ GRANT USAGE ON SCHEMA allsource TO allsource_reader;
 GRANT SELECT ON allsource.event_streams, allsource.event_log, allsource.event_ids,
                 allsource.events, allsource.partition_stats,
                 allsource.dead_letters, allsource.waiting_events, allsource.safe_position,
-                allsource.queue_stats, allsource.metrics
+                allsource.queue_stats, allsource.metrics, allsource.hot_partitions_status
    TO allsource_reader;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA allsource FROM PUBLIC;
@@ -18,6 +18,7 @@ GRANT EXECUTE ON FUNCTION
       allsource.es_partition, allsource.es_partition_stats(),
       allsource.es_verify, allsource.es_verify_gapless, allsource.es_run_checksum,
       allsource.es_queue_stats, allsource.es_dead_letters,
+      allsource.es_hot_partitions, allsource.es_sidecar_stats,
       allsource.es_metrics, allsource.es_metrics_prometheus, allsource.es_health
    TO allsource_reader;
 
@@ -31,5 +32,6 @@ GRANT EXECUTE ON FUNCTION
       allsource.es_worker_pause, allsource.es_worker_resume,
       allsource.es_adopt_waiting_events,
       allsource.es_heat, allsource.es_cool, allsource.es_settle,
+      allsource.es_sidecar_rebuild, allsource.es_sidecar_checkpoint,
       allsource.es_dead_letter_retry, allsource.es_dead_letter_discard
    TO allsource_admin;

@@ -3,9 +3,10 @@
 use crate::codec::argument::partition;
 use crate::model::name::NameKind;
 use crate::model::partition::Partition;
-use crate::pg::call::rows::int4;
-use crate::pg::read::verify::{is_gapless, run_checksum};
-use crate::pg::tables::query::query_into;
+use crate::pg::call::datum::text;
+use crate::pg::call::rows::{Rows, int4};
+use crate::pg::read::verify::{is_gapless, run_checksum, verify_batches};
+use crate::pg::tables::query::query_into_rows;
 use crate::sql_function;
 use pgrx::pg_sys;
 
@@ -48,7 +49,18 @@ sql_function! {
             (pg_sys::INT4OID, partition.map(|p| pg_sys::Datum::from(p.number()))),
             (pg_sys::TEXTOID, stream_id.and(call.datum(1))),
         ];
-        query_into(call, VERIFY, &parameters)?;
+        let mut rows = Rows::begin(call);
+        query_into_rows(&mut rows, VERIFY, &parameters)?;
+        verify_batches(partition, stream_id, |fault| {
+            rows.put([
+                fault.stream.map(|stream| text(stream.tenant_id)),
+                fault.stream.map(|stream| text(stream.stream_id)),
+                Some(text(b"hot batch")),
+                None,
+                None,
+                Some(text(fault.detail.as_bytes())),
+            ])
+        })?;
         Ok(None)
     }
 }

@@ -19,7 +19,7 @@ impl Error {
             Self::ConcurrentAppend { .. } | Self::GapBefore { .. } => {
                 (Code::ERRCODE_T_R_SERIALIZATION_FAILURE, Kind::Conflict)
             }
-            Self::PermissionDenied { .. } => {
+            Self::PermissionDenied { .. } | Self::SuperuserOnly { .. } => {
                 (Code::ERRCODE_INSUFFICIENT_PRIVILEGE, Kind::Permission)
             }
             Self::Array(_)

@@ -50,6 +50,12 @@ pub enum Error {
         /// who may
         role: &'static str,
     },
+    /// Only a superuser may do it.
+    #[error("permission denied for {object}")]
+    SuperuserOnly {
+        /// what
+        object: &'static str,
+    },
     /// Row security applies to the caller, and functions that read below SQL would bypass it.
     #[error("row-level security on {table} is not supported by this function")]
     RowSecurity {

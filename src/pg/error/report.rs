@@ -47,6 +47,9 @@ impl Error {
             Self::PermissionDenied { role, .. } => {
                 Some(format!("The current role is not a member of {role}."))
             }
+            Self::SuperuserOnly { .. } => {
+                Some("Only a superuser may name a file of the server.".to_owned())
+            }
             Self::Layout { problem, .. } => Some(problem.clone()),
             Self::Orphan { partition_id, position, last_position, .. } => Some(format!(
                 "It is in event_log_p{partition_id:02} at position {position}, in partition {partition_id}; its last event has position {last_position}."

@@ -28,6 +28,8 @@ pub struct StoredBatch<'a> {
     pub partition: Partition,
     /// its number
     pub batch_no: i64,
+    /// how many events it has
+    pub len: i32,
     /// CRC-32C over both and the body
     pub checksum: i32,
     /// what `codec::hot_batch` has written
@@ -86,6 +88,7 @@ impl Batches {
                 use_batch(StoredBatch {
                     partition: self.partition,
                     batch_no: values[batches::BATCH_NO].value() as i64,
+                    len: values[batches::EVENTS].value() as i32,
                     checksum: values[batches::CHECKSUM].value() as i32,
                     // SAFETY: a bytea, unpacked into the memory of this step.
                     body: unsafe { body(values[batches::BODY]) },

@@ -78,6 +78,9 @@ struct Shared {
     process: AtomicU32,
     is_paused: AtomicBool,
     partitions: [OfPartition; PARTITIONS],
+    /// tails that readers have looked for and found, and not found
+    tails: AtomicU64,
+    no_tails: AtomicU64,
     rebuild: Ticket,
     checkpoint: Ticket,
     checkpoint_path: SharedText,
@@ -199,6 +202,17 @@ impl Control {
     ) -> Waited<T> {
         self.wake();
         self.waiters().wait_until(Awaited::Anything, deadline, check)
+    }
+
+    /// Counts a reader's look for a tail.
+    pub fn count_tail(&self, is_there: bool) {
+        let count = if is_there { &self.0.tails } else { &self.0.no_tails };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often readers have looked for a tail and found one, and how often there was none.
+    pub fn tails(&self) -> (u64, u64) {
+        (self.0.tails.load(Ordering::Relaxed), self.0.no_tails.load(Ordering::Relaxed))
     }
 
     /// Bytes of batches of all partitions that are not settled.

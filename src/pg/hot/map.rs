@@ -96,6 +96,13 @@ pub fn get_to_write() -> Result<Map, Error> {
     }
 }
 
+/// Up to which batch each partition is settled, as the statement's snapshot shows it; `None`: it was never
+/// hot.
+pub fn settled_batches() -> Result<[Option<i64>; PARTITIONS], Error> {
+    let map = read(Access::Read)?;
+    Ok(map.map(|of| of.may_have_had_batches().then_some(of.settled_batch)))
+}
+
 fn remember(read: impl FnOnce() -> Result<Map, Error>) -> Result<Map, Error> {
     // Watched from before it is read.
     look_up(TABLE)?;
@@ -140,4 +147,61 @@ pub fn forget_all() -> Result<(), Error> {
     // SAFETY: the table is there, and locked by the statement that has changed it.
     unsafe { pgrx::pg_sys::CacheInvalidateRelcacheByRelid(look_up(TABLE)?) }
     Ok(())
+}
+
+/// A row for each partition that is or was hot, as the statement's snapshot shows them.
+pub fn report(mut put: impl FnMut(Reported) -> Result<(), Error>) -> Result<(), Error> {
+    let ours = store_id(sequence_oid(Sequence::Position)?.to_u32());
+    execute_as_owner(TABLE, REPORT, &[], Access::Read, |row| {
+        let (partition, known) = from_row(&row, ours);
+        let int8 = |column| row.get(column).map_or(0, |value| value.value() as i64);
+        put(Reported {
+            partition,
+            known,
+            state: row.get(2),
+            since: row.get(5),
+            batches: int8(6),
+            events: int8(7),
+            bytes: int8(8),
+            oldest: row.get(9),
+            last_batch: int8(10),
+        })
+    })
+}
+
+const REPORT: &CStr = c"
+    SELECT p.partition_id, p.state, p.settled_batch, p.store_id, p.since,
+           b.batches, b.events, b.bytes, b.oldest, b.last_batch
+      FROM allsource.hot_partitions p
+     CROSS JOIN LATERAL (
+               SELECT pg_catalog.count(*) AS batches,
+                      pg_catalog.sum(h.events) AS events,
+                      pg_catalog.sum(pg_catalog.octet_length(h.body)) AS bytes,
+                      pg_catalog.min(h.written_at) AS oldest,
+                      pg_catalog.max(h.batch_no) AS last_batch
+                 FROM allsource.hot_batches h
+                WHERE h.partition_id OPERATOR(pg_catalog.=) p.partition_id
+           ) AS b
+     ORDER BY p.partition_id";
+
+/// What the tables say of a partition. Values live as long as the row.
+pub struct Reported {
+    /// its number
+    pub partition: i32,
+    /// what it is
+    pub known: HotPartition,
+    /// the same, as a value
+    pub state: Option<pgrx::pg_sys::Datum>,
+    /// since when, as a value
+    pub since: Option<pgrx::pg_sys::Datum>,
+    /// how many batches there are
+    pub batches: i64,
+    /// how many events they hold
+    pub events: i64,
+    /// how many bytes
+    pub bytes: i64,
+    /// when the oldest was written, as a value
+    pub oldest: Option<pgrx::pg_sys::Datum>,
+    /// the number of the last one; 0: there is none
+    pub last_batch: i64,
 }

@@ -1,6 +1,7 @@
 //! The tail of a stream: its events in batches that are not settled.
 
 use super::batches::Batches;
+use super::control::Control;
 use super::filter::{self, Marks};
 use super::map;
 use crate::codec::hot_tail::{self, DamagedTail, TailEvent, TailReader};
@@ -138,7 +139,7 @@ pub fn read(
         return Ok(Tail { last_batch: settled, ..Tail::default() });
     };
     let mut pieces = Vec::new();
-    let forgotten = Marks::of(partition)?.map_or(i64::MAX, |marks| marks.forgotten()).min(last);
+    let forgotten = forgotten(partition)?.min(last);
     // What passes have left stands in the table only.
     read_table(&mut batches, stream, settled, forgotten, &mut pieces)?;
     let behind = hot::Batches { after: settled.max(forgotten), up_to: last };
@@ -179,6 +180,31 @@ fn read_table(
     })
 }
 
+/// Up to which batch the sidecar may have forgotten what the table still has; the highest number, if nothing
+/// is known of a sidecar.
+pub fn forgotten(partition: Partition) -> Result<i64, Error> {
+    Ok(Marks::of(partition)?.map_or(i64::MAX, |marks| marks.forgotten()))
+}
+
+/// How many events of a stream the sidecar has in these batches; `None` if it does not answer.
+pub fn count_in_sidecar(
+    partition: Partition,
+    stream: StreamKey<'_>,
+    batches: hot::Batches,
+) -> Result<Option<u64>, Error> {
+    Ok(sidecar::count(&query(partition, stream, batches)?))
+}
+
+fn query(
+    partition: Partition,
+    stream: StreamKey<'_>,
+    batches: hot::Batches,
+) -> Result<Query<'_>, Error> {
+    let incarnation = sequence_oid(Sequence::Position)?.to_u32();
+    let home = Home { database: database_oid(), incarnation };
+    Ok(Query { home, partition, stream, batches })
+}
+
 /// Appends the same from the sidecar. Returns whether it has answered.
 fn ask_sidecar(
     partition: Partition,
@@ -186,9 +212,7 @@ fn ask_sidecar(
     batches: hot::Batches,
     pieces: &mut Vec<u8>,
 ) -> Result<bool, Error> {
-    let incarnation = sequence_oid(Sequence::Position)?.to_u32();
-    let home = Home { database: database_oid(), incarnation };
-    let query = Query { home, partition, stream, batches };
+    let query = query(partition, stream, batches)?;
     let mut after = None;
     loop {
         let Some(page) = sidecar::tail(&query, after, pieces)? else { return Ok(false) };
@@ -216,6 +240,9 @@ pub fn read_if_any(
         return Ok(None);
     }
     let tail = read(partition, stream, settled, snapshot)?;
+    if let Some(control) = Control::get() {
+        control.count_tail(!tail.is_empty());
+    }
     Ok((!tail.is_empty()).then_some(tail))
 }
 

@@ -2,9 +2,13 @@
 #![expect(unsafe_code, reason = "takes a composite value apart")]
 
 use crate::model::batch::StreamKey;
+use crate::model::hot;
+use crate::model::memory::copied;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
-use crate::pg::hot::tail::read_if_any;
+use crate::pg::hot::batches::Batches;
+use crate::pg::hot::map::settled_batches;
+use crate::pg::hot::tail::{count_in_sidecar, forgotten, read_if_any};
 use crate::pg::session::xact::statement_snapshot;
 use crate::pg::tables::heads::Heads;
 use crate::pg::tables::log::{LogReader, StoredRun};
@@ -12,6 +16,7 @@ use crate::pg::tables::relation::For;
 use crate::pg::tables::rights::check_reader;
 use crate::pg::tables::schema::log;
 use pgrx::pg_sys;
+use std::collections::BTreeMap;
 
 /// Whether versions 1 to the watermark of a stream are there, each once; `None` if there is no
 /// such stream.
@@ -37,6 +42,76 @@ pub fn is_gapless(stream_id: &[u8], tenant_id: &[u8]) -> Result<Option<bool>, Er
         gapless = read_if_any(partition, stream, 0, statement_snapshot())?.map(|_| true);
     }
     Ok(gapless)
+}
+
+/// A fault in the batches of a hot partition.
+pub struct BatchFault<'a> {
+    /// the stream, if it is about one
+    pub stream: Option<StreamKey<'a>>,
+    /// what is wrong
+    pub detail: String,
+}
+
+/// Checks the batches of a partition, or of all, as the statement's snapshot shows them: what they hold,
+/// and whether the sidecar has the same. With a stream, only
+/// what is about a stream of this name.
+pub fn verify_batches(
+    partition: Option<Partition>,
+    stream_id: Option<&[u8]>,
+    mut put: impl FnMut(BatchFault<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    check_reader()?;
+    let settled = settled_batches()?;
+    for one in Partition::all().filter(|one| partition.is_none_or(|only| only == *one)) {
+        let mut streams: BTreeMap<(Vec<u8>, Vec<u8>), u64> = BTreeMap::new();
+        let mut batches = Batches::open(one, statement_snapshot())?;
+        let last = batches.last();
+        let behind = settled[one.index()].unwrap_or(0).max(forgotten(one)?);
+        batches.read(i64::MIN, i64::MAX, |batch| {
+            let number = format!("batch {} of partition {}", batch.batch_no, one.number());
+            let fault = |detail| BatchFault { stream: None, detail };
+            let events = match batch.events() {
+                Ok(events) => events,
+                Err(error) if stream_id.is_none() => {
+                    put(fault(format!("{number}: {error}")))?;
+                    return Ok(true);
+                }
+                Err(_) => return Ok(true),
+            };
+            let (stored, mut found) = (batch.len, 0);
+            for event in events {
+                let Ok(event) = event else { break };
+                found += 1;
+                let is_meant = stream_id.is_none_or(|only| only == event.stream.stream_id);
+                if is_meant && Partition::of(event.stream.stream_id) != one {
+                    let stream = Some(event.stream);
+                    let detail = format!("{number} has an event of another partition");
+                    put(BatchFault { stream, detail })?;
+                }
+                if is_meant && batch.batch_no > behind {
+                    let StreamKey { stream_id, tenant_id } = event.stream;
+                    let name = (copied(stream_id)?, copied(tenant_id)?);
+                    *streams.entry(name).or_default() += 1;
+                }
+            }
+            if found != stored && stream_id.is_none() {
+                put(fault(format!("{number} has {found} events instead of {stored}")))?;
+            }
+            Ok(true)
+        })?;
+        let Some(last) = last.filter(|last| *last > behind) else { continue };
+        for ((stream_id, tenant_id), events) in &streams {
+            let stream = StreamKey { stream_id, tenant_id };
+            let range = hot::Batches { after: behind, up_to: last };
+            // While nobody answers there is nothing to compare.
+            let Some(known) = count_in_sidecar(one, stream, range)? else { break };
+            if known != *events {
+                let detail = format!("the sidecar has {known} of its events instead of {events}");
+                put(BatchFault { stream: Some(stream), detail })?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The checksum that a run should have, given its row; `None` if its columns are damaged.

@@ -11,9 +11,11 @@ use crate::pg::queue::waiters::Waited;
 use crate::pg::session::xact::{accept_invalidations, check_writable, with_snapshot_of_now};
 use crate::pg::settings;
 use crate::pg::tables::relation::sequence_oid;
-use crate::pg::tables::rights::check_admin;
+use crate::pg::shared::text::SharedText;
+use crate::pg::tables::rights::{check_admin, check_superuser};
 use crate::pg::tables::schema::Sequence;
 use crate::pg::write::flush::check_can_wait;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -66,6 +68,26 @@ pub fn settle(partition: Option<Partition>, timeout: Option<Duration>) -> Result
         }
     }
     Ok(())
+}
+
+/// Makes the sidecar anew.
+pub fn rebuild() -> Result<(), Error> {
+    let control = open()?;
+    ask(control, control.rebuild(), "sidecar cannot be made anew", None)
+}
+
+/// Copies the sidecar's files to a path. It is the server's, so only a superuser may name it.
+pub fn checkpoint(path: &[u8]) -> Result<(), Error> {
+    check_superuser("sidecar")?;
+    let control = open()?;
+    let what = "sidecar cannot be copied";
+    let refused = |reason: &str| Error::Settler { what, reason: reason.to_owned() };
+    let path = std::str::from_utf8(path).map_err(|_| refused("the path is not UTF-8"))?;
+    if !Path::new(path).is_absolute() || path.len() > SharedText::BYTES_MAX || path.contains('\0') {
+        return Err(refused("the path is not an absolute one of at most 500 bytes"));
+    }
+    control.checkpoint_path().set(path);
+    ask(control, control.checkpoint(), what, None)
 }
 
 /// Waits until the settler does nothing, because the workers are paused.

@@ -4,24 +4,24 @@
 use crate::pg::shared::memory::{Lock, with_lock};
 use std::cell::UnsafeCell;
 
-/// Bytes of a text that are kept.
-const BYTES_MAX: usize = 500;
-
 /// A text that is read and written under `Lock::Workers` only. Zeroed memory is an empty one.
 pub struct SharedText(UnsafeCell<Bytes>);
 
 struct Bytes {
     len: usize,
-    bytes: [u8; BYTES_MAX],
+    bytes: [u8; SharedText::BYTES_MAX],
 }
 
 // SAFETY: the lock keeps accesses apart.
 unsafe impl Sync for SharedText {}
 
 impl SharedText {
+    /// Bytes of a text that are kept.
+    pub const BYTES_MAX: usize = 500;
+
     /// Replaces the text.
     pub fn set(&self, text: &str) {
-        let text = &text[..text.floor_char_boundary(BYTES_MAX)];
+        let text = &text[..text.floor_char_boundary(Self::BYTES_MAX)];
         with_lock(Lock::Workers, || {
             // SAFETY: the lock is held, so nobody else has a reference.
             let inner = unsafe { &mut *self.0.get() };

@@ -80,7 +80,15 @@ pub fn execute(
 /// Runs a query with the caller's rights into the result of `call`. The columns must be those of the
 /// result.
 pub fn query_into(call: &Call, sql: &CStr, parameters: &[Parameter]) -> Result<(), Error> {
-    let mut rows = Rows::begin(call);
+    query_into_rows(&mut Rows::begin(call), sql, parameters)
+}
+
+/// The same, into a result that was begun.
+pub fn query_into_rows(
+    rows: &mut Rows,
+    sql: &CStr,
+    parameters: &[Parameter],
+) -> Result<(), Error> {
     execute(sql, parameters, Access::Read, |row| {
         // SAFETY: the caller says that the columns are those of the result.
         unsafe { rows.put_tuple(row.tuple) };

@@ -85,6 +85,15 @@ pub fn check_admin(object: &'static str) -> Result<(), Error> {
     check_member(c"allsource_admin", object)
 }
 
+/// Refuses a caller who is not a superuser.
+pub fn check_superuser(object: &'static str) -> Result<(), Error> {
+    // SAFETY: a catalog look-up.
+    if unsafe { pg_sys::superuser() } {
+        return Ok(());
+    }
+    Err(Error::SuperuserOnly { object })
+}
+
 const WRITER: &CStr = c"allsource_writer";
 
 fn check_member(role: &'static CStr, object: &'static str) -> Result<(), Error> {

@@ -115,6 +115,7 @@ pub mod ids {
 pub mod batches {
     pub const BATCH_NO: usize = 0;
     pub const WRITTEN_AT: usize = 1;
+    pub const EVENTS: usize = 3;
     pub const CHECKSUM: usize = 4;
     pub const BODY: usize = 5;
     pub const COLUMNS: usize = 6;
