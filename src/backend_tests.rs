@@ -4,6 +4,15 @@
 
 #[pgrx::pg_schema]
 mod tests {
+    use crate::codec::hot_batch::{self, BODY_BYTES_MAX, HotBatchWriter, Pushed};
+    use crate::codec::hot_tail::TailReader;
+    use crate::codec::record::{Home, Record};
+    use crate::model::batch::StreamKey;
+    use crate::model::event::NewEvent;
+    use crate::model::hot::Batches;
+    use crate::model::partition::Partition;
+    use crate::pg::session::raised::{Caught, catch};
+    use crate::pg::sidecar::{self, Index, Query, Refusal, WalkFrom};
     use pgrx::prelude::*;
 
     fn one<T: FromDatum + IntoDatum>(sql: &str) -> Option<T> {
@@ -125,5 +134,103 @@ mod tests {
             "SELECT array_agg(allsource.es_append('same', 't', '{}')) FROM generate_series(1, 3)",
         );
         assert_eq!(versions, Some(vec![1, 2, 3]));
+    }
+
+    /// A body of `hot_batches` with an event for each of these streams, and its checksum.
+    fn hot_batch(partition: Partition, batch_no: i64, streams: &[&[u8]]) -> (Vec<u8>, i32) {
+        let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+        writer.begin(batch_no);
+        for stream_id in streams {
+            let (event_type, payload) = (&b"t"[..], &b"p"[..]);
+            let record = Record {
+                enqueued_at_us: 0,
+                home: HOME,
+                stream_id,
+                tenant_id: b"default",
+                entity_id: None,
+                event: NewEvent { event_type, payload, metadata: None, event_id: None },
+            };
+            assert_eq!(writer.push(&record), Ok(Pushed::Added));
+        }
+        let checksum = hot_batch::checksum(partition, batch_no, writer.body());
+        (writer.body().to_vec(), checksum)
+    }
+
+    const HOME: Home = Home { database: 1, incarnation: 2 };
+
+    /// The backend of this test owns the sidecar and asks it: its threads answer.
+    #[pg_test]
+    fn the_sidecar_answers_over_the_board() {
+        let (stream_id, other) = (&b"a"[..], &b"missing"[..]);
+        let partition = Partition::of(stream_id);
+        let ask = |stream_id, up_to| Query {
+            home: HOME,
+            partition,
+            stream: StreamKey { stream_id, tenant_id: b"default" },
+            batches: Batches { after: 0, up_to },
+        };
+        // Nobody serves.
+        assert_eq!(sidecar::count(&ask(stream_id, 0)), None);
+        let mut index = Index::open(7, 1, HOME);
+        if !Index::IS_SUPPORTED {
+            assert!(!index.is_there() && !index.reopen() && index.error().is_some());
+            assert_eq!(sidecar::count(&ask(stream_id, 0)), None);
+            return;
+        }
+        assert!(index.rebuild(), "{:?}", index.error());
+        assert_eq!(index.applied(partition).map(|mark| mark.batch_no), Some(0));
+        for batch_no in 1..=3 {
+            let (body, checksum) = hot_batch(partition, batch_no, &[stream_id, stream_id]);
+            assert_eq!(index.apply(partition, batch_no, checksum, &body), Ok(true));
+            assert_eq!(index.apply(partition, batch_no, checksum, &body), Ok(false));
+            let damaged = index.apply(partition, batch_no + 1, checksum, &body);
+            assert!(matches!(damaged, Err(Refusal::Impossible { .. })), "{damaged:?}");
+            let mark = index.applied(partition).expect("an index");
+            assert_eq!((mark.batch_no, mark.checksum), (batch_no, Some(checksum)));
+        }
+        assert_eq!(sidecar::count(&ask(stream_id, 3)), Some(6));
+        assert_eq!(sidecar::count(&ask(other, 3)), Some(0));
+        let mut tail = Vec::new();
+        let page = sidecar::tail(&ask(stream_id, 3), None, &mut tail).expect("no error");
+        assert_eq!(page.map(|page| (page.events, page.next)), Some((6, None)));
+        let times: Vec<i64> =
+            TailReader::new(&tail).map(|event| event.expect("an event").timestamp_us).collect();
+        assert_eq!(times, [1, 1, 2, 2, 3, 3]);
+        let all = Batches { after: 0, up_to: 3 };
+        let walked = index.walk(partition, all, WalkFrom::Start, 1 << 20).expect("a walk");
+        assert_eq!((walked.streams, walked.events, walked.next), (1, 6, None));
+        // A batch that was not applied is not waited for long, and not at all if the statement is cancelled.
+        assert_eq!(sidecar::count(&ask(stream_id, 4)), None);
+        // SAFETY: as the handler of a signal sets them.
+        #[expect(unsafe_code, reason = "cancels the statement")]
+        unsafe {
+            pgrx::pg_sys::QueryCancelPending = 1;
+            pgrx::pg_sys::InterruptPending = 1;
+        }
+        let cancelled = catch(|| sidecar::count(&ask(stream_id, 4)));
+        assert!(
+            matches!(cancelled.map_err(Caught::failure), Err(failure) if failure.sqlstate == *b"57014")
+        );
+        assert_eq!(sidecar::count(&ask(stream_id, 3)), Some(6));
+        index.flush().expect("a disk");
+        let statistics = index.statistics().expect("an index");
+        let status = sidecar::status().expect("a board");
+        assert!(status.is_served && status.figures.disk_bytes == statistics.disk_bytes);
+        assert_eq!(status.figures.applied[partition.index()], 3);
+        assert_eq!((status.figures.answers, status.figures.misses), (4, 2));
+        assert!(matches!(
+            index.checkpoint(std::path::Path::new("/")),
+            Err(Refusal::Impossible { .. })
+        ));
+        assert_eq!(index.forget(partition, 2), Ok(()));
+        assert_eq!(sidecar::count(&ask(stream_id, 3)), None);
+        assert_eq!(index.discard(partition), Ok(()));
+        assert_eq!(index.applied(partition).map(|mark| mark.batch_no), Some(0));
+        drop(index);
+        assert_eq!(sidecar::count(&ask(stream_id, 0)), None);
+        // The process ends without dropping this one.
+        let mut index = Index::open(7, 1, HOME);
+        assert!(index.is_there() && index.emptied().is_none(), "{:?}", index.emptied());
+        std::mem::forget(index);
     }
 }
