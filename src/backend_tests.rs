@@ -13,6 +13,7 @@ mod tests {
     use crate::model::hot::Batches;
     use crate::model::partition::Partition;
     use crate::pg::session::raised::{Caught, catch};
+    use crate::pg::settings;
     use crate::pg::sidecar::{self, Index, Query, Refusal, WalkFrom};
     use pgrx::prelude::*;
 
@@ -231,9 +232,39 @@ mod tests {
         assert_eq!(index.applied(partition).map(|mark| mark.batch_no), Some(0));
         drop(index);
         assert_eq!(sidecar::count(&ask(stream_id, 0)), None);
-        // The process ends without dropping this one.
+        // Its files are cut while it is open.
         let mut index = Index::open(7, 1, HOME);
         assert!(index.is_there() && index.emptied().is_none(), "{:?}", index.emptied());
+        let (body, checksum) = hot_batch(partition, 1, &[stream_id]);
+        assert_eq!(index.apply(partition, 1, checksum, &body), Ok(true));
+        drop(index);
+        let mut index = Index::open(7, 1, HOME);
+        assert_eq!(index.applied(partition).map(|mark| mark.batch_no), Some(1));
+        let database = settings::sidecar_directory().join("database");
+        for entry in std::fs::read_dir(database).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "sst") {
+                std::fs::File::options()
+                    .write(true)
+                    .open(path)
+                    .expect("a file")
+                    .set_len(0)
+                    .expect("a disk");
+            }
+        }
+        assert_eq!(sidecar::count(&ask(stream_id, 1)), None);
+        assert!(!index.is_there());
+        assert!(index.error().is_some_and(|error| error.contains("database has failed")));
+        let status = sidecar::status().expect("a board");
+        assert!(!status.is_served);
+        assert_eq!(status.error.as_deref(), index.error());
+        assert_eq!(index.apply(partition, 2, checksum, &body), Err(Refusal::Away));
+        assert!(index.reopen() && index.emptied().is_some());
+        assert_eq!(index.apply(partition, 1, checksum, &body), Ok(true));
+        assert_eq!(sidecar::count(&ask(stream_id, 1)), Some(1));
+        let rebuilds = sidecar::status().expect("a board").figures.rebuilds;
+        assert!(rebuilds >= before.rebuilds + 2);
+        // The process ends without dropping it.
         std::mem::forget(index);
     }
 }
