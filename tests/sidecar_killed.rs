@@ -170,8 +170,11 @@ fn run_full() -> Result<String, String> {
     }
 }
 
+/// What was found, or why it has failed.
+type Test = fn() -> Result<String, String>;
+
 fn main() {
-    let tests: [(&str, fn() -> Result<String, String>); 2] = [("killed", run), ("full", run_full)];
+    let tests: [(&str, Test); 2] = [("killed", run), ("full", run_full)];
     println!("\nrunning {} tests", tests.len());
     let start = Instant::now();
     let mut failed = 0;
