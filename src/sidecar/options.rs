@@ -18,8 +18,8 @@ pub const PARTITION_MARKS: &str = "partitions";
 
 /// A family is flushed when its write buffer has this share of all of them.
 const WRITE_BUFFER_SHARE: usize = 4;
-/// Write buffers of a family; writing waits while all are full.
-const WRITE_BUFFERS_MAX: i32 = 4;
+/// Write buffers of a family; writing waits while all are full, so this bounds their memory.
+const WRITE_BUFFERS_MAX: i32 = WRITE_BUFFER_SHARE as i32;
 const BLOCK_BYTES: usize = 8 << 10;
 const FILE_BYTES: u64 = 32 << 20;
 /// A file that is so old is compacted, so that what is forgotten does not stay while little is written.
