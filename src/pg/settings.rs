@@ -264,6 +264,13 @@ pub fn hot_max_bytes() -> u64 {
     HOT_MAX_KB.get() as u64 * 1024
 }
 
+/// `maintenance_work_mem`, in bytes.
+#[expect(unsafe_code, reason = "a variable that pgrx does not wrap")]
+pub fn maintenance_bytes() -> usize {
+    // SAFETY: a plain variable of this process; it is positive.
+    unsafe { pgrx::pg_sys::maintenance_work_mem as usize * 1024 }
+}
+
 /// `allsource.heat_threshold`, in events per second; `None`: partitions do not become hot by themselves.
 pub fn heat_threshold() -> Option<u64> {
     Some(HEAT_THRESHOLD.get() as u64).filter(|threshold| *threshold > 0)

@@ -306,8 +306,12 @@ impl Settler {
         }
     }
 
-    /// Applies new batches to the sidecar. Returns whether there are more.
+    /// Applies new batches to the sidecar, as long as somebody reads tails: otherwise most batches are
+    /// settled before anybody asks for what is in them. Returns whether there are more.
     fn apply(&mut self) -> Result<bool, Failure> {
+        if !self.control.are_tails_read() {
+            return Ok(false);
+        }
         let Some(sidecar) = &mut self.sidecar else { return Ok(false) };
         let mut is_busy = false;
         for of in &mut self.partitions {
@@ -376,29 +380,14 @@ impl Settler {
                 of.due = Instant::now() + left.min(SLEEP_MAX);
                 return Ok(false);
             }
-            let applied = match &mut self.sidecar {
-                Some(sidecar) if of.is_compared => sidecar.index.applied(of.partition),
-                _ => None,
-            };
-            let applied = applied.map(|applied| applied.batch_no);
-            of.pass = Pass::begin(of.partition, store, known.settled_batch, applied)?;
+            of.pass = Pass::begin(of.partition, store)?;
         }
         let Some(pass) = &mut of.pass else { return Ok(false) };
-        match pass.step(self.sidecar.as_mut().map(|sidecar| &mut sidecar.index))? {
+        match pass.step()? {
             Step::Settled => {}
             Step::Ended(ended) => {
                 of.pass = None;
                 self.ended(index, store, ended);
-            }
-            Step::Quarantined => {
-                of.pass = None;
-                let number = of.partition.number();
-                let message = format!(
-                    "partition {number} was not settled completely: its sidecar has not had the events that hot_batches has, \
-                     which are left there"
-                );
-                pgrx::warning!("{ITSELF}: {message}");
-                wishes.error.set(&message);
             }
         }
         Ok(true)

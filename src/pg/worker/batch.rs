@@ -9,7 +9,7 @@ use crate::model::batch::{Group, Plan, StreamKey};
 use crate::model::error::StoreError;
 use crate::model::event::NewEvent;
 use crate::model::memory::{collect, with_room};
-use crate::model::partition::Partition;
+use crate::model::partition::{PARTITIONS, Partition};
 use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
@@ -126,7 +126,13 @@ pub fn write_batch(
     if live.is_empty() {
         return Ok(Written { discarded, ..Written::default() });
     }
-    let mut written = as_writer(|| Batch::new(records, live)?.write(&must_wait, way, at))?;
+    let mut written = as_writer(|| {
+        let hot = match way {
+            Way::Batches => map::get_to_write()?.map(|known| known.takes_batches()),
+            Way::Streams => [false; PARTITIONS],
+        };
+        Batch::new(records, live, &hot)?.write(&must_wait, way, &hot, at)
+    })?;
     written.discarded = discarded;
     Ok(written)
 }
@@ -175,7 +181,7 @@ struct Batch<'r, 'a> {
     records: &'r [Record<'a>],
     plan: Plan<'a>,
     ranges: Vec<(usize, Range<usize>)>,
-    /// The records in lock order.
+    /// The records in lock order; in hot partitions stream by stream.
     order: Vec<u32>,
     events: Vec<NewEvent<'a>>,
     has_ids: bool,
@@ -191,12 +197,16 @@ struct Moved<'a> {
 }
 
 impl<'r, 'a> Batch<'r, 'a> {
-    fn new(records: &'r [Record<'a>], live: Vec<u32>) -> Result<Self, Error> {
+    fn new(
+        records: &'r [Record<'a>],
+        live: Vec<u32>,
+        hot: &[bool; PARTITIONS],
+    ) -> Result<Self, Error> {
         let plan = Plan::new(live.iter().map(|index| {
             let record = &records[*index as usize];
             StreamKey { stream_id: record.stream_id, tenant_id: record.tenant_id }
         }))?;
-        let (ranges, order) = plan.in_lock_order(&live)?;
+        let (ranges, order) = plan.in_lock_order_of(&live, |partition| !hot[partition.index()])?;
         let events = collect(order.iter().map(|index| records[*index as usize].event))?;
         let has_ids = events.iter().any(|event| event.event_id.is_some());
         Ok(Self { records, plan, ranges, order, events, has_ids })
@@ -206,6 +216,7 @@ impl<'r, 'a> Batch<'r, 'a> {
         &self,
         must_wait: &impl Fn(Partition, u64) -> bool,
         way: Way,
+        hot: &[bool; PARTITIONS],
         at: &Cell<Option<Partition>>,
     ) -> Result<Written, Error> {
         check_writable()?;
@@ -215,7 +226,6 @@ impl<'r, 'a> Batch<'r, 'a> {
         let mut written = Written::default();
         let mut moved = with_room(self.ranges.len())?;
         let partition = |range: &(usize, Range<usize>)| self.plan.groups()[range.0].partition;
-        let hot = (way == Way::Batches).then(map::get_to_write).transpose()?;
         let mut body = HotBatchWriter::new(BODY_BYTES_MAX);
         for ranges in self.ranges.chunk_by(|a, b| partition(a) == partition(b)) {
             let partition = partition(&ranges[0]);
@@ -223,9 +233,11 @@ impl<'r, 'a> Batch<'r, 'a> {
             if way == Way::Batches {
                 written.scattered.push((partition, self.scattered(ranges)));
             }
-            let is_hot = hot.is_some_and(|hot| hot[partition.index()].takes_batches());
-            let rest = if is_hot {
-                self.write_hot(ranges, must_wait, &writing, &mut body, &mut written)?
+            let rest = if hot[partition.index()] {
+                let mut rest =
+                    self.write_hot(ranges, must_wait, &writing, &mut body, &mut written)?;
+                rest.to_mut().sort_unstable_by_key(|(index, _)| self.plan.groups()[*index].stream);
+                rest
             } else {
                 Cow::Borrowed(ranges)
             };
