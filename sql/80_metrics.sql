@@ -5,7 +5,7 @@ CREATE FUNCTION allsource.es_metrics() RETURNS TABLE (
     labels jsonb,
     value  float8
 )
-LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000 ROWS 270
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000 ROWS 250
 AS 'MODULE_PATHNAME', 'es_metrics';
 
 COMMENT ON FUNCTION allsource.es_metrics IS 'a row for each number that is counted or measured, with its labels; NaN if there is none yet';
