@@ -5,9 +5,9 @@ use super::mark::Forgotten;
 use crate::model::partition::{PARTITIONS, Partition};
 use rocksdb::compaction_filter::Decision;
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
-    DataBlockIndexType, LogLevel, Options, ReadOptions, ReadTier, SliceTransform,
-    WriteBufferManager, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle,
+    DBCompressionType, DataBlockIndexType, LogLevel, Options, ReadOptions, ReadTier, SliceTransform,
+    UniversalCompactOptions, WriteBufferManager, WriteOptions,
 };
 use std::sync::Arc;
 
@@ -17,7 +17,17 @@ pub const EVENTS: &str = "events";
 pub const PARTITION_MARKS: &str = "partitions";
 
 /// A family is flushed when its write buffer has this share of all of them.
-const WRITE_BUFFER_SHARE: usize = 4;
+const WRITE_BUFFER_SHARE: usize = 2;
+/// Files are merged when there are so many of about the same size. Most of what is in them is forgotten
+/// soon, so merging them early would be in vain.
+const MERGED_FILES_MIN: i32 = 12;
+const MERGED_FILES_MAX: i32 = 24;
+/// Applying must not wait for that.
+const FILES_SLOW: i32 = 500;
+const FILES_STOP: i32 = 1_000;
+/// Old and forgotten files are dropped when they are merged or by their age; how many bytes they have in
+/// comparison with the others is no reason to merge all.
+const SIZE_AMPLIFICATION_PERCENT: i32 = 100_000;
 /// Write buffers of a family; writing waits while all are full.
 const WRITE_BUFFERS_MAX: i32 = 4;
 const BLOCK_BYTES: usize = 8 << 10;
@@ -138,6 +148,15 @@ fn family(settings: Settings, memory: &Memory) -> Options {
     options.set_write_buffer_size(settings.write_buffer_bytes / WRITE_BUFFER_SHARE);
     options.set_max_write_buffer_number(WRITE_BUFFERS_MAX);
     options.set_target_file_size_base(FILE_BYTES);
+    let mut universal = UniversalCompactOptions::default();
+    universal.set_min_merge_width(MERGED_FILES_MIN);
+    universal.set_max_merge_width(MERGED_FILES_MAX);
+    universal.set_max_size_amplification_percent(SIZE_AMPLIFICATION_PERCENT);
+    options.set_compaction_style(DBCompactionStyle::Universal);
+    options.set_universal_compaction_options(&universal);
+    options.set_level_zero_file_num_compaction_trigger(MERGED_FILES_MIN);
+    options.set_level_zero_slowdown_writes_trigger(FILES_SLOW);
+    options.set_level_zero_stop_writes_trigger(FILES_STOP);
     options.set_periodic_compaction_seconds(FILE_AGE_S_MAX);
     // Most entries are forgotten before they leave the first level.
     options.set_compression_per_level(&[

@@ -89,7 +89,7 @@ impl Pass {
         if self.page.is_empty() {
             return self.end().map(Step::Ended);
         }
-        self.pass_over_later_parts()?;
+        self.pass_over_later_parts();
         let settled = settle_page(self.store, self.partition, &self.page)?;
         self.page.clear();
         let Settled { leftovers, reason, failed, .. } = settled;
@@ -105,14 +105,13 @@ impl Pass {
     }
 
     /// If a part of a stream was passed over, the next one is too.
-    fn pass_over_later_parts(&mut self) -> Result<(), Failure> {
+    fn pass_over_later_parts(&mut self) {
         if let (Some(last), Some(first)) = (self.leftovers.last_mut(), self.page.first())
             && last.name == first.name
         {
-            last.batches.extend(Leftover::of(first)?.batches);
+            last.batches.extend(Leftover::of(first).batches);
             self.page.remove(0);
         }
-        Ok(())
     }
 
     fn end(&mut self) -> Result<Ended, Failure> {
