@@ -73,8 +73,9 @@ impl Memory {
             Cache::new_hyper_clock_cache(settings.cache_bytes + settings.write_buffer_bytes, 0);
         let write_buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
             settings.write_buffer_bytes,
-            // Applying waits for flushing rather than taking more.
-            true,
+            // What waits for this manager waits for ever if a flush fails. The number of write buffers
+            // bounds memory as well, and that wait ends with the error.
+            false,
             cache.clone(),
         );
         Self { cache, write_buffers }

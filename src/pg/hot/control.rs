@@ -204,6 +204,13 @@ impl Control {
         self.waiters().wait_until(Awaited::Anything, deadline, check)
     }
 
+    /// Counts a batch that was written.
+    pub fn count_batch(&self, partition: Partition, events: u64, bytes: u64) {
+        let of = self.of(partition);
+        of.bytes.fetch_add(bytes, Ordering::Relaxed);
+        of.taken_events.fetch_add(events, Ordering::Relaxed);
+    }
+
     /// Counts a reader's look for a tail.
     pub fn count_tail(&self, is_there: bool) {
         let count = if is_there { &self.0.tails } else { &self.0.no_tails };
