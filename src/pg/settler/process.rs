@@ -206,8 +206,11 @@ impl Settler {
             let wishes = self.control.of(partition);
             if let Some(number) = wishes.heat.pending() {
                 let heat = || rows::heat(partition, store);
-                let done = in_transaction(|| heat().unwrap_or_else(|error| error.raise(ITSELF)));
-                answer(&wishes.heat, number, done)?;
+                in_transaction(|| heat().unwrap_or_else(|error| error.raise(ITSELF)))?;
+                if let Some(number) = wishes.cool.pending() {
+                    wishes.cool.answer(number, Some("it was made hot again"));
+                }
+                wishes.heat.answer(number, None);
             }
             let known = self.partitions[partition.index()].known;
             let is_wanted = wishes.cool.pending().is_some()
@@ -278,9 +281,8 @@ impl Settler {
                 continue;
             }
             let index = &mut sidecar.index;
-            let is_compared = of.is_compared;
             let applied = in_transaction(|| {
-                catch_up(index, of.partition, applied, is_compared, known.settled_batch)
+                catch_up(index, of.partition, applied, known.settled_batch)
                     .unwrap_or_else(|error| error.raise(ITSELF))
             });
             let applied = match applied {
@@ -349,6 +351,16 @@ impl Settler {
             Step::Ended(ended) => {
                 of.pass = None;
                 self.ended(index, store, ended);
+            }
+            Step::Quarantined => {
+                of.pass = None;
+                let number = of.partition.number();
+                let message = format!(
+                    "partition {number} was not settled completely: its sidecar has not had the events that hot_batches has, \
+                     which are left there"
+                );
+                pgrx::warning!("{ITSELF}: {message}");
+                wishes.error.set(&message);
             }
         }
         Ok(true)
@@ -472,17 +484,4 @@ fn oldest(partition: Partition) -> Result<Option<Oldest>, Failure> {
         })
     };
     in_transaction(|| look().unwrap_or_else(|error| error.raise(ITSELF)))
-}
-
-/// Answers a request, unless the server is at fault.
-fn answer(
-    ticket: &crate::pg::hot::control::Ticket,
-    number: u64,
-    done: Result<(), Failure>,
-) -> Result<(), Failure> {
-    match done {
-        Ok(()) => ticket.answer(number, None),
-        Err(failure) => return Err(failure),
-    }
-    Ok(())
 }
