@@ -7,7 +7,9 @@ use crate::pg::shared::latch;
 use crate::pg::shared::memory::{Area, Lock, with_lock};
 use crate::pg::shared::text::SharedText;
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering,
+};
 use std::time::Instant;
 
 /// A request that sessions make, and whether it was met.

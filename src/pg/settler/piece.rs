@@ -129,10 +129,7 @@ impl Writer for Page<'_> {
 
 /// Writes tails. Returns how many events were written, and the streams that are locked, by which
 /// transaction.
-fn write(
-    partition: Partition,
-    streams: &[StreamTail],
-) -> Result<(u64, Vec<(usize, u32)>), Error> {
+fn write(partition: Partition, streams: &[StreamTail]) -> Result<(u64, Vec<(usize, u32)>), Error> {
     check_writable()?;
     check_writer()?;
     for root in [Root::Streams, Root::Log] {

@@ -213,8 +213,8 @@ impl Settler {
                 wishes.heat.answer(number, None);
             }
             let known = self.partitions[partition.index()].known;
-            let is_wanted = wishes.cool.pending().is_some()
-                || wishes.wanted.load(Ordering::SeqCst) > 0;
+            let is_wanted =
+                wishes.cool.pending().is_some() || wishes.wanted.load(Ordering::SeqCst) > 0;
             if is_wanted && known.is_some_and(|known| !known.is_ours) {
                 let adopt = || rows::adopt(partition, store);
                 in_transaction(|| adopt().unwrap_or_else(|error| error.raise(ITSELF)))?;
@@ -235,9 +235,10 @@ impl Settler {
 
     /// Opens the sidecar when there is something for it, and does with it what sessions have asked for.
     fn see_to_sidecar(&mut self, store: u32) {
-        let is_needed = self.partitions.iter().any(|of| {
-            of.known.is_some_and(|known| known.is_ours && known.may_have_batches())
-        });
+        let is_needed = self
+            .partitions
+            .iter()
+            .any(|of| of.known.is_some_and(|known| known.is_ours && known.may_have_batches()));
         if self.sidecar.is_none() && is_needed && Index::IS_SUPPORTED {
             self.sidecar = Some(Sidecar::open(store));
         }
@@ -300,7 +301,8 @@ impl Settler {
                 of.is_compared = true;
                 // SAFETY: looks at shared memory.
                 let transaction = unsafe { pg_sys::ReadNextTransactionId() };
-                let (settled, forgotten) = (applied.first - 1, known.settled_batch.min(applied.first - 1));
+                let (settled, forgotten) =
+                    (applied.first - 1, known.settled_batch.min(applied.first - 1));
                 of.forgettable.push_back(Forgettable { transaction, settled, forgotten });
             }
             sidecar.has_applied |= applied.batches > 0;
@@ -317,8 +319,7 @@ impl Settler {
         let Some(known) = of.known.filter(|known| known.is_ours && known.may_have_batches()) else {
             return Ok(false);
         };
-        let is_wanted =
-            wishes.wanted.load(Ordering::SeqCst) > 0 || known.state == State::Cooling;
+        let is_wanted = wishes.wanted.load(Ordering::SeqCst) > 0 || known.state == State::Cooling;
         if of.pass.is_none() {
             if Instant::now() < of.due && !(is_wanted && of.backoff.failures() == 0) {
                 return Ok(false);

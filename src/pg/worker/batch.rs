@@ -19,8 +19,8 @@ use crate::pg::hot::filter::Marks;
 use crate::pg::hot::map;
 use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::session::xact::{
-    accept_invalidations, advance_command, check_writable, database_oid, flush_log_in_steps, now_us,
-    process_of, with_snapshot_of_now,
+    accept_invalidations, advance_command, check_writable, database_oid, flush_log_in_steps,
+    now_us, process_of, with_snapshot_of_now,
 };
 use crate::pg::shared::counting;
 use crate::pg::tables::heads::Heads;
@@ -294,9 +294,8 @@ impl<'r, 'a> Batch<'r, 'a> {
             let group = &self.plan.groups()[*index];
             let key = group.stream.hash64();
             let records = || self.order[range.clone()].iter().map(|at| &self.records[*at as usize]);
-            let is_plain = |record: &Record<'_>| {
-                record.entity_id.is_none() && record.event.event_id.is_none()
-            };
+            let is_plain =
+                |record: &Record<'_>| record.entity_id.is_none() && record.event.event_id.is_none();
             if must_wait(partition, key)
                 || !records().all(is_plain)
                 || !marks.mark(key, rows.batch_no)
