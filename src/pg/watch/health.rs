@@ -141,16 +141,18 @@ fn waiting_events(report: &QueueReport) -> Check {
 /// Whether events of hot partitions get into the log.
 fn unsettled_events(hot: &[HotNow]) -> Check {
     const NAME: &str = "unsettled events";
-    let restored: Vec<String> = hot
-        .iter()
-        .filter(|of| of.is_restored)
-        .map(|of| of.partition.number().to_string())
-        .collect();
-    if !restored.is_empty() {
-        let detail = format!(
+    let error_of = |partition| Control::get().and_then(|control| control.of(partition).error.get());
+    let restored = || hot.iter().filter(|of| of.is_restored);
+    if restored().next().is_some() {
+        let numbers: Vec<_> = restored().map(|of| of.partition.number().to_string()).collect();
+        let mut detail = format!(
             "restored from a dump, and waiting for es_heat, es_cool or es_settle: partition {}",
-            restored.join(", ")
+            numbers.join(", ")
         );
+        // Or something has happened that the settler could not explain.
+        if let Some(error) = restored().find_map(|of| error_of(of.partition)) {
+            detail = format!("{detail}; {error}");
+        }
         return check(NAME, false, detail);
     }
     let ages = hot.iter().filter_map(|of| Some((of.oldest?, of.partition)));
@@ -160,7 +162,7 @@ fn unsettled_events(hot: &[HotNow]) -> Check {
     let number = partition.number();
     let mut detail =
         format!("the oldest, of partition {number}, have waited for {:.1} s", age.as_secs_f64());
-    if let Some(error) = Control::get().and_then(|control| control.of(partition).error.get()) {
+    if let Some(error) = error_of(partition) {
         detail = format!("{detail}: {error}");
     }
     let limit = settings::settle_interval().saturating_mul(SETTLE_INTERVALS_MAX) + SETTLING_MAX;
