@@ -69,6 +69,8 @@ pub struct OfPartition {
     pub settled_events: AtomicU64,
     /// events that workers have put into batches
     pub taken_events: AtomicU64,
+    /// scattered events that workers have taken in
+    pub scattered_events: AtomicU64,
     /// why something in it cannot be settled
     pub error: SharedText,
 }

@@ -17,7 +17,7 @@ use std::ffi::CStr;
 pub const TABLE: &str = "hot_partitions";
 
 const ROWS: &CStr = c"
-    SELECT p.partition_id, p.state, p.settled_batch, p.store_id
+    SELECT p.partition_id, p.state, p.settled_batch, p.store_id, p.is_automatic
       FROM allsource.hot_partitions p";
 
 /// What a partition is.
@@ -42,6 +42,8 @@ pub struct HotPartition {
     pub settled_batch: i64,
     /// whether this store has written the row, and not one of which a dump was restored
     pub is_ours: bool,
+    /// whether it has become hot by itself
+    pub is_automatic: bool,
 }
 
 impl State {
@@ -57,7 +59,8 @@ impl State {
 }
 
 impl HotPartition {
-    const NEVER: Self = Self { state: State::Never, settled_batch: 0, is_ours: true };
+    const NEVER: Self =
+        Self { state: State::Never, settled_batch: 0, is_ours: true, is_automatic: false };
 
     /// Whether a worker puts the partition's events into batches.
     pub fn takes_batches(&self) -> bool {
@@ -150,7 +153,9 @@ fn from_row(row: &Row, ours: i64) -> (i32, HotPartition) {
         b"cooling" => State::Cooling,
         _ => State::Cold,
     };
-    let known = HotPartition { state, settled_batch: int8(3), is_ours: int8(4) == ours };
+    let is_ours = int8(4) == ours;
+    let is_automatic = row.get(5).is_some_and(|value| value.value() as u8 != 0);
+    let known = HotPartition { state, settled_batch: int8(3), is_ours, is_automatic };
     (int8(1) as i32, known)
 }
 
@@ -168,7 +173,7 @@ pub fn report(put: impl FnMut(Reported) -> Result<(), Error>) -> Result<(), Erro
     let mut reported = Vec::new();
     execute_as_owner(TABLE, REPORT, &[], Access::Read, |row| {
         let (partition, known) = from_row(&row, ours);
-        let of = Reported { partition, known, since: row.get(5), ..Reported::EMPTY };
+        let of = Reported { partition, known, since: row.get(6), ..Reported::EMPTY };
         reported.push(of);
         Ok(())
     })?;
@@ -187,7 +192,7 @@ pub fn report(put: impl FnMut(Reported) -> Result<(), Error>) -> Result<(), Erro
 }
 
 const REPORT: &CStr = c"
-    SELECT p.partition_id, p.state, p.settled_batch, p.store_id, p.since
+    SELECT p.partition_id, p.state, p.settled_batch, p.store_id, p.is_automatic, p.since
       FROM allsource.hot_partitions p
      ORDER BY p.partition_id";
 

@@ -1,13 +1,13 @@
 //! A pass over a partition.
 
-use super::piece::{ITSELF, Leftover, Settled, settle_page};
+use super::piece::{Leftover, Settled, settle_page};
 use super::rows::{Removed, end_pass, events_up_to, quarantine};
 use super::source::{Source, StreamTail};
+use super::transact;
 use crate::drain::failure::Failure;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::sidecar::Index;
-use crate::pg::worker::background::in_transaction;
 use crate::pg::worker::batch::lock_store;
 use pgrx::pg_sys;
 
@@ -74,7 +74,7 @@ impl Pass {
             }
             Source::in_memory(partition, i64::MIN)
         };
-        let source = in_transaction(|| read().unwrap_or_else(|error| error.raise(ITSELF)))?;
+        let source = transact(read)?;
         Ok(source.map(|source| Self {
             partition,
             store,
@@ -138,7 +138,7 @@ impl Pass {
             let transaction = unsafe { pg_sys::GetTopTransactionId() };
             Ok(Some((removed, transaction)))
         };
-        let ended = in_transaction(|| end().unwrap_or_else(|error| error.raise(ITSELF)))?;
+        let ended = transact(end)?;
         let Some((removed, transaction)) = ended else { return Ok(Step::Quarantined) };
         let first_left = leftovers.iter().filter_map(|leftover| leftover.batches.first()).min();
         Ok(Step::Ended(Ended {

@@ -22,14 +22,15 @@ use std::ffi::CStr;
 
 // Numbers go on above all that heads know of: a row may have been deleted.
 const HEAT: &CStr = c"
-    INSERT INTO allsource.hot_partitions AS p (partition_id, state, since, settled_batch, store_id)
+    INSERT INTO allsource.hot_partitions AS p (partition_id, state, since, settled_batch, store_id,
+                is_automatic)
     SELECT $1, 'hot', pg_catalog.clock_timestamp(),
            COALESCE((SELECT pg_catalog.max(s.settled_batch)
                        FROM allsource.event_streams s
                       WHERE s.partition_id OPERATOR(pg_catalog.=) $1), 0),
-           $2
+           $2, $3
         ON CONFLICT (partition_id) DO UPDATE
-       SET state = 'hot', store_id = $2,
+       SET state = 'hot', store_id = $2, is_automatic = $3,
            since = CASE WHEN p.state OPERATOR(pg_catalog.=) 'hot' THEN p.since
                         ELSE pg_catalog.clock_timestamp() END";
 
@@ -99,9 +100,10 @@ fn lock_states() -> Result<(), Error> {
 }
 
 /// Makes a partition hot.
-pub fn heat(partition: Partition, incarnation: u32) -> Result<(), Error> {
+pub fn heat(partition: Partition, incarnation: u32, is_automatic: bool) -> Result<(), Error> {
     lock_states()?;
-    change(HEAT, &[partition_id(partition), number(store_id(incarnation))])
+    let is_automatic = (pg_sys::BOOLOID, Some(pg_sys::Datum::from(is_automatic)));
+    change(HEAT, &[partition_id(partition), number(store_id(incarnation)), is_automatic])
 }
 
 /// Makes a partition take no more batches.

@@ -56,7 +56,7 @@ INSERT INTO calls (call) VALUES
     ($$SELECT * FROM allsource.hot_partitions$$),
     ($$SELECT * FROM allsource.hot_batches$$),
     ($$SELECT * FROM allsource.hot_batches_p06$$),
-    ($$INSERT INTO allsource.hot_partitions VALUES (8, 'hot', now(), 0, 0)$$),
+    ($$INSERT INTO allsource.hot_partitions VALUES (8, 'hot', now(), 0, 0, false)$$),
     ($$UPDATE allsource.hot_partitions SET state = 'cold'$$),
     ($$DELETE FROM allsource.hot_batches$$),
     ($$TRUNCATE allsource.hot_batches$$);
@@ -75,8 +75,8 @@ RESET ROLE;
 ROLLBACK;
 SELECT partition_id, state FROM allsource.hot_partitions_status WHERE partition_id = 6;
 -- What the table refuses.
-SELECT left(pg_temp.outcome($$INSERT INTO allsource.hot_partitions VALUES (32, 'hot', now(), 0, 0)$$), 5) AS partition,
-       left(pg_temp.outcome($$INSERT INTO allsource.hot_partitions VALUES (8, 'warm', now(), 0, 0)$$), 5) AS state;
+SELECT left(pg_temp.outcome($$INSERT INTO allsource.hot_partitions VALUES (32, 'hot', now(), 0, 0, false)$$), 5) AS partition,
+       left(pg_temp.outcome($$INSERT INTO allsource.hot_partitions VALUES (8, 'warm', now(), 0, 0, false)$$), 5) AS state;
 
 -- A stream whose events are refused stays; the others are settled, and it follows when the cause is gone.
 SELECT allsource.es_heat(:p);
