@@ -126,6 +126,13 @@ SELECT allsource.es_settle(:p, timeout => NULL);
 
 -- A snapshot goes on showing what it showed.
 SELECT allsource.es_enqueue('hot/a', 'late', '6', durable => true);
+SELECT name, labels, CASE WHEN name ~ '_(total|bytes|seconds)$' THEN (value > 0)::int ELSE value END AS value
+  FROM allsource.metrics
+ WHERE name IN ('allsource_settler_up', 'allsource_sidecar_up', 'allsource_hot_partitions', 'allsource_hot_events_taken_total',
+                'allsource_hot_events_settled_total', 'allsource_hot_unsettled_bytes', 'allsource_hot_oldest_unsettled_seconds',
+                'allsource_tails_found_total', 'allsource_sidecar_rebuilds_total');
+SELECT name, ok, regexp_replace(detail, '[\d.]+ s$', '… s') AS detail FROM allsource.es_health() WHERE name IN ('unsettled events', 'sidecar');
+SELECT serving, pid IS NOT NULL AS pid, tails_found > 0 AS tails_found, last_error FROM allsource.es_sidecar_stats();
 \setenv PGDATABASE :DBNAME
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT version, position IS NULL AS is_unsettled FROM allsource.es_read('hot/a', from_version => 5);

@@ -107,6 +107,12 @@ SELECT allsource.es_settle(:p);
 -- Damage: a batch that the sidecar does not have is reported, and stops what needs it.
 SELECT allsource.es_enqueue('hot/a', 'x', '3', durable => true);
 SELECT batch_no AS batch FROM allsource.hot_batches WHERE partition_id = :p \gset
+-- It is old, if nothing settles it.
+BEGIN;
+UPDATE allsource.hot_batches SET written_at = written_at - interval '7 hours' WHERE partition_id = :p;
+SELECT ok, regexp_replace(detail, '252\d\d\.\d s', '… s') AS detail FROM allsource.es_health() WHERE name = 'unsettled events';
+SELECT trunc(value / 100) FROM allsource.metrics WHERE name = 'allsource_hot_oldest_unsettled_seconds';
+ROLLBACK;
 CREATE FUNCTION pg_temp.masked(text, batch text) RETURNS text LANGUAGE sql RETURN replace($1, 'batch ' || batch, 'batch …');
 BEGIN;
 UPDATE allsource.hot_batches SET events = events + 1 WHERE partition_id = :p;
