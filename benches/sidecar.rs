@@ -2,16 +2,20 @@
 //! median for one event by its key.
 //! `eval "$(scripts/rocksdb.sh)" && cargo bench --no-default-features --features rocksdb --bench sidecar`
 
+use allsource::board::{Answer, Asker, Board, Question, Subject};
 use allsource::codec::hot_batch::{self, BODY_BYTES_MAX, HotBatchReader, HotBatchWriter, Pushed};
 use allsource::codec::record::{Home, Record};
 use allsource::model::batch::StreamKey;
 use allsource::model::event::NewEvent;
 use allsource::model::partition::Partition;
-use allsource::sidecar::{Batches, Identity, Place, Settings, Sidecar};
+use allsource::sidecar::{Batches, Identity, Place, Server, Settings, Sidecar};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const IDENTITY: Identity =
     Identity { system_identifier: 1, timeline: 1, database: 1, incarnation: 1 };
@@ -85,6 +89,16 @@ fn open(name: &str) -> (Sidecar, PathBuf) {
     (Sidecar::open(&path, IDENTITY, settings).expect("a sidecar").0, path)
 }
 
+const HOME: Home = Home { database: 1, incarnation: 1 };
+
+fn board() -> &'static Board {
+    #[expect(unsafe_code, reason = "makes memory for a board")]
+    // SAFETY: zeroed memory of the right size that is never freed.
+    unsafe {
+        Board::at(alloc_zeroed(Layout::new::<Board>()))
+    }
+}
+
 fn applying(criterion: &mut Criterion, streams: &[Vec<u8>]) {
     let mut group = criterion.benchmark_group("sidecar apply");
     group.throughput(Throughput::Elements(BATCH_EVENTS)).sample_size(50);
@@ -112,6 +126,7 @@ fn applying(criterion: &mut Criterion, streams: &[Vec<u8>]) {
 
 fn reading(criterion: &mut Criterion, streams: &[Vec<u8>]) {
     let (sidecar, path) = open("read");
+    let sidecar = Arc::new(sidecar);
     for batch_no in 1..=READ_BATCHES {
         sidecar.apply(&Body::new(batch_no, streams, 256).reader()).expect("room");
     }
@@ -157,6 +172,30 @@ fn reading(criterion: &mut Criterion, streams: &[Vec<u8>]) {
         let stream = StreamKey { stream_id: &streams[7], tenant_id: b"another one" };
         bench.iter(|| sidecar.tail(partition(), black_box(stream), all, None, 1 << 20));
     });
+    // With a thread of this process in the place of a backend.
+    let board = board();
+    let server = Server::start(board, HOME, &sidecar, 2).expect("threads");
+    let asker = Asker::new();
+    group.bench_function("a tail of 20 events, asked on the board", |bench| {
+        bench.iter(|| {
+            let (stream, subject) = (next().0, Subject::Tail { after: None });
+            let question =
+                Question { home: HOME, partition: partition(), stream, batches: all, subject };
+            let deadline = Instant::now() + Duration::from_secs(1);
+            let bytes = board.ask(
+                &asker,
+                &question,
+                deadline,
+                || {},
+                |answer| match answer {
+                    Answer::Tail { bytes, .. } => bytes.to_vec(),
+                    _ => unreachable!("another answer"),
+                },
+            );
+            bytes.expect("an answer")
+        });
+    });
+    drop(server);
     group.throughput(Throughput::Elements(READ_BATCHES as u64 * BATCH_EVENTS)).sample_size(10);
     group.bench_function("a walk over all", |bench| {
         bench.iter(|| {

@@ -4,11 +4,17 @@
 
 #[pgrx::pg_schema]
 mod tests {
+    use crate::board::FiguresNow;
+    use crate::codec::hot_batch::{self, BODY_BYTES_MAX, HotBatchWriter, Pushed};
+    use crate::codec::hot_tail::TailReader;
+    use crate::codec::record::{Home, Record};
+    use crate::model::batch::StreamKey;
     use crate::model::event::NewEvent;
+    use crate::model::hot::Batches;
     use crate::model::partition::Partition;
-    use crate::model::stream_append::StreamAppend;
-    use crate::model::version::ExpectedVersion;
-    use crate::pg::call::datum::{body, jsonb};
+    use crate::pg::session::raised::{Caught, catch};
+    use crate::pg::settings;
+    use crate::pg::sidecar::{self, Index, Query, Refusal};
     use pgrx::prelude::*;
 
     fn one<T: FromDatum + IntoDatum>(sql: &str) -> Option<T> {
@@ -22,36 +28,6 @@ mod tests {
                FROM generate_series(1, {events}) g"
         );
         assert_eq!(one::<i64>(&call), Some(events as i64));
-    }
-
-    /// Appends an event for each of these times, in microseconds since 2000-01-01 00:00 UTC.
-    fn append_with_times(stream: &str, times_us: &[i64]) {
-        let payload = jsonb("{\"n\": 1}").expect("a payload");
-        // SAFETY: jsonb is of variable length, and lives as long as the transaction.
-        #[expect(unsafe_code, reason = "takes the payload's bytes")]
-        let payload = unsafe { body(payload) };
-        let event = NewEvent { event_type: b"timed", payload, metadata: None, event_id: None };
-        let appended = crate::pg::write::append::append(&[StreamAppend {
-            partition: Partition::of(stream.as_bytes()),
-            stream_id: stream.as_bytes(),
-            tenant_id: b"default",
-            entity_id: None,
-            expected: ExpectedVersion::Exactly(0),
-            events: &vec![event; times_us.len()],
-            timestamps_us: Some(times_us),
-        }])
-        .expect("an append");
-        assert_eq!(appended[0].last_version, times_us.len() as i64);
-    }
-
-    /// The times of the events of `source`, in the order of `order`.
-    fn times_us(source: &str, order: &str) -> Vec<i64> {
-        one(&format!(
-            "SELECT array_agg((extract(epoch FROM \"timestamp\" - timestamptz '2000-01-01 00:00 UTC')
-                               * 1000000)::int8 ORDER BY {order})
-               FROM {source}"
-        ))
-        .expect("events")
     }
 
     /// The bytes of an array within its row, as hexadecimal digits.
@@ -144,48 +120,6 @@ mod tests {
     }
 
     #[pg_test]
-    fn events_that_are_given_times_have_these() {
-        // Several runs: first of times that differ and decrease now and then, later of a single time.
-        let given: Vec<i64> =
-            (0..1_200).map(|n| if n < 600 { n * n % 1_009 - 500 } else { 7 }).collect();
-        append_with_times("timed", &given);
-        assert_eq!(times_us("allsource.es_read('timed')", "version"), given);
-        assert_eq!(times_us("allsource.events WHERE stream_id = 'timed'", "version"), given);
-        assert_eq!(times_us("allsource.es_read('timed', 300, 2)", "version"), given[299..301]);
-        let backward = "allsource.es_read('timed', 900, 700, backward => true)";
-        assert_eq!(times_us(backward, "version"), given[200..900]);
-        let shapes = one::<bool>(
-            "SELECT count(*) FILTER (WHERE l.timestamps IS NULL) > 1
-                AND count(l.timestamps) > 1
-                AND bool_and(l.timestamps[1] = l.\"timestamp\")
-                AND bool_and(tests.array_bytes(l.timestamps) = tests.array_bytes((
-                        SELECT array_agg(e.\"timestamp\" ORDER BY e.version) FROM allsource.es_read('timed') e
-                         WHERE e.version BETWEEN l.first_version AND l.first_version + cardinality(l.event_types) - 1)))
-               FROM allsource.event_log l JOIN allsource.event_streams s USING (stream_no)
-              WHERE s.stream_id = 'timed'",
-        );
-        assert_eq!(shapes, Some(true));
-        assert_eq!(one::<bool>("SELECT allsource.es_verify_gapless('timed')"), Some(true));
-        let faults = "SELECT count(*) FROM allsource.es_verify(stream_id => 'timed')";
-        assert_eq!(one::<i64>(faults), Some(0));
-    }
-
-    #[pg_test]
-    fn times_that_are_the_same_are_stored_once() {
-        append_with_times("together", &[i64::from(i32::MAX); 3]);
-        let stored = one::<bool>(
-            "SELECT l.timestamps IS NULL
-                AND l.\"timestamp\" = timestamptz '2000-01-01 00:00 UTC' + 2147483647 * interval '1 microsecond'
-                AND s.updated_at > '2001-01-01'
-                AND l.checksum = allsource.es_run_checksum(l)
-               FROM allsource.event_log l JOIN allsource.event_streams s USING (stream_no)
-              WHERE s.stream_id = 'together'",
-        );
-        assert_eq!(stored, Some(true));
-        assert_eq!(times_us("allsource.es_read('together')", "version"), [i64::from(i32::MAX); 3]);
-    }
-
-    #[pg_test]
     fn own_events_are_read_by_stream_but_are_not_safe_yet() {
         append("own", 5);
         let read = "SELECT count(*) FROM allsource.es_read('own')";
@@ -203,5 +137,135 @@ mod tests {
             "SELECT array_agg(allsource.es_append('same', 't', '{}')) FROM generate_series(1, 3)",
         );
         assert_eq!(versions, Some(vec![1, 2, 3]));
+    }
+
+    /// A body of `hot_batches` with an event for each of these streams, and its checksum.
+    fn hot_batch(partition: Partition, batch_no: i64, streams: &[&[u8]]) -> (Vec<u8>, i32) {
+        let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+        writer.begin(batch_no);
+        for stream_id in streams {
+            let (event_type, payload) = (&b"t"[..], &b"p"[..]);
+            let record = Record {
+                enqueued_at_us: 0,
+                home: HOME,
+                stream_id,
+                tenant_id: b"default",
+                entity_id: None,
+                event: NewEvent { event_type, payload, metadata: None, event_id: None },
+            };
+            assert_eq!(writer.push(&record), Ok(Pushed::Added));
+        }
+        let checksum = hot_batch::checksum(partition, batch_no, writer.body());
+        (writer.body().to_vec(), checksum)
+    }
+
+    const HOME: Home = Home { database: 1, incarnation: 2 };
+
+    /// The backend of this test owns the sidecar and asks it: its threads answer.
+    #[pg_test]
+    fn the_sidecar_answers_over_the_board() {
+        let (stream_id, other) = (&b"a"[..], &b"missing"[..]);
+        let partition = Partition::of(stream_id);
+        let ask = |stream_id, up_to| Query {
+            home: HOME,
+            partition,
+            stream: StreamKey { stream_id, tenant_id: b"default" },
+            batches: Batches { after: 0, up_to },
+        };
+        let before = sidecar::status().expect("a board").figures;
+        // Nobody serves.
+        assert_eq!(sidecar::count(&ask(stream_id, 0)), None);
+        let mut index = Index::open(7, 1, HOME);
+        if !Index::IS_SUPPORTED {
+            assert!(!index.is_there() && !index.reopen() && index.error().is_some());
+            assert_eq!(sidecar::count(&ask(stream_id, 0)), None);
+            return;
+        }
+        assert!(index.rebuild(), "{:?}", index.error());
+        assert_eq!(index.applied(partition).map(|mark| mark.batch_no), Some(0));
+        for batch_no in 1..=3 {
+            let (body, checksum) = hot_batch(partition, batch_no, &[stream_id, stream_id]);
+            assert_eq!(index.apply(partition, batch_no, checksum, &body), Ok(true));
+            assert_eq!(index.apply(partition, batch_no, checksum, &body), Ok(false));
+            let damaged = index.apply(partition, batch_no + 1, checksum, &body);
+            assert!(matches!(damaged, Err(Refusal::Impossible { .. })), "{damaged:?}");
+            let mark = index.applied(partition).expect("an index");
+            assert_eq!((mark.batch_no, mark.checksum), (batch_no, Some(checksum)));
+        }
+        assert_eq!(sidecar::count(&ask(stream_id, 3)), Some(6));
+        assert_eq!(sidecar::count(&ask(other, 3)), Some(0));
+        let mut tail = Vec::new();
+        let page = sidecar::tail(&ask(stream_id, 3), None, &mut tail).expect("no error");
+        assert_eq!(page.map(|page| (page.events, page.next)), Some((6, None)));
+        let times: Vec<i64> =
+            TailReader::new(&tail).map(|event| event.expect("an event").timestamp_us).collect();
+        assert_eq!(times, [1, 1, 2, 2, 3, 3]);
+        let all = Batches { after: 0, up_to: 3 };
+        let walked = index.walk(partition, all, None, 1 << 20).expect("a walk");
+        assert_eq!((walked.streams, walked.events, walked.next), (1, 6, None));
+        // A batch that was not applied is not waited for long, and not at all if the statement is cancelled.
+        assert_eq!(sidecar::count(&ask(stream_id, 4)), None);
+        // SAFETY: as the handler of a signal sets them.
+        #[expect(unsafe_code, reason = "cancels the statement")]
+        unsafe {
+            pgrx::pg_sys::QueryCancelPending = 1;
+            pgrx::pg_sys::InterruptPending = 1;
+        }
+        let cancelled = catch(|| sidecar::count(&ask(stream_id, 4)));
+        assert!(
+            matches!(cancelled.map_err(Caught::failure), Err(failure) if failure.sqlstate == *b"57014")
+        );
+        assert_eq!(sidecar::count(&ask(stream_id, 3)), Some(6));
+        index.flush().expect("a disk");
+        let statistics = index.statistics().expect("an index");
+        let status = sidecar::status().expect("a board");
+        assert!(status.is_served && status.figures.disk_bytes == statistics.disk_bytes);
+        assert_eq!(status.figures.applied[partition.index()], 3);
+        let FiguresNow { answers, misses, .. } = status.figures;
+        assert_eq!((answers - before.answers, misses - before.misses), (4, 2));
+        assert!(matches!(
+            index.checkpoint(std::path::Path::new("/")),
+            Err(Refusal::Impossible { .. })
+        ));
+        assert_eq!(index.forget(partition, 2), Ok(()));
+        assert_eq!(sidecar::count(&ask(stream_id, 3)), None);
+        assert_eq!(index.discard(partition), Ok(()));
+        assert_eq!(index.applied(partition).map(|mark| mark.batch_no), Some(0));
+        drop(index);
+        assert_eq!(sidecar::count(&ask(stream_id, 0)), None);
+        // Its files are cut while it is open.
+        let mut index = Index::open(7, 1, HOME);
+        assert!(index.is_there() && index.emptied().is_none(), "{:?}", index.emptied());
+        let (body, checksum) = hot_batch(partition, 1, &[stream_id]);
+        assert_eq!(index.apply(partition, 1, checksum, &body), Ok(true));
+        drop(index);
+        let mut index = Index::open(7, 1, HOME);
+        assert_eq!(index.applied(partition).map(|mark| mark.batch_no), Some(1));
+        let database = settings::sidecar_directory().join("database");
+        for entry in std::fs::read_dir(database).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "sst") {
+                std::fs::File::options()
+                    .write(true)
+                    .open(path)
+                    .expect("a file")
+                    .set_len(0)
+                    .expect("a disk");
+            }
+        }
+        assert_eq!(sidecar::count(&ask(stream_id, 1)), None);
+        assert!(!index.is_there());
+        assert!(index.error().is_some_and(|error| error.contains("database has failed")));
+        let status = sidecar::status().expect("a board");
+        assert!(!status.is_served);
+        assert_eq!(status.error.as_deref(), index.error());
+        assert_eq!(index.apply(partition, 2, checksum, &body), Err(Refusal::Away));
+        assert!(index.reopen() && index.emptied().is_some());
+        assert_eq!(index.apply(partition, 1, checksum, &body), Ok(true));
+        assert_eq!(sidecar::count(&ask(stream_id, 1)), Some(1));
+        let rebuilds = sidecar::status().expect("a board").figures.rebuilds;
+        assert!(rebuilds >= before.rebuilds + 2);
+        // The process ends without dropping it.
+        std::mem::forget(index);
     }
 }

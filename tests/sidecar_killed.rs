@@ -13,6 +13,9 @@ use allsource::model::partition::Partition;
 use allsource::sidecar::{Batches, Opened, Settings, Sidecar, StreamName};
 use forked::{Child, End};
 use hot::{Batch, Folder, IDENTITY, Truth, streams_of};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::alarm;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -129,21 +132,67 @@ fn run() -> Result<String, String> {
     Ok(format!("{killed} of {ROUNDS} killed, {last} batches kept"))
 }
 
-fn main() {
-    println!("\nrunning 1 test");
+/// Applies batches while files cannot grow beyond a size, as on a full disk, and slowly enough for memory
+/// to be full when that happens. It must be an error, and not a wait without an end.
+fn fill(directory: &Path) {
+    const FILE_BYTES_MAX: u64 = 96 << 10;
+    // SAFETY: a signal that is ignored.
+    #[expect(unsafe_code, reason = "sets how a signal is handled")]
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.expect("a handler");
+    alarm::set(60);
+    let settings = Settings { background_bytes_per_s: 256 << 10, ..settings() };
+    let (sidecar, _) = Sidecar::open(directory, IDENTITY, settings).expect("a sidecar");
+    setrlimit(Resource::RLIMIT_FSIZE, FILE_BYTES_MAX, FILE_BYTES_MAX).expect("a limit");
+    let partition = Partition::new(PARTITIONS[0]).expect("a partition");
+    let streams = streams_of(partition);
+    for batch_no in 1.. {
+        let payload: Vec<u8> =
+            (0..200).flat_map(|n| random(n << 32 | batch_no).to_le_bytes()).collect();
+        let events: Vec<_> =
+            streams.iter().map(|stream| (stream.clone(), payload.clone())).collect();
+        let batch = Batch::new(partition, batch_no.cast_signed(), &events);
+        if let Err(error) = sidecar.apply(&batch.reader()) {
+            assert!(error.is_failure(), "{error:?}");
+            break;
+        }
+        let bytes = sidecar.statistics().expect("numbers").write_buffer_bytes;
+        assert!(bytes < settings.write_buffer_bytes as u64 * 3 / 2, "{bytes}");
+    }
+}
+
+fn run_full() -> Result<String, String> {
+    let folder = Folder::new();
+    let directory = folder.join("sidecar");
     let start = Instant::now();
-    let outcome = run();
-    let failed = i32::from(outcome.is_err());
-    match outcome {
-        Ok(facts) => println!("test killed ... ok ({facts})"),
-        Err(reason) => println!("test killed ... FAILED ({reason})"),
+    match Child::fork(|| fill(&directory)).wait() {
+        End::Done => Ok(format!("failed after {:.1} s", start.elapsed().as_secs_f64())),
+        end => Err(format!("{end:?}")),
+    }
+}
+
+/// What was found, or why it has failed.
+type Test = fn() -> Result<String, String>;
+
+fn main() {
+    let tests: [(&str, Test); 2] = [("killed", run), ("full", run_full)];
+    println!("\nrunning {} tests", tests.len());
+    let start = Instant::now();
+    let mut failed = 0;
+    for (name, test) in tests {
+        match test() {
+            Ok(facts) => println!("test {name} ... ok ({facts})"),
+            Err(reason) => {
+                println!("test {name} ... FAILED ({reason})");
+                failed += 1;
+            }
+        }
     }
     println!(
         "\ntest result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out; \
          finished in {:.2}s\n",
         if failed == 0 { "ok" } else { "FAILED" },
-        1 - failed,
+        tests.len() - failed,
         start.elapsed().as_secs_f64()
     );
-    std::process::exit(failed);
+    std::process::exit(i32::from(failed > 0));
 }

@@ -262,7 +262,7 @@ pub fn flush_interval() -> Duration {
 
 /// `allsource.sidecar_directory`, or where the sidecar is without it: beside the data directory, so that
 /// no backup of that copies it.
-#[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "there is no sidecar"))]
+#[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "there is no sidecar"))]
 pub fn sidecar_directory() -> PathBuf {
     let given = SIDECAR_DIRECTORY.get().unwrap_or_default();
     if !given.is_empty() {
@@ -276,13 +276,13 @@ pub fn sidecar_directory() -> PathBuf {
 }
 
 /// `allsource.sidecar_cache_size`, in bytes.
-#[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "there is no sidecar"))]
+#[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "there is no sidecar"))]
 pub fn sidecar_cache_bytes() -> usize {
     SIDECAR_CACHE_KB.get() as usize * 1024
 }
 
 /// `allsource.sidecar_write_buffer_size`, in bytes.
-#[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "there is no sidecar"))]
+#[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "there is no sidecar"))]
 pub fn sidecar_write_buffer_bytes() -> usize {
     SIDECAR_WRITE_BUFFER_KB.get() as usize * 1024
 }

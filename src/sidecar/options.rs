@@ -5,9 +5,9 @@ use super::mark::Forgotten;
 use crate::model::partition::{PARTITIONS, Partition};
 use rocksdb::compaction_filter::Decision;
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
-    DataBlockIndexType, LogLevel, Options, ReadOptions, ReadTier, SliceTransform,
-    WriteBufferManager, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle,
+    DBCompressionType, DataBlockIndexType, LogLevel, Options, ReadOptions, ReadTier,
+    SliceTransform, UniversalCompactOptions, WriteBufferManager, WriteOptions,
 };
 use std::sync::Arc;
 
@@ -17,9 +17,19 @@ pub const EVENTS: &str = "events";
 pub const PARTITION_MARKS: &str = "partitions";
 
 /// A family is flushed when its write buffer has this share of all of them.
-const WRITE_BUFFER_SHARE: usize = 4;
-/// Write buffers of a family; writing waits while all are full.
-const WRITE_BUFFERS_MAX: i32 = 4;
+const WRITE_BUFFER_SHARE: usize = 2;
+/// Files are merged when there are so many of about the same size. Most of what is in them is forgotten
+/// soon, so merging them early would be in vain.
+const MERGED_FILES_MIN: i32 = 12;
+const MERGED_FILES_MAX: i32 = 24;
+/// Applying must not wait for that.
+const FILES_SLOW: i32 = 500;
+const FILES_STOP: i32 = 1_000;
+/// Old and forgotten files are dropped when they are merged or by their age; how many bytes they have in
+/// comparison with the others is no reason to merge all.
+const SIZE_AMPLIFICATION_PERCENT: i32 = 100_000;
+/// Write buffers of a family; writing waits while all are full, so this bounds their memory.
+const WRITE_BUFFERS_MAX: i32 = WRITE_BUFFER_SHARE as i32;
 const BLOCK_BYTES: usize = 8 << 10;
 const FILE_BYTES: u64 = 32 << 20;
 /// A file that is so old is compacted, so that what is forgotten does not stay while little is written.
@@ -63,8 +73,9 @@ impl Memory {
             Cache::new_hyper_clock_cache(settings.cache_bytes + settings.write_buffer_bytes, 0);
         let write_buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
             settings.write_buffer_bytes,
-            // Applying waits for flushing rather than taking more.
-            true,
+            // What waits for this manager waits for ever if a flush fails. The number of write buffers
+            // bounds memory as well, and that wait ends with the error.
+            false,
             cache.clone(),
         );
         Self { cache, write_buffers }
@@ -138,6 +149,15 @@ fn family(settings: Settings, memory: &Memory) -> Options {
     options.set_write_buffer_size(settings.write_buffer_bytes / WRITE_BUFFER_SHARE);
     options.set_max_write_buffer_number(WRITE_BUFFERS_MAX);
     options.set_target_file_size_base(FILE_BYTES);
+    let mut universal = UniversalCompactOptions::default();
+    universal.set_min_merge_width(MERGED_FILES_MIN);
+    universal.set_max_merge_width(MERGED_FILES_MAX);
+    universal.set_max_size_amplification_percent(SIZE_AMPLIFICATION_PERCENT);
+    options.set_compaction_style(DBCompactionStyle::Universal);
+    options.set_universal_compaction_options(&universal);
+    options.set_level_zero_file_num_compaction_trigger(MERGED_FILES_MIN);
+    options.set_level_zero_slowdown_writes_trigger(FILES_SLOW);
+    options.set_level_zero_stop_writes_trigger(FILES_STOP);
     options.set_periodic_compaction_seconds(FILE_AGE_S_MAX);
     // Most entries are forgotten before they leave the first level.
     options.set_compression_per_level(&[

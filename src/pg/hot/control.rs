@@ -7,7 +7,9 @@ use crate::pg::shared::latch;
 use crate::pg::shared::memory::{Area, Lock, with_lock};
 use crate::pg::shared::text::SharedText;
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering,
+};
 use std::time::Instant;
 
 /// A request that sessions make, and whether it was met.
@@ -202,6 +204,13 @@ impl Control {
     ) -> Waited<T> {
         self.wake();
         self.waiters().wait_until(Awaited::Anything, deadline, check)
+    }
+
+    /// Counts a batch that was written.
+    pub fn count_batch(&self, partition: Partition, events: u64, bytes: u64) {
+        let of = self.of(partition);
+        of.bytes.fetch_add(bytes, Ordering::Relaxed);
+        of.taken_events.fetch_add(events, Ordering::Relaxed);
     }
 
     /// Counts a reader's look for a tail.

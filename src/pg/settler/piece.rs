@@ -1,7 +1,6 @@
 //! Settling some streams of a partition in one transaction.
 
 use super::source::{StreamName, StreamTail};
-use crate::codec::hot_tail::TailReader;
 use crate::drain::failure::{Failure, Remedy};
 use crate::drain::settle::{Writer, settle};
 use crate::model::memory::with_room;
@@ -10,7 +9,6 @@ use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
-use crate::pg::hot::tail::Tail;
 use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::session::xact::{advance_command, check_writable, process_of};
 use crate::pg::tables::relation::try_lock;
@@ -24,7 +22,6 @@ use crate::pg::write::append::{take_positions, write_runs};
 use crate::pg::write::head_writer::{Advanced, HeadWriter, TailOf, Tried};
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::rc::Rc;
 
 /// The settler's name in messages.
 pub const ITSELF: &str = "allsource settler";
@@ -40,12 +37,9 @@ pub struct Leftover {
 
 impl Leftover {
     /// A stream that is passed over.
-    pub fn of(stream: &StreamTail) -> Result<Self, Failure> {
-        let batches = TailReader::new(&stream.pieces)
-            .map(|event| event.map(|event| event.batch_no))
-            .collect::<Result<_, _>>()
-            .map_err(|damaged| Error::from(damaged).to_failure())?;
-        Ok(Self { name: stream.name.clone(), batches })
+    pub fn of(stream: &StreamTail) -> Self {
+        let batches = stream.tail.events(i64::MIN).map(|event| event.batch_no).collect();
+        Self { name: stream.name.clone(), batches }
     }
 }
 
@@ -82,17 +76,16 @@ struct Page<'p> {
 }
 
 impl Page<'_> {
-    fn leave(&mut self, stream: usize) -> Result<(), Failure> {
-        self.settled.leftovers.push(Leftover::of(&self.page[stream])?);
-        Ok(())
+    fn leave(&mut self, stream: usize) {
+        self.settled.leftovers.push(Leftover::of(&self.page[stream]));
     }
 
-    fn fails(&mut self, stream: usize, reason: &Failure) -> Result<(), Failure> {
+    fn fails(&mut self, stream: usize, reason: &Failure) {
         let name = display(&self.page[stream].name.stream_id);
         let message = format!("stream \"{name}\" cannot be settled: {}", one_line(reason));
         self.settled.reason = Some(message);
         self.settled.failed += 1;
-        self.leave(stream)
+        self.leave(stream);
     }
 }
 
@@ -115,29 +108,28 @@ impl Writer for Page<'_> {
                 .map_or_else(|| "another transaction".to_owned(), |pid| format!("process {pid}"));
             let name = display(&self.page[stream].name.stream_id);
             self.settled.reason = Some(format!("stream \"{name}\" is locked by {by}"));
-            self.leave(stream)?;
+            self.leave(stream);
         }
         Ok(())
     }
 
     fn set_aside(&mut self, stream: usize, reason: &Failure) -> Result<(), Failure> {
-        self.fails(stream, reason)
+        self.fails(stream, reason);
+        Ok(())
     }
 
     fn suspect(&mut self, stream: usize, reason: Failure) -> Result<(), Failure> {
         if reason.remedy() == Remedy::TryLater {
             return Err(reason);
         }
-        self.fails(stream, &reason)
+        self.fails(stream, &reason);
+        Ok(())
     }
 }
 
 /// Writes tails. Returns how many events were written, and the streams that are locked, by which
 /// transaction.
-fn write(
-    partition: Partition,
-    streams: &[StreamTail],
-) -> Result<(u64, Vec<(usize, u32)>), Error> {
+fn write(partition: Partition, streams: &[StreamTail]) -> Result<(u64, Vec<(usize, u32)>), Error> {
     check_writable()?;
     check_writer()?;
     for root in [Root::Streams, Root::Log] {
@@ -150,7 +142,7 @@ fn write(
     let mut heads = HeadWriter::open(partition, &writing, &numbers)?;
     let (mut appends, mut advanced) = (with_room(streams.len())?, with_room(streams.len())?);
     let (mut events, mut held) = (0, Vec::new());
-    for (index, StreamTail { name, pieces, up_to }) in streams.iter().enumerate() {
+    for (index, StreamTail { name, tail }) in streams.iter().enumerate() {
         let append = StreamAppend {
             partition,
             stream_id: &name.stream_id,
@@ -159,8 +151,7 @@ fn write(
             expected: ExpectedVersion::Any,
             events: &[],
         };
-        let tail = Rc::new(Tail::new(pieces.clone(), *up_to)?);
-        match heads.try_advance(&append, TailOf::Given(&tail), |_| Ok(0))? {
+        match heads.try_advance(&append, TailOf::Given(tail), |_| Ok(0))? {
             Tried::Moved(moved) => {
                 if let Advanced::Moved { tail: Some(tail), .. } = &moved {
                     events += tail.len() as u64;

@@ -206,12 +206,15 @@ impl Settler {
             let wishes = self.control.of(partition);
             if let Some(number) = wishes.heat.pending() {
                 let heat = || rows::heat(partition, store);
-                let done = in_transaction(|| heat().unwrap_or_else(|error| error.raise(ITSELF)));
-                answer(&wishes.heat, number, done)?;
+                in_transaction(|| heat().unwrap_or_else(|error| error.raise(ITSELF)))?;
+                if let Some(number) = wishes.cool.pending() {
+                    wishes.cool.answer(number, Some("it was made hot again"));
+                }
+                wishes.heat.answer(number, None);
             }
             let known = self.partitions[partition.index()].known;
-            let is_wanted = wishes.cool.pending().is_some()
-                || wishes.wanted.load(Ordering::SeqCst) > 0;
+            let is_wanted =
+                wishes.cool.pending().is_some() || wishes.wanted.load(Ordering::SeqCst) > 0;
             if is_wanted && known.is_some_and(|known| !known.is_ours) {
                 let adopt = || rows::adopt(partition, store);
                 in_transaction(|| adopt().unwrap_or_else(|error| error.raise(ITSELF)))?;
@@ -232,9 +235,10 @@ impl Settler {
 
     /// Opens the sidecar when there is something for it, and does with it what sessions have asked for.
     fn see_to_sidecar(&mut self, store: u32) {
-        let is_needed = self.partitions.iter().any(|of| {
-            of.known.is_some_and(|known| known.is_ours && known.may_have_batches())
-        });
+        let is_needed = self
+            .partitions
+            .iter()
+            .any(|of| of.known.is_some_and(|known| known.is_ours && known.may_have_batches()));
         if self.sidecar.is_none() && is_needed && Index::IS_SUPPORTED {
             self.sidecar = Some(Sidecar::open(store));
         }
@@ -278,9 +282,8 @@ impl Settler {
                 continue;
             }
             let index = &mut sidecar.index;
-            let is_compared = of.is_compared;
             let applied = in_transaction(|| {
-                catch_up(index, of.partition, applied, is_compared, known.settled_batch)
+                catch_up(index, of.partition, applied, known.settled_batch)
                     .unwrap_or_else(|error| error.raise(ITSELF))
             });
             let applied = match applied {
@@ -298,7 +301,8 @@ impl Settler {
                 of.is_compared = true;
                 // SAFETY: looks at shared memory.
                 let transaction = unsafe { pg_sys::ReadNextTransactionId() };
-                let (settled, forgotten) = (applied.first - 1, known.settled_batch.min(applied.first - 1));
+                let (settled, forgotten) =
+                    (applied.first - 1, known.settled_batch.min(applied.first - 1));
                 of.forgettable.push_back(Forgettable { transaction, settled, forgotten });
             }
             sidecar.has_applied |= applied.batches > 0;
@@ -315,8 +319,7 @@ impl Settler {
         let Some(known) = of.known.filter(|known| known.is_ours && known.may_have_batches()) else {
             return Ok(false);
         };
-        let is_wanted =
-            wishes.wanted.load(Ordering::SeqCst) > 0 || known.state == State::Cooling;
+        let is_wanted = wishes.wanted.load(Ordering::SeqCst) > 0 || known.state == State::Cooling;
         if of.pass.is_none() {
             if Instant::now() < of.due && !(is_wanted && of.backoff.failures() == 0) {
                 return Ok(false);
@@ -349,6 +352,16 @@ impl Settler {
             Step::Ended(ended) => {
                 of.pass = None;
                 self.ended(index, store, ended);
+            }
+            Step::Quarantined => {
+                of.pass = None;
+                let number = of.partition.number();
+                let message = format!(
+                    "partition {number} was not settled completely: its sidecar has not had the events that hot_batches has, \
+                     which are left there"
+                );
+                pgrx::warning!("{ITSELF}: {message}");
+                wishes.error.set(&message);
             }
         }
         Ok(true)
@@ -472,17 +485,4 @@ fn oldest(partition: Partition) -> Result<Option<Oldest>, Failure> {
         })
     };
     in_transaction(|| look().unwrap_or_else(|error| error.raise(ITSELF)))
-}
-
-/// Answers a request, unless the server is at fault.
-fn answer(
-    ticket: &crate::pg::hot::control::Ticket,
-    number: u64,
-    done: Result<(), Failure>,
-) -> Result<(), Failure> {
-    match done {
-        Ok(()) => ticket.answer(number, None),
-        Err(failure) => return Err(failure),
-    }
-    Ok(())
 }

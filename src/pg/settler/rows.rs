@@ -63,6 +63,17 @@ const REWRITE: &CStr = c"
        AND b.batch_no OPERATOR(pg_catalog.=) $2
     RETURNING 1";
 
+const QUARANTINE: &CStr = c"
+    UPDATE allsource.hot_partitions AS p
+       SET store_id = 0
+     WHERE p.partition_id OPERATOR(pg_catalog.=) $1";
+
+const EVENTS: &CStr = c"
+    SELECT COALESCE(pg_catalog.sum(b.events), 0)
+      FROM allsource.hot_batches b
+     WHERE b.partition_id OPERATOR(pg_catalog.=) $1
+       AND b.batch_no OPERATOR(pg_catalog.<=) $2";
+
 const BYTES: &CStr = c"
     SELECT COALESCE(pg_catalog.sum(pg_catalog.octet_length(b.body)), 0)
       FROM allsource.hot_batches b
@@ -134,6 +145,24 @@ pub fn batch_bytes(partition: Partition) -> Result<u64, Error> {
         Ok(())
     })?;
     Ok(bytes)
+}
+
+/// Events of the batches up to this one.
+pub fn events_up_to(partition: Partition, up_to: i64) -> Result<u64, Error> {
+    let mut events = 0;
+    let parameters = [partition_id(partition), number(up_to)];
+    execute_as_owner(Root::Batches.table(), EVENTS, &parameters, Access::Write, |row| {
+        events = row.get(1).map_or(0, |value| value.value() as u64);
+        Ok(())
+    })?;
+    Ok(events)
+}
+
+/// Leaves a partition alone, as one of a restored dump: something that cannot be explained has happened, and
+/// its batches must not be lost.
+pub fn quarantine(partition: Partition) -> Result<(), Error> {
+    lock_states()?;
+    change(QUARANTINE, &[partition_id(partition)])
 }
 
 /// What the end of a pass has removed.

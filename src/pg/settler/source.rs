@@ -9,9 +9,11 @@ use crate::model::memory::copied;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::hot::batches::Batches;
+use crate::pg::hot::tail::Tail;
 use crate::pg::session::xact::with_snapshot_of_now;
-use crate::pg::sidecar::{Index, WalkFrom};
+use crate::pg::sidecar::Index;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// Bytes of bodies that are held in memory at once.
 const BYTES_MAX: usize = 64 << 20;
@@ -43,15 +45,20 @@ impl StreamName {
     }
 }
 
-/// A stream with pieces of its tail, as `codec::hot_tail` writes them.
+/// A stream with its tail, or the next part of it.
 #[derive(Clone, Debug)]
 pub struct StreamTail {
     /// the stream
     pub name: StreamName,
     /// its events
-    pub pieces: Vec<u8>,
-    /// no event of the stream in batches up to this one is missing
-    pub up_to: i64,
+    pub tail: Rc<Tail>,
+}
+
+impl StreamTail {
+    fn new(name: StreamName, pieces: Vec<u8>, up_to: i64) -> Result<Self, Failure> {
+        let tail = Tail::new(pieces, up_to).map_err(|error| error.to_failure())?;
+        Ok(Self { name, tail: Rc::new(tail) })
+    }
 }
 
 /// Streams of a pass that are still to be settled.
@@ -138,10 +145,7 @@ impl Source {
     }
 
     /// The next streams; none at the end.
-    pub fn next_page(
-        &mut self,
-        mut index: Option<&mut Index>,
-    ) -> Result<Vec<StreamTail>, Failure> {
+    pub fn next_page(&mut self, mut index: Option<&mut Index>) -> Result<Vec<StreamTail>, Failure> {
         let mut page = Vec::new();
         let (partition, up_to) = (self.partition, self.up_to);
         while let Some(walk) = &mut self.walk {
@@ -154,11 +158,16 @@ impl Source {
                     && *first.key() < name
                 {
                     let (name, pieces) = first.remove_entry();
-                    page.push(StreamTail { name, pieces, up_to: self.up_to });
+                    page.push(StreamTail::new(name, pieces, self.up_to)?);
                 }
-                let mut all = self.streams.remove(&name).unwrap_or_default();
-                all.extend_from_slice(&pieces);
-                page.push(StreamTail { name, pieces: all, up_to: up_to.unwrap_or(self.up_to) });
+                let pieces = match self.streams.remove(&name) {
+                    None => pieces,
+                    Some(mut all) => {
+                        all.extend_from_slice(&pieces);
+                        all
+                    }
+                };
+                page.push(StreamTail::new(name, pieces, up_to.unwrap_or(self.up_to))?);
             }
             if is_end {
                 self.walk = None;
@@ -171,7 +180,7 @@ impl Source {
         while page.len() < PAGE_STREAMS && bytes < PAGE_BYTES {
             let Some((name, pieces)) = self.streams.pop_first() else { break };
             bytes += pieces.len();
-            page.push(StreamTail { name, pieces, up_to });
+            page.push(StreamTail::new(name, pieces, up_to)?);
         }
         Ok(page)
     }
@@ -187,12 +196,9 @@ impl Walk {
         partition: Partition,
         index: &mut Index,
     ) -> Result<(Vec<Found>, bool), Failure> {
-        let from = match &self.cursor {
-            None => WalkFrom::Start,
-            Some(cursor) => WalkFrom::Cursor(cursor),
-        };
+        let cursor = self.cursor.as_deref();
         let walked = index
-            .walk(partition, self.batches, from, PAGE_BYTES)
+            .walk(partition, self.batches, cursor, PAGE_BYTES)
             .map_err(|refusal| Error::Sidecar { reason: refusal.to_string() }.to_failure())?;
         let mut found: Vec<Found> = Vec::new();
         let damaged = |damaged: DamagedTail| Error::from(damaged).to_failure();

@@ -15,13 +15,12 @@ use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
 use crate::pg::hot::batches::{BatchWriter, Batches};
-use crate::pg::hot::control::Control;
 use crate::pg::hot::filter::Marks;
 use crate::pg::hot::map;
 use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::session::xact::{
-    accept_invalidations, advance_command, check_writable, database_oid, flush_log_in_steps, now_us,
-    process_of, with_snapshot_of_now,
+    accept_invalidations, advance_command, check_writable, database_oid, flush_log_in_steps,
+    now_us, process_of, with_snapshot_of_now,
 };
 use crate::pg::shared::counting;
 use crate::pg::tables::heads::Heads;
@@ -38,7 +37,6 @@ use crate::pg::write::retry::find_known;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 /// How much WAL a batch writes before it flushes it. A commit of another session that comes meanwhile
 /// waits for about that much.
@@ -59,8 +57,19 @@ pub struct Written {
     pub locked: Vec<Partition>,
     /// what the last of them waits for
     pub held_up_by: Option<String>,
-    /// bytes of batches of hot partitions that were written
-    pub hot_bytes: u64,
+    /// batches of hot partitions that were written
+    pub batches: Vec<NewBatch>,
+}
+
+/// A batch of a hot partition that was written.
+#[derive(Clone, Copy, Debug)]
+pub struct NewBatch {
+    /// its partition
+    pub partition: Partition,
+    /// how many events it has
+    pub events: u64,
+    /// bytes of its body
+    pub bytes: u64,
 }
 
 /// The way that events of hot partitions take.
@@ -153,6 +162,9 @@ fn live_records(records: &[Record<'_>], store: Option<u32>) -> Result<Vec<u32>, 
     Ok(live)
 }
 
+/// Streams, each with its range of the records in lock order.
+type Ranges = [(usize, Range<usize>)];
+
 /// Live records, grouped by stream.
 struct Batch<'r, 'a> {
     records: &'r [Record<'a>],
@@ -240,12 +252,12 @@ impl<'r, 'a> Batch<'r, 'a> {
     /// Writes what can be written there into batches of a hot partition. Returns what is left.
     fn write_hot<'s>(
         &self,
-        ranges: &'s [(usize, Range<usize>)],
+        ranges: &'s Ranges,
         must_wait: &impl Fn(Partition, u64) -> bool,
         writing: &Writing,
         body: &mut HotBatchWriter,
         written: &mut Written,
-    ) -> Result<Cow<'s, [(usize, Range<usize>)]>, Error> {
+    ) -> Result<Cow<'s, Ranges>, Error> {
         let partition = self.plan.groups()[ranges[0].0].partition;
         if !try_lock(Root::Batches, partition)? {
             written.held_up_by = Some(locked_table(Root::Batches, partition)?);
@@ -273,17 +285,17 @@ impl<'r, 'a> Batch<'r, 'a> {
             body,
             batch_no: marks.next_batch(),
             written_at_us: now_us(),
-            bytes: 0,
+            batches: &mut written.batches,
         };
         rows.body.begin(rows.written_at_us);
         let mut rest = with_room(ranges.len())?;
+        let mut events = 0;
         for (index, range) in ranges {
             let group = &self.plan.groups()[*index];
             let key = group.stream.hash64();
             let records = || self.order[range.clone()].iter().map(|at| &self.records[*at as usize]);
-            let is_plain = |record: &Record<'_>| {
-                record.entity_id.is_none() && record.event.event_id.is_none()
-            };
+            let is_plain =
+                |record: &Record<'_>| record.entity_id.is_none() && record.event.event_id.is_none();
             if must_wait(partition, key)
                 || !records().all(is_plain)
                 || !marks.mark(key, rows.batch_no)
@@ -294,17 +306,17 @@ impl<'r, 'a> Batch<'r, 'a> {
             for record in records() {
                 rows.push(record, key)?;
             }
-            written.events += range.len() as u64;
+            events += range.len() as u64;
         }
         rows.finish()?;
-        written.hot_bytes += rows.bytes;
+        written.events += events;
         Ok(Cow::Owned(rest))
     }
 
     /// Locks the streams of a partition and advances their heads.
     fn lock_partition(
         &self,
-        ranges: &[(usize, Range<usize>)],
+        ranges: &Ranges,
         must_wait: &impl Fn(Partition, u64) -> bool,
         (writing, numbers): (&Writing, &StreamNumbers),
         written: &mut Written,
@@ -465,7 +477,7 @@ struct HotRows<'t, 'b> {
     body: &'b mut HotBatchWriter,
     batch_no: i64,
     written_at_us: i64,
-    bytes: u64,
+    batches: &'b mut Vec<NewBatch>,
 }
 
 impl HotRows<'_, '_> {
@@ -493,14 +505,9 @@ impl HotRows<'_, '_> {
         }
         let (events, body) = (self.body.len(), self.body.body());
         self.rows.write(self.batch_no, self.written_at_us, events, body)?;
-        self.bytes += body.len() as u64;
-        let partition = self.marks.partition();
-        if let Some(control) = Control::get() {
-            let of = control.of(partition);
-            of.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
-            of.taken_events.fetch_add(events as u64, Ordering::Relaxed);
-        }
-        counting::appended(partition, events as u64);
+        let (partition, events) = (self.marks.partition(), events as u64);
+        self.batches.push(NewBatch { partition, events, bytes: body.len() as u64 });
+        counting::appended(partition, events);
         self.body.begin(self.written_at_us);
         Ok(())
     }

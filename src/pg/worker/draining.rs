@@ -135,9 +135,10 @@ fn settled(worker: &mut Worker, len: usize, written: &Written, duration: Duratio
         worker.more_wait(left, (worker.ends[first], enqueued_at_us));
     }
     worker.left_waiting = left;
-    if written.hot_bytes > 0
-        && let Some(control) = Control::get()
-    {
+    if let Some(control) = Control::get().filter(|_| !written.batches.is_empty()) {
+        for batch in &written.batches {
+            control.count_batch(batch.partition, batch.events, batch.bytes);
+        }
         control.wake();
     }
     let dead = written.refused.len() as u64;
