@@ -139,14 +139,19 @@ pub fn read(
         return Ok(Tail { last_batch: settled, ..Tail::default() });
     };
     let mut pieces = Vec::new();
-    let forgotten = forgotten(partition)?.min(last);
-    // What passes have left stands in the table only.
-    read_table(&mut batches, stream, settled, forgotten, &mut pieces)?;
-    let behind = hot::Batches { after: settled.max(forgotten), up_to: last };
+    // What passes have left stands in the table only, and what is new is not in the sidecar yet.
+    let first = settled.max(forgotten(partition)?.min(last));
+    let middle = sidecar::applied(partition).map_or(first, |applied| applied.clamp(first, last));
+    read_table(&mut batches, stream, settled, first, &mut pieces)?;
     let of_table = pieces.len();
-    if behind.after < last && !ask_sidecar(partition, stream, behind, &mut pieces)? {
+    let indexed = hot::Batches { after: first, up_to: middle };
+    if first < middle && !ask_sidecar(partition, stream, indexed, &mut pieces)? {
         pieces.truncate(of_table);
-        read_table(&mut batches, stream, behind.after, last, &mut pieces)?;
+        read_table(&mut batches, stream, first, middle, &mut pieces)?;
+    }
+    read_table(&mut batches, stream, middle, last, &mut pieces)?;
+    if let Some(control) = Control::get() {
+        control.note_tail_read();
     }
     Tail::new(pieces, last)
 }

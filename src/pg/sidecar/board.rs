@@ -109,6 +109,12 @@ pub fn count(query: &Query<'_>) -> Option<u64> {
     count.flatten()
 }
 
+/// The last batch of a partition that the sidecar has, if somebody serves.
+pub fn applied(partition: Partition) -> Option<i64> {
+    let board = &shared()?.board;
+    board.is_served().then(|| board.figures.applied(partition))
+}
+
 /// How the sidecar is; `None` where the library was not loaded at server start.
 pub fn status() -> Option<Status> {
     let shared = shared()?;
