@@ -67,7 +67,10 @@ pub fn verify_batches(
         let mut batches = Batches::open(one, statement_snapshot())?;
         let last = batches.last();
         if last.is_some() && settled[one.index()].is_none() && stream_id.is_none() {
-            let detail = format!("partition {} has batches and no row in hot_partitions, so nobody reads them", one.number());
+            let detail = format!(
+                "partition {} has batches and no row in hot_partitions, so nobody reads them",
+                one.number()
+            );
             put(BatchFault { stream: None, detail })?;
         }
         let behind = settled[one.index()].unwrap_or(0).max(forgotten(one)?);

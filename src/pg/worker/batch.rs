@@ -374,7 +374,11 @@ impl<'r, 'a> Batch<'r, 'a> {
                         written.held.push(self.held(group, range, 0));
                         continue;
                     }
-                    none.insert(HeadWriter::open(partition, writing, numbers)?)
+                    let mut heads = HeadWriter::open(partition, writing, numbers)?;
+                    let stream =
+                        |(index, _): &(usize, Range<usize>)| self.plan.groups()[*index].stream;
+                    heads.prepare_to_try(ranges.iter().map(stream))?;
+                    none.insert(heads)
                 }
             };
             self.advance(heads, *index, range, written, moved)?;

@@ -50,6 +50,7 @@ pub fn lock_heads(appends: &[StreamAppend<'_>], writing: &Writing) -> Result<Vec
     let mut advanced = with_room(appends.len())?;
     for partition in appends.chunk_by(same_partition) {
         let mut heads = HeadWriter::open(partition[0].partition, writing, &numbers)?;
+        heads.prepare(partition)?;
         for append in partition {
             advanced.push(heads.advance(append)?);
         }

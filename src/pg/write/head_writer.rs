@@ -4,6 +4,7 @@
 
 use super::retry::{Retry, find_retry};
 use crate::codec::hot_tail::TailEvent;
+use crate::model::batch::StreamKey;
 use crate::model::error::StoreError;
 use crate::model::partition::Partition;
 use crate::model::stream_append::StreamAppend;
@@ -129,6 +130,23 @@ impl<'t> HeadWriter<'t> {
         Ok(Self { writer, heads, numbers, tails: Tails::open(partition)? })
     }
 
+    /// Notes that these streams are appended to, and reads what many of them together may have in batches
+    /// of a hot partition. To be called before they are advanced.
+    pub fn prepare(&mut self, appends: &[StreamAppend<'_>]) -> Result<(), Error> {
+        for append in appends {
+            self.tails.note(append.key().hash64())?;
+        }
+        self.tails.read_ahead(appends.iter().map(StreamAppend::key))
+    }
+
+    /// The same for who writes batches, and notes nothing.
+    pub fn prepare_to_try<'a>(
+        &mut self,
+        streams: impl Iterator<Item = StreamKey<'a>>,
+    ) -> Result<(), Error> {
+        self.tails.read_ahead(streams)
+    }
+
     /// Checks the expected version and advances the stream's head by the number of events, and by those
     /// of its tail; creates the stream if it is not there. From here on the stream is locked until the
     /// transaction ends.
@@ -137,7 +155,6 @@ impl<'t> HeadWriter<'t> {
             self.note_read(append)?;
         }
         let hash = append.key().hash64();
-        self.tails.note(hash)?;
         let mut attempts = 0;
         loop {
             check_for_interrupts();
