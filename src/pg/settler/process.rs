@@ -117,10 +117,12 @@ impl OfPartition {
     }
 }
 
-/// The oldest batch of a partition.
-struct Oldest {
-    batch_no: i64,
-    written_at_us: i64,
+/// The batches of a partition.
+struct There {
+    first: i64,
+    last: i64,
+    /// when the first one was written
+    since_us: i64,
 }
 
 struct Settler {
@@ -340,8 +342,7 @@ impl Settler {
             };
             if !of.is_compared {
                 of.is_compared = true;
-                // SAFETY: looks at shared memory.
-                let transaction = unsafe { pg_sys::ReadNextTransactionId() };
+                let transaction = transaction_of_now()?;
                 let (settled, forgotten) =
                     (applied.first - 1, known.settled_batch.min(applied.first - 1));
                 of.forgettable.push_back(Forgettable { transaction, settled, forgotten });
@@ -365,14 +366,15 @@ impl Settler {
             if Instant::now() < of.due && !(is_wanted && of.backoff.failures() == 0) {
                 return Ok(false);
             }
-            let Some(oldest) = oldest(of.partition)? else {
+            let Some(there) = there(of.partition)? else {
                 self.nothing_is_left(index, store, known)?;
                 return Ok(false);
             };
             if let Some(marks) = Marks::claim(of.partition, store) {
-                marks.set_settled(oldest.batch_no - 1);
+                marks.keep(known.settled_batch.max(there.last));
+                marks.set_settled(there.first - 1);
             }
-            let age_us = now_us().saturating_sub(oldest.written_at_us).max(0) as u64;
+            let age_us = now_us().saturating_sub(there.since_us).max(0) as u64;
             let interval = settings::settle_interval();
             let left = interval.saturating_sub(Duration::from_micros(age_us));
             let is_full = self.control.unsettled_bytes() > settings::hot_max_bytes() / 2;
@@ -440,7 +442,13 @@ impl Settler {
         let of = &mut self.partitions[index];
         let wishes = self.control.of(of.partition);
         if let Some(marks) = Marks::claim(of.partition, store) {
+            marks.keep(known.settled_batch);
             marks.set_settled(known.settled_batch);
+            if marks.settled_for_all() < known.settled_batch && of.forgettable.is_empty() {
+                let settled = known.settled_batch;
+                let transaction = transaction_of_now()?;
+                of.forgettable.push_back(Forgettable { transaction, settled, forgotten: settled });
+            }
         }
         wishes.wanted.store(0, Ordering::SeqCst);
         wishes.error.set("");
@@ -502,13 +510,20 @@ impl Settler {
     }
 }
 
-/// The oldest batch in the table; `None`: there is none.
-fn oldest(partition: Partition) -> Result<Option<Oldest>, Failure> {
-    let look = || -> Result<Option<Oldest>, Error> {
+/// What is in the table; `None`: nothing.
+fn there(partition: Partition) -> Result<Option<There>, Failure> {
+    transact(|| {
         with_snapshot_of_now(|snapshot| {
-            let first = Batches::open(partition, snapshot)?.first();
-            Ok(first.map(|(batch_no, written_at_us)| Oldest { batch_no, written_at_us }))
+            let mut batches = Batches::open(partition, snapshot)?;
+            let Some(last) = batches.last() else { return Ok(None) };
+            let first = batches.first();
+            Ok(first.map(|(first, since_us)| There { first, last, since_us }))
         })
-    };
-    transact(look)
+    })
+}
+
+/// A transaction that ends now: what is the case before it is so for all snapshots when it is seen by all.
+fn transaction_of_now() -> Result<pg_sys::TransactionId, Failure> {
+    // SAFETY: in a transaction.
+    transact(|| Ok(unsafe { pg_sys::GetTopTransactionId() }))
 }
