@@ -64,12 +64,12 @@ test: ## run all tests, or some kinds: KINDS="unit regress"
 
 bench: ## measure, some minutes; results in target/bench/results.json; BENCH="--quick"
 	@scripts/deps.sh bench
-	@$(MAKE) install
+	@$(MAKE) install FEATURES=rocksdb
 	@benches/run.sh $(BENCH)
 
 bench-peers: ## the same with UmaDB, which takes minutes to compile
 	@scripts/deps.sh bench-peers
-	@$(MAKE) install
+	@$(MAKE) install FEATURES=rocksdb
 	@benches/run.sh --peers $(BENCH)
 
 fmt: ## format the code

@@ -97,7 +97,7 @@ case ${1:-} in
         install_cargo_pgrx
         install_pgspot
         ;;
-    bench) install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_BENCH[@]}" ;;
-    bench-peers) install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_BENCH_PEERS[@]}" ;;
+    bench) install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_ROCKSDB[@]}" "${PACKAGES_BENCH[@]}" ;;
+    bench-peers) install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_ROCKSDB[@]}" "${PACKAGES_BENCH_PEERS[@]}" ;;
     *) die "usage: deps.sh build|test|bench|bench-peers" ;;
 esac

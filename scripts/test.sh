@@ -6,6 +6,7 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export_cargo_environment
+export_rocksdb
 cd "$ROOT"
 
 CLUSTER=$(cluster_base)/test-$$
@@ -20,7 +21,6 @@ step_queue() { scripts/queue.sh loom && scripts/queue.sh shuttle; }
 
 # The sidecar, with RocksDB and without PostgreSQL.
 step_sidecar() {
-    export_rocksdb
     cargo test --locked --no-default-features --features rocksdb --lib sidecar:: &&
         cargo test --locked --no-default-features --features rocksdb --test sidecar --test sidecar_killed
 }
@@ -30,7 +30,7 @@ step_pgrx() {
     local pgdata_base library
     library=$("$PG_CONFIG" --pkglibdir)/allsource.so
     if [ "$(id -u)" != 0 ] && [ -w "$("$PG_CONFIG" --pkglibdir)" ]; then
-        cargo pgrx test pg15
+        cargo pgrx test pg15 --features rocksdb
         return
     fi
     # cargo-pgrx will write into the installed library. Servers that have it mapped, as the demo's,
@@ -39,13 +39,13 @@ step_pgrx() {
     pgdata_base=$(mktemp -d /var/tmp/allsource-pgrx.XXXXXX)
     as_root chown postgres "$pgdata_base"
     local status=0
-    cargo pgrx test pg15 --runas postgres --pgdata "$pgdata_base" || status=$?
+    cargo pgrx test pg15 --features rocksdb --runas postgres --pgdata "$pgdata_base" || status=$?
     as_root rm -rf "$pgdata_base"
     return $status
 }
 
-# The release, which the kinds below use.
-step_install() { make install; }
+# The release with the sidecar, which the kinds below use.
+step_install() { make install FEATURES=rocksdb; }
 
 # golden FOLDER SOURCES SUFFIX PROGRAM: all files of tests/FOLDER/SOURCES in the order of their names
 golden() {

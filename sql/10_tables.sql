@@ -79,11 +79,13 @@ CREATE TABLE allsource.hot_partitions (
     state         text COLLATE "C" NOT NULL CHECK (state IN ('hot', 'cooling', 'cold')),
     since         timestamptz NOT NULL,
     settled_batch int8 NOT NULL,
-    store_id      int8 NOT NULL
+    store_id      int8 NOT NULL,
+    is_automatic  bool NOT NULL
 ) USING heap;
 
 COMMENT ON TABLE allsource.hot_partitions IS 'the partitions that are or were hot';
 COMMENT ON COLUMN allsource.hot_partitions.settled_batch IS 'number of the last batch that is settled with all before it';
+COMMENT ON COLUMN allsource.hot_partitions.is_automatic IS 'whether it became hot by itself (allsource.heat_threshold), and will become cold by itself';
 COMMENT ON COLUMN allsource.hot_partitions.store_id IS 'the store that has made the partition hot: in a restored dump another one, and then nothing is settled until es_heat, es_cool or es_settle is called';
 
 CREATE FUNCTION allsource.hot_partitions_changed() RETURNS trigger

@@ -250,6 +250,12 @@ pub enum Error {
         /// why not
         reason: String,
     },
+    /// A path that cannot be used.
+    #[error("path is not an absolute one of at most {bytes_max} bytes")]
+    BadPath {
+        /// the limit
+        bytes_max: usize,
+    },
     /// The sidecar does not answer.
     #[error("sidecar cannot be read: {reason}")]
     Sidecar {

@@ -7,7 +7,9 @@ use crate::pg::shared::latch;
 use crate::pg::shared::memory::{Area, Lock, with_lock};
 use crate::pg::shared::text::SharedText;
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering,
+};
 use std::time::Instant;
 
 /// A request that sessions make, and whether it was met.
@@ -67,6 +69,8 @@ pub struct OfPartition {
     pub settled_events: AtomicU64,
     /// events that workers have put into batches
     pub taken_events: AtomicU64,
+    /// scattered events that workers have taken in
+    pub scattered_events: AtomicU64,
     /// why something in it cannot be settled
     pub error: SharedText,
 }

@@ -16,7 +16,7 @@ use std::ffi::CStr;
 pub const TABLE: &str = "hot_partitions";
 
 const ROWS: &CStr = c"
-    SELECT p.partition_id, p.state, p.settled_batch, p.store_id
+    SELECT p.partition_id, p.state, p.settled_batch, p.store_id, p.is_automatic
       FROM allsource.hot_partitions p";
 
 /// What a partition is.
@@ -41,10 +41,13 @@ pub struct HotPartition {
     pub settled_batch: i64,
     /// whether this store has written the row, and not one of which a dump was restored
     pub is_ours: bool,
+    /// whether it has become hot by itself
+    pub is_automatic: bool,
 }
 
 impl HotPartition {
-    const NEVER: Self = Self { state: State::Never, settled_batch: 0, is_ours: true };
+    const NEVER: Self =
+        Self { state: State::Never, settled_batch: 0, is_ours: true, is_automatic: false };
 
     /// Whether a worker puts the partition's events into batches.
     pub fn takes_batches(&self) -> bool {
@@ -137,7 +140,9 @@ fn from_row(row: &Row, ours: i64) -> (i32, HotPartition) {
         b"cooling" => State::Cooling,
         _ => State::Cold,
     };
-    let known = HotPartition { state, settled_batch: int8(3), is_ours: int8(4) == ours };
+    let is_ours = int8(4) == ours;
+    let is_automatic = row.get(5).is_some_and(|value| value.value() as u8 != 0);
+    let known = HotPartition { state, settled_batch: int8(3), is_ours, is_automatic };
     (int8(1) as i32, known)
 }
 
@@ -159,18 +164,18 @@ pub fn report(mut put: impl FnMut(Reported) -> Result<(), Error>) -> Result<(), 
             partition,
             known,
             state: row.get(2),
-            since: row.get(5),
-            batches: int8(6),
-            events: int8(7),
-            bytes: int8(8),
-            oldest: row.get(9),
-            last_batch: int8(10),
+            since: row.get(6),
+            batches: int8(7),
+            events: int8(8),
+            bytes: int8(9),
+            oldest: row.get(10),
+            last_batch: int8(11),
         })
     })
 }
 
 const REPORT: &CStr = c"
-    SELECT p.partition_id, p.state, p.settled_batch, p.store_id, p.since,
+    SELECT p.partition_id, p.state, p.settled_batch, p.store_id, p.is_automatic, p.since,
            b.batches, b.events, b.bytes, b.oldest, b.last_batch
       FROM allsource.hot_partitions p
      CROSS JOIN LATERAL (

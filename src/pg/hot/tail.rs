@@ -99,8 +99,7 @@ impl Tails {
 
     /// Whether a stream, all of whose events up to batch `settled` are settled, may have a tail.
     pub fn may_have_tail(&self, key: u64, settled: i64) -> bool {
-        self.has_batches
-            && self.marks.is_none_or(|marks| marks.may_have_tail(key, settled, false))
+        self.has_batches && self.marks.is_none_or(|marks| marks.may_have_tail(key, settled, false))
     }
 
     /// The tail of a stream, all of whose events up to batch `settled` are settled. Its head is locked,
@@ -110,7 +109,8 @@ impl Tails {
         if let Some(marks) = self.marks {
             marks.wait_for_writer();
         }
-        let tail = with_snapshot_of_now(|snapshot| read(self.partition, stream, settled, snapshot))?;
+        let tail =
+            with_snapshot_of_now(|snapshot| read(self.partition, stream, settled, snapshot))?;
         if uses_one_snapshot()
             && let Some(newest) = TailReader::new(&tail.pieces).filter_map(Result::ok).last()
         {

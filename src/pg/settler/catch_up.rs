@@ -19,25 +19,30 @@ pub struct CaughtUp {
     pub first: i64,
 }
 
-/// Applies batches that the sidecar does not have, some at once. Unless it `is_compared`, discards first
-/// what it has of the partition, if that is not what the table has. `None`: it is away. Called in a
-/// transaction.
+/// Applies batches that the sidecar does not have, some at once. Discards first what it has of the
+/// partition, if that is not what the table has. `None`: it is away. Called in a transaction.
 pub fn catch_up(
     index: &mut Index,
     partition: Partition,
     applied: Applied,
-    is_compared: bool,
     settled: i64,
 ) -> Result<Option<CaughtUp>, Error> {
     with_snapshot_of_now(|snapshot| {
         let mut table = Batches::open(partition, snapshot)?;
         let first = table.first().map_or(settled + 1, |(batch_no, _)| batch_no);
         let mut after = applied.batch_no;
-        if !is_compared && !is_of_table(&mut table, applied, settled)? {
+        if !is_of_table(&mut table, applied, settled)? {
             match index.discard(partition) {
                 Ok(()) => after = 0,
                 Err(refusal) => return away(refusal),
             }
+        }
+        // What was settled before it was applied is in no snapshot of now; but older ones may show it, and
+        // must not be answered as if there had been nothing.
+        if first > after + 1
+            && let Err(refusal) = index.forget(partition, first - 1)
+        {
+            return away(refusal);
         }
         let mut caught_up = CaughtUp { batches: 0, is_more: false, first };
         let mut refused = None;
@@ -66,15 +71,18 @@ pub fn catch_up(
     })
 }
 
-/// Whether the table has the last batch that was applied, or has settled it.
+/// Whether the table has the last batch that was applied, or has settled it; then what is left of it may
+/// have been written anew.
 fn is_of_table(table: &mut Batches, applied: Applied, settled: i64) -> Result<bool, Error> {
-    let Some(checksum) = applied.checksum else { return Ok(true) };
+    let Some(checksum) = applied.checksum.filter(|_| applied.batch_no > settled) else {
+        return Ok(true);
+    };
     let mut found = None;
     table.read(applied.batch_no - 1, applied.batch_no, |batch| {
         found = Some(batch.checksum);
         Ok(false)
     })?;
-    Ok(found.map_or(applied.batch_no <= settled, |found| found == checksum))
+    Ok(found == Some(checksum))
 }
 
 fn away(refusal: Refusal) -> Result<Option<CaughtUp>, Error> {

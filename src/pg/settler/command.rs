@@ -10,8 +10,8 @@ use crate::pg::queue::Queues;
 use crate::pg::queue::waiters::Waited;
 use crate::pg::session::xact::{accept_invalidations, check_writable, with_snapshot_of_now};
 use crate::pg::settings;
-use crate::pg::tables::relation::sequence_oid;
 use crate::pg::shared::text::SharedText;
+use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::rights::{check_admin, check_superuser};
 use crate::pg::tables::schema::Sequence;
 use crate::pg::write::flush::check_can_wait;
@@ -81,11 +81,11 @@ pub fn checkpoint(path: &[u8]) -> Result<(), Error> {
     check_superuser("sidecar")?;
     let control = open()?;
     let what = "sidecar cannot be copied";
-    let refused = |reason: &str| Error::Settler { what, reason: reason.to_owned() };
-    let path = std::str::from_utf8(path).map_err(|_| refused("the path is not UTF-8"))?;
-    if !Path::new(path).is_absolute() || path.len() > SharedText::BYTES_MAX || path.contains('\0') {
-        return Err(refused("the path is not an absolute one of at most 500 bytes"));
-    }
+    let bytes_max = SharedText::BYTES_MAX;
+    let path = std::str::from_utf8(path)
+        .ok()
+        .filter(|path| Path::new(path).is_absolute() && path.len() <= bytes_max);
+    let Some(path) = path else { return Err(Error::BadPath { bytes_max }) };
     control.checkpoint_path().set(path);
     ask(control, control.checkpoint(), what, None)
 }
@@ -121,6 +121,9 @@ fn ask(
     what: &'static str,
     timeout: Option<Duration>,
 ) -> Result<(), Error> {
+    if control.is_paused() {
+        return Err(Error::WorkersPaused);
+    }
     let number = ticket.ask();
     let answered = wait(control, deadline(timeout), || ticket.answer_to(number))?;
     match answered {

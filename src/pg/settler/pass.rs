@@ -1,13 +1,13 @@
 //! A pass over a partition.
 
-use super::piece::{ITSELF, Leftover, Settled, settle_page};
-use super::rows::{Removed, end_pass};
+use super::piece::{Leftover, Settled, settle_page};
+use super::rows::{Removed, end_pass, events_up_to, quarantine};
 use super::source::{Source, StreamTail};
+use super::transact;
 use crate::drain::failure::Failure;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::sidecar::Index;
-use crate::pg::worker::background::in_transaction;
 use crate::pg::worker::batch::lock_store;
 use pgrx::pg_sys;
 
@@ -20,6 +20,8 @@ pub struct Pass {
     partition: Partition,
     store: u32,
     source: Source,
+    /// how many events it has read
+    seen: u64,
     /// streams that were read and not settled, because something was in the way
     page: Vec<StreamTail>,
     leftovers: Vec<Leftover>,
@@ -49,6 +51,9 @@ pub enum Step {
     Settled,
     /// It has ended.
     Ended(Ended),
+    /// It has read other events than the table has. Nothing was removed, and the partition was put into
+    /// quarantine.
+    Quarantined,
 }
 
 impl Pass {
@@ -69,11 +74,12 @@ impl Pass {
             }
             Source::in_memory(partition, i64::MIN)
         };
-        let source = in_transaction(|| read().unwrap_or_else(|error| error.raise(ITSELF)))?;
+        let source = transact(read)?;
         Ok(source.map(|source| Self {
             partition,
             store,
             source,
+            seen: 0,
             page: Vec::new(),
             leftovers: Vec::new(),
             reason: None,
@@ -85,9 +91,10 @@ impl Pass {
     pub fn step(&mut self, index: Option<&mut Index>) -> Result<Step, Failure> {
         if self.page.is_empty() {
             self.page = self.source.next_page(index)?;
+            self.seen += self.page.iter().map(|stream| stream.tail.len() as u64).sum::<u64>();
         }
         if self.page.is_empty() {
-            return self.end().map(Step::Ended);
+            return self.end();
         }
         self.pass_over_later_parts();
         let settled = settle_page(self.store, self.partition, &self.page)?;
@@ -114,28 +121,32 @@ impl Pass {
         }
     }
 
-    fn end(&mut self) -> Result<Ended, Failure> {
+    fn end(&mut self) -> Result<Step, Failure> {
         let (partition, up_to) = (self.partition, self.source.up_to());
         let leftovers = &self.leftovers;
         let end = || -> Result<_, Error> {
             if lock_store()? != Some(self.store) {
                 return Err(Error::Missing { object: "position_seq".into() });
             }
+            if events_up_to(partition, up_to)? != self.seen {
+                quarantine(partition)?;
+                return Ok(None);
+            }
             let removed = end_pass(partition, up_to, leftovers)?;
             // SAFETY: in a transaction that has written.
             #[expect(unsafe_code, reason = "asks for the transaction's number")]
             let transaction = unsafe { pg_sys::GetTopTransactionId() };
-            Ok((removed, transaction))
+            Ok(Some((removed, transaction)))
         };
-        let (removed, transaction) =
-            in_transaction(|| end().unwrap_or_else(|error| error.raise(ITSELF)))?;
+        let ended = transact(end)?;
+        let Some((removed, transaction)) = ended else { return Ok(Step::Quarantined) };
         let first_left = leftovers.iter().filter_map(|leftover| leftover.batches.first()).min();
-        Ok(Ended {
+        Ok(Step::Ended(Ended {
             up_to,
             settled: first_left.map_or(up_to, |first| first - 1),
             removed,
             transaction,
             reason: self.reason.take(),
-        })
+        }))
     }
 }

@@ -11,7 +11,7 @@ use crate::pg::error::Error;
 use crate::pg::hot::batches::Batches;
 use crate::pg::hot::tail::Tail;
 use crate::pg::session::xact::with_snapshot_of_now;
-use crate::pg::sidecar::{Index, WalkFrom};
+use crate::pg::sidecar::Index;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -145,10 +145,7 @@ impl Source {
     }
 
     /// The next streams; none at the end.
-    pub fn next_page(
-        &mut self,
-        mut index: Option<&mut Index>,
-    ) -> Result<Vec<StreamTail>, Failure> {
+    pub fn next_page(&mut self, mut index: Option<&mut Index>) -> Result<Vec<StreamTail>, Failure> {
         let mut page = Vec::new();
         let (partition, up_to) = (self.partition, self.up_to);
         while let Some(walk) = &mut self.walk {
@@ -199,12 +196,9 @@ impl Walk {
         partition: Partition,
         index: &mut Index,
     ) -> Result<(Vec<Found>, bool), Failure> {
-        let from = match &self.cursor {
-            None => WalkFrom::Start,
-            Some(cursor) => WalkFrom::Cursor(cursor),
-        };
+        let cursor = self.cursor.as_deref();
         let walked = index
-            .walk(partition, self.batches, from, PAGE_BYTES)
+            .walk(partition, self.batches, cursor, PAGE_BYTES)
             .map_err(|refusal| Error::Sidecar { reason: refusal.to_string() }.to_failure())?;
         let mut found: Vec<Found> = Vec::new();
         let damaged = |damaged: DamagedTail| Error::from(damaged).to_failure();

@@ -19,8 +19,8 @@ use crate::pg::hot::filter::Marks;
 use crate::pg::hot::map;
 use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::session::xact::{
-    accept_invalidations, advance_command, check_writable, database_oid, flush_log_in_steps, now_us,
-    process_of, with_snapshot_of_now,
+    accept_invalidations, advance_command, check_writable, database_oid, flush_log_in_steps,
+    now_us, process_of, with_snapshot_of_now,
 };
 use crate::pg::shared::counting;
 use crate::pg::tables::heads::Heads;
@@ -42,6 +42,9 @@ use std::ops::Range;
 /// waits for about that much.
 const FLUSH_BYTES: u64 = 1024 * 1024;
 
+/// Events of a stream in a batch are scattered if they are no more than this.
+const SCATTERED_MAX: usize = 2;
+
 /// What has become of records.
 #[derive(Default)]
 pub struct Written {
@@ -59,6 +62,8 @@ pub struct Written {
     pub held_up_by: Option<String>,
     /// batches of hot partitions that were written
     pub batches: Vec<NewBatch>,
+    /// scattered events, by partition
+    pub scattered: Vec<(Partition, u64)>,
 }
 
 /// A batch of a hot partition that was written.
@@ -215,6 +220,9 @@ impl<'r, 'a> Batch<'r, 'a> {
         for ranges in self.ranges.chunk_by(|a, b| partition(a) == partition(b)) {
             let partition = partition(&ranges[0]);
             at.set(Some(partition));
+            if way == Way::Batches {
+                written.scattered.push((partition, self.scattered(ranges)));
+            }
             let is_hot = hot.is_some_and(|hot| hot[partition.index()].takes_batches());
             let rest = if is_hot {
                 self.write_hot(ranges, must_wait, &writing, &mut body, &mut written)?
@@ -247,6 +255,20 @@ impl<'r, 'a> Batch<'r, 'a> {
         advance_command();
         written.refused.sort_unstable_by_key(|(record, _)| *record);
         Ok(written)
+    }
+
+    /// Events that a run would hardly gain anything for, and that could go into batches.
+    fn scattered(&self, ranges: &Ranges) -> u64 {
+        let few = ranges.iter().filter(|(_, range)| range.len() <= SCATTERED_MAX);
+        few.filter(|(_, range)| self.are_plain(range)).map(|(_, range)| range.len() as u64).sum()
+    }
+
+    /// Whether events can go into batches.
+    fn are_plain(&self, range: &Range<usize>) -> bool {
+        self.order[range.clone()].iter().all(|at| {
+            let record = &self.records[*at as usize];
+            record.entity_id.is_none() && record.event.event_id.is_none()
+        })
     }
 
     /// Writes what can be written there into batches of a hot partition. Returns what is left.
@@ -294,9 +316,8 @@ impl<'r, 'a> Batch<'r, 'a> {
             let group = &self.plan.groups()[*index];
             let key = group.stream.hash64();
             let records = || self.order[range.clone()].iter().map(|at| &self.records[*at as usize]);
-            let is_plain = |record: &Record<'_>| {
-                record.entity_id.is_none() && record.event.event_id.is_none()
-            };
+            let is_plain =
+                |record: &Record<'_>| record.entity_id.is_none() && record.event.event_id.is_none();
             if must_wait(partition, key)
                 || !records().all(is_plain)
                 || !marks.mark(key, rows.batch_no)

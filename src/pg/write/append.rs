@@ -5,8 +5,8 @@ use super::head_writer::{Advanced, HeadWriter, Settling};
 use super::log_writer::{LogWriter, PendingRuns, Target};
 use crate::model::event_times::EventTimes;
 use crate::model::memory::with_room;
-use crate::model::stream_append::StreamAppend;
 use crate::model::partition::Partition;
+use crate::model::stream_append::StreamAppend;
 use crate::pg::error::Error;
 use crate::pg::positions::counter::Positions;
 use crate::pg::positions::stream_numbers::StreamNumbers;
@@ -192,7 +192,8 @@ impl<'t> Leaves<'t> {
             events.push(event.event);
             times_us.push(event.timestamp_us);
         }
-        self.log(partition)?.push(Target { times: EventTimes::Each(&times_us), ..target }, &events)?;
+        self.log(partition)?
+            .push(Target { times: EventTimes::Each(&times_us), ..target }, &events)?;
         self.settled += events.len() as u64;
         Ok(())
     }

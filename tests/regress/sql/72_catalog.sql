@@ -20,7 +20,8 @@ SELECT p.oid::regprocedure, p.proacl FROM pg_proc p
  WHERE p.pronamespace = 'allsource'::regnamespace
    AND ARRAY(SELECT a.grantee::regrole::text || CASE WHEN a.is_grantable THEN ' *' ELSE '' END
                FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a WHERE a.grantee <> p.proowner)
-       NOT IN ('{allsource_reader}', '{allsource_writer}', '{allsource_admin}');
+       NOT IN ('{allsource_reader}', '{allsource_writer}', '{allsource_admin}')
+   AND p.prorettype <> 'trigger'::regtype;
 -- Without a comment.
 SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.pronamespace = 'allsource'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL;
@@ -31,7 +32,9 @@ SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.pronamespace = 'allsource'::regnamespace AND (p.provolatile = 'v' OR p.proparallel <> 's')
    AND p.proname NOT IN ('es_append', 'es_append_many', 'es_append_batch', 'es_create_stream', 'es_read_all', 'es_safe_position',
                          'es_enqueue', 'es_enqueue_batch', 'es_flush', 'es_queue_stats', 'es_worker_pause', 'es_worker_resume',
-                         'es_dead_letter_retry', 'es_dead_letter_discard', 'es_metrics', 'es_metrics_prometheus', 'es_health');
+                         'es_dead_letter_retry', 'es_dead_letter_discard', 'es_metrics', 'es_metrics_prometheus', 'es_health',
+                         'es_heat', 'es_cool', 'es_settle', 'es_sidecar_rebuild', 'es_sidecar_checkpoint', 'es_sidecar_stats',
+                         'hot_partitions_changed');
 -- In SQL with a body that is looked up by the caller's search_path.
 SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
  WHERE p.pronamespace = 'allsource'::regnamespace AND l.lanname NOT IN ('c', 'internal')
