@@ -173,7 +173,12 @@ impl Settler {
                 continue;
             }
             match self.see_to(index, store) {
-                Ok(is_more) => is_busy |= is_more,
+                // In between, or readers would have to read what comes in meanwhile from the table.
+                Ok(true) => {
+                    self.apply()?;
+                    is_busy = true;
+                }
+                Ok(false) => {}
                 Err(failure) if failure.remedy() == Remedy::TryLater => return Err(failure),
                 Err(failure) => self.partition_failed(index, &failure),
             }
