@@ -252,6 +252,11 @@ impl Cluster {
         command
     }
 
+    /// Where the sidecar of hot partitions has its files.
+    pub fn sidecar_dir(&self) -> PathBuf {
+        self.dir.join("data.allsource")
+    }
+
     fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
     }

@@ -3,7 +3,7 @@
 //! The tests themselves are in `tests/`, one topic per file. This library is what they share:
 //! a private server ([`cluster`]), the public SQL functions as Rust calls ([`calls`], [`bulk`]),
 //! clients at work ([`writer`], [`producer`]), and the checkers that decide whether what the server holds is right ([`ledger`], [`tailing`],
-//! [`seen`], [`reference`]). The checkers have unit tests of their own, because a checker that
+//! [`seen`], [`hot`], [`reference`]). The checkers have unit tests of their own, because a checker that
 //! cannot find a fault proves nothing.
 //!
 //! All but a few tests go through the functions and views that a user has, and know nothing of
@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod dump;
 pub mod event;
 pub mod failure;
+pub mod hot;
 pub mod ledger;
 pub mod locks;
 pub mod patience;
