@@ -209,6 +209,25 @@ impl Scattered {
         self.assert_read(client, context);
     }
 
+    /// Reads, takes in and settles as if nothing had happened, and the sidecar comes back.
+    ///
+    /// # Panics
+    /// Where that is not so.
+    pub fn goes_on(&mut self, client: &mut Client, context: &str, settles_first: bool) {
+        self.assert_read(client, context);
+        if settles_first {
+            self.settle(client, context);
+        }
+        self.enqueue(client, 2);
+        self.append(client, 7);
+        self.assert_read(client, context);
+        self.enqueue(client, 1);
+        self.settle(client, context);
+        self.enqueue(client, 1);
+        until_applied(client, &self.partitions);
+        self.assert_read(client, context);
+    }
+
     fn assert_same(&self, found: &BTreeMap<String, Vec<i64>>, context: &str) {
         for (name, numbers) in &self.streams {
             assert_eq!(&found[name], numbers, "{context}: events of {name}");

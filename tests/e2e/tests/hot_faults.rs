@@ -170,26 +170,10 @@ fn survive_damages(name: &str, server: Server, step: usize) {
             client = store.cluster.store();
             workers_up(&mut client);
         }
-        goes_on(&mut client, &mut known, &context, number % 2 == 0);
+        known.goes_on(&mut client, &context, number % 2 == 0);
         store.assert_complete(&context);
     }
     known.cool(&mut client, "in the end");
-}
-
-/// Reads, takes in and settles as if nothing had happened, and the sidecar comes back.
-fn goes_on(client: &mut Client, known: &mut Scattered, context: &str, settles_first: bool) {
-    known.assert_read(client, context);
-    if settles_first {
-        known.settle(client, context);
-    }
-    known.enqueue(client, 2);
-    known.append(client, 7);
-    known.assert_read(client, context);
-    known.enqueue(client, 1);
-    known.settle(client, context);
-    known.enqueue(client, 1);
-    until_applied(client, &known.partitions);
-    known.assert_read(client, context);
 }
 
 /// A server with hot partitions that are settled when somebody asks for it.
@@ -279,13 +263,13 @@ fn older_files_change_no_answer() {
             store.flush_sidecar(&mut client);
             if server == Server::Running {
                 store.cluster.shell(script);
-                goes_on(&mut client, &mut known, &context, false);
+                known.goes_on(&mut client, &context, false);
                 store.cluster.shell(script);
                 client = store.while_stopped(Stop::Kill, "");
             } else {
                 client = store.while_stopped(Stop::Fast, script);
             }
-            goes_on(&mut client, &mut known, &context, false);
+            known.goes_on(&mut client, &context, false);
             store.assert_complete(&context);
         }
     }
@@ -340,7 +324,7 @@ fn a_sidecar_newer_than_the_data_changes_no_answer() {
         future.comes(&store, &mut client, &mut known);
         known.back_to(&past);
         client = store.while_stopped(Stop::Fast, "rm -rf data && cp -a old data");
-        goes_on(&mut client, &mut known, &context, false);
+        known.goes_on(&mut client, &context, false);
         store.assert_complete(&context);
     }
     known.cool(&mut client, "in the end");
@@ -368,11 +352,11 @@ fn files_of_another_cluster_change_no_answer() {
                 Server::Stopped(how) => store.while_stopped(how, &script),
                 Server::Running => {
                     store.cluster.shell(&script);
-                    goes_on(&mut clients[index], &mut knowns[index], &context, false);
+                    knowns[index].goes_on(&mut clients[index], &context, false);
                     store.while_stopped(Stop::Kill, &script)
                 }
             };
-            goes_on(&mut clients[index], &mut knowns[index], &context, index == 0);
+            knowns[index].goes_on(&mut clients[index], &context, index == 0);
             store.assert_complete(&context);
         }
     }
@@ -408,7 +392,7 @@ fn files_of_a_copied_cluster_change_no_answer() {
         let other = original.cluster.dir().display();
         let script = format!("rm -rf data.allsource && cp -a {other}/data.allsource .");
         copied = copy.while_stopped(Stop::Fast, &script);
-        goes_on(&mut copied, &mut copy_known, &context, false);
+        copy_known.goes_on(&mut copied, &context, false);
         copy.assert_complete(&context);
         client = original.resume();
         known.heat(&mut client);
@@ -449,7 +433,7 @@ fn a_sidecar_that_cannot_be_written_is_done_without() {
             known.assert_read(&mut client, &context);
         }
         store.cluster.shell(repair);
-        goes_on(&mut client, &mut known, repair, true);
+        known.goes_on(&mut client, repair, true);
         store.assert_complete(wreck);
     }
     known.cool(&mut client, "in the end");
@@ -487,7 +471,7 @@ fn a_full_disk_of_the_sidecar_is_done_without() {
         known.enqueue(&mut client, 3);
         known.assert_read(&mut client, &context);
         fs::remove_file(filler).expect("to make room");
-        goes_on(&mut client, &mut known, &context, false);
+        known.goes_on(&mut client, &context, false);
         store.assert_complete(&context);
     }
     known.cool(&mut client, "in the end");
@@ -535,7 +519,7 @@ fn a_full_disk_of_the_tables_only_delays() {
         flush(&mut client).expect("es_flush");
         items.iter().for_each(|items| known.enter(items));
         known.assert_read(&mut client, &context);
-        goes_on(&mut client, &mut known, &context, true);
+        known.goes_on(&mut client, &context, true);
         store.assert_complete(&context);
     }
     assert_eq!(dead_letters(&mut client).expect("es_dead_letters"), []);
@@ -563,7 +547,7 @@ fn a_settler_that_stands_still_holds_up_nobody() {
     let refused = hot::settle_within(&mut client, None, "1s").expect_err("nobody settles");
     assert_eq!(failure::sqlstate(&refused), failure::CANCELLED);
     store.cluster.signal("CONT", pid);
-    goes_on(&mut client, &mut known, "continued", true);
+    known.goes_on(&mut client, "continued", true);
     store.assert_complete("continued");
     known.cool(&mut client, "in the end");
 }
@@ -694,7 +678,9 @@ impl Breakpoint {
         client
             .batch_execute(&format!(
                 "CREATE SCHEMA breakpoint; CREATE SEQUENCE breakpoint.calls; \
-                 CREATE FUNCTION breakpoint.hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 GRANT USAGE ON SCHEMA breakpoint TO PUBLIC; \
+                 CREATE FUNCTION breakpoint.hold() RETURNS trigger \
+                 LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
                      IF nextval('breakpoint.calls') > {skipped} THEN PERFORM pg_sleep(600); END IF; \
                      RETURN COALESCE(NEW, OLD); END $$; \
                  CREATE TRIGGER breakpoint {event} ON allsource.{table} \
@@ -756,7 +742,7 @@ fn a_server_killed_at_each_step_loses_nothing() {
         }
         Breakpoint::remove(&mut client);
         known.assert_read(&mut client, &context);
-        goes_on(&mut client, &mut known, &context, number % 2 == 1);
+        known.goes_on(&mut client, &context, number % 2 == 1);
         store.assert_complete(&context);
     }
     known.cool(&mut client, "in the end");
