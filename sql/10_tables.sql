@@ -79,11 +79,13 @@ CREATE TABLE allsource.hot_partitions (
     state         text COLLATE "C" NOT NULL CHECK (state IN ('hot', 'cooling', 'cold')),
     since         timestamptz NOT NULL,
     settled_batch int8 NOT NULL,
-    store_id      int8 NOT NULL
+    store_id      int8 NOT NULL,
+    is_automatic  bool NOT NULL
 ) USING heap;
 
 COMMENT ON TABLE allsource.hot_partitions IS 'the partitions that are or were hot';
 COMMENT ON COLUMN allsource.hot_partitions.settled_batch IS 'number of the last batch that is settled with all before it';
+COMMENT ON COLUMN allsource.hot_partitions.is_automatic IS 'whether it became hot by itself (allsource.heat_threshold), and will become cold by itself';
 COMMENT ON COLUMN allsource.hot_partitions.store_id IS 'the store that has made the partition hot: in a restored dump another one, and then nothing is settled until es_heat, es_cool or es_settle is called';
 
 CREATE FUNCTION allsource.hot_partitions_changed() RETURNS trigger
@@ -108,6 +110,12 @@ DECLARE
     p int4;
     n text;
     t text;
+    -- Rows live for seconds. Their places are to be used again soon, and no file is to be cut, for which
+    -- a worker would have to wait.
+    batches CONSTANT text := 'autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200, '
+        'autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false, '
+        'toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 2000, '
+        'toast.autovacuum_vacuum_cost_delay = 0, toast.vacuum_truncate = false';
 BEGIN
     FOR p IN SELECT generate_series(0, 31) LOOP
         n := lpad(p::text, 2, '0');
@@ -117,7 +125,7 @@ BEGIN
         EXECUTE format('ALTER TABLE allsource.event_log_p%s ADD CONSTRAINT event_log_p%s_version PRIMARY KEY (stream_no, first_version), ADD CONSTRAINT event_log_p%s_position UNIQUE ("position")', n, n, n);
         EXECUTE format('CREATE TABLE allsource.event_ids_p%s PARTITION OF allsource.event_ids FOR VALUES IN (%s) USING heap', n, p);
         EXECUTE format('ALTER TABLE allsource.event_ids_p%s ADD CONSTRAINT event_ids_p%s_event_id PRIMARY KEY (stream_no, event_id)', n, n);
-        EXECUTE format('CREATE TABLE allsource.hot_batches_p%s PARTITION OF allsource.hot_batches FOR VALUES IN (%s) USING heap', n, p);
+        EXECUTE format('CREATE TABLE allsource.hot_batches_p%s PARTITION OF allsource.hot_batches FOR VALUES IN (%s) USING heap WITH (' || batches || ')', n, p);
         EXECUTE format('ALTER TABLE allsource.hot_batches_p%s ADD CONSTRAINT hot_batches_p%s_batch_no PRIMARY KEY (batch_no)', n, n);
         FOREACH t IN ARRAY ARRAY['event_streams', 'event_log', 'event_ids', 'hot_batches'] LOOP
             PERFORM pg_extension_config_dump(format('allsource.%s_p%s', t, n)::regclass, '');

@@ -25,7 +25,7 @@ CREATE FUNCTION allsource.es_health() RETURNS TABLE (
     ok     bool,
     detail text
 )
-LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000 ROWS 7
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000 ROWS 9
 AS 'MODULE_PATHNAME', 'es_health';
 
 COMMENT ON FUNCTION allsource.es_health IS 'a row for each check: what was checked, whether it is ok, and the facts';

@@ -14,7 +14,7 @@ mod tests {
     use crate::model::partition::Partition;
     use crate::pg::session::raised::{Caught, catch};
     use crate::pg::settings;
-    use crate::pg::sidecar::{self, Index, Query, Refusal, WalkFrom};
+    use crate::pg::sidecar::{self, Index, Query, Refusal};
     use pgrx::prelude::*;
 
     fn one<T: FromDatum + IntoDatum>(sql: &str) -> Option<T> {
@@ -201,7 +201,7 @@ mod tests {
             TailReader::new(&tail).map(|event| event.expect("an event").timestamp_us).collect();
         assert_eq!(times, [1, 1, 2, 2, 3, 3]);
         let all = Batches { after: 0, up_to: 3 };
-        let walked = index.walk(partition, all, WalkFrom::Start, 1 << 20).expect("a walk");
+        let walked = index.walk(partition, all, None, 1 << 20).expect("a walk");
         assert_eq!((walked.streams, walked.events, walked.next), (1, 6, None));
         // A batch that was not applied is not waited for long, and not at all if the statement is cancelled.
         assert_eq!(sidecar::count(&ask(stream_id, 4)), None);

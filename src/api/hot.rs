@@ -67,7 +67,7 @@ sql_function! {
             });
             rows.put([
                 int4(of.partition),
-                of.state,
+                Some(text(of.known.state.name().as_bytes())),
                 of.since,
                 bool(!of.known.is_ours),
                 int8(of.known.settled_batch),

@@ -58,6 +58,11 @@ impl Figures {
         self.applied[partition.index()].store(batch_no, Relaxed);
     }
 
+    /// The last batch of a partition that the sidecar has.
+    pub fn applied(&self, partition: Partition) -> i64 {
+        self.applied[partition.index()].load(Relaxed)
+    }
+
     /// The figures of now.
     pub fn now(&self) -> FiguresNow {
         FiguresNow {

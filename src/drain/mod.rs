@@ -5,5 +5,6 @@ pub mod backoff;
 pub mod failure;
 pub mod pacing;
 pub mod settle;
+pub mod thermostat;
 pub mod verdict;
 pub mod waiting;

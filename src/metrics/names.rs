@@ -49,6 +49,12 @@ pub enum Unit {
     Waits,
     /// batches of a worker
     Batches,
+    /// partitions of the store
+    Partitions,
+    /// looks for the tail of a stream
+    Looks,
+    /// times that something was made anew
+    Rebuilds,
     /// places in the store
     Position,
     /// 1 or 0
@@ -150,6 +156,34 @@ pub const WAITING_EVENTS: &str = "allsource_waiting_events";
 pub const WAITING: &str = "allsource_waiting_seconds";
 /// Events that a worker has put among the dead letters.
 pub const QUEUE_DEAD_LETTERS: &str = "allsource_queue_dead_letters_total";
+/// Whether the settler runs.
+pub const SETTLER_UP: &str = "allsource_settler_up";
+/// Partitions of the database that are hot or cooling.
+pub const HOT_PARTITIONS: &str = "allsource_hot_partitions";
+/// Events put into batches of hot partitions.
+pub const HOT_EVENTS_TAKEN: &str = "allsource_hot_events_taken_total";
+/// Events of batches that were settled.
+pub const HOT_EVENTS_SETTLED: &str = "allsource_hot_events_settled_total";
+/// Bytes of the database's batches.
+pub const HOT_UNSETTLED_BYTES: &str = "allsource_hot_unsettled_bytes";
+/// Age of the oldest of them.
+pub const HOT_OLDEST_UNSETTLED: &str = "allsource_hot_oldest_unsettled_seconds";
+/// Readers that have found a tail.
+pub const TAILS_FOUND: &str = "allsource_tails_found_total";
+/// Readers that have looked for one in vain.
+pub const TAILS_MISSING: &str = "allsource_tails_missing_total";
+/// Whether the sidecar answers.
+pub const SIDECAR_UP: &str = "allsource_sidecar_up";
+/// Bytes of its files.
+pub const SIDECAR_DISK_BYTES: &str = "allsource_sidecar_disk_bytes";
+/// Bytes that it has in memory.
+pub const SIDECAR_MEMORY_BYTES: &str = "allsource_sidecar_memory_bytes";
+/// Questions that it has answered.
+pub const SIDECAR_ANSWERS: &str = "allsource_sidecar_answers_total";
+/// Questions that it has not.
+pub const SIDECAR_MISSES: &str = "allsource_sidecar_misses_total";
+/// How often it was made anew.
+pub const SIDECAR_REBUILDS: &str = "allsource_sidecar_rebuilds_total";
 /// Dead letters of the database.
 pub const DEAD_LETTERS: &str = "allsource_dead_letters";
 /// Safe position of the database.
@@ -268,6 +302,55 @@ pub const METRICS: &[Metric] = &[
         &["worker"],
         "Events that the worker has put among the dead letters.",
     ),
+    gauge(SETTLER_UP, Unit::Boolean, &[], "1 while the settler runs, else 0."),
+    gauge(
+        HOT_PARTITIONS,
+        Unit::Partitions,
+        &["state"],
+        "Partitions of this database that are hot, cooling, or were so in a restored dump.",
+    ),
+    counter(HOT_EVENTS_TAKEN, Unit::Events, &[], "Events put into batches of hot partitions."),
+    counter(
+        HOT_EVENTS_SETTLED,
+        Unit::Events,
+        &[],
+        "Events of hot partitions that have left their batches for the log.",
+    ),
+    gauge(
+        HOT_UNSETTLED_BYTES,
+        Unit::Bytes,
+        &[],
+        "Bytes of this database's batches of hot partitions.",
+    ),
+    gauge(
+        HOT_OLDEST_UNSETTLED,
+        Unit::Seconds,
+        &[],
+        "Age of the oldest batch of a hot partition of this database, 0 where there is none.",
+    ),
+    counter(
+        TAILS_FOUND,
+        Unit::Looks,
+        &[],
+        "How often a reader has looked for unsettled events of a stream and found some.",
+    ),
+    counter(
+        TAILS_MISSING,
+        Unit::Looks,
+        &[],
+        "How often a reader has looked for unsettled events of a stream and found none.",
+    ),
+    gauge(SIDECAR_UP, Unit::Boolean, &[], "1 while the sidecar answers, else 0."),
+    gauge(SIDECAR_DISK_BYTES, Unit::Bytes, &[], "Bytes of the sidecar's files."),
+    gauge(SIDECAR_MEMORY_BYTES, Unit::Bytes, &[], "Bytes that the sidecar has in memory."),
+    counter(SIDECAR_ANSWERS, Unit::Looks, &[], "Questions that the sidecar has answered."),
+    counter(
+        SIDECAR_MISSES,
+        Unit::Looks,
+        &[],
+        "Questions that the sidecar has not answered, so that the batches were read instead.",
+    ),
+    counter(SIDECAR_REBUILDS, Unit::Rebuilds, &[], "How often the sidecar was made anew."),
     gauge(DEAD_LETTERS, Unit::Events, &[], "Events of this database that no worker could write."),
     gauge(
         SAFE_POSITION,

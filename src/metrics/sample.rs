@@ -65,11 +65,50 @@ pub struct WorkerGauges {
     pub dead_letters: u64,
 }
 
+/// What the caller knows of hot partitions and of the sidecar.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HotGauges {
+    /// whether the settler runs
+    pub settler_up: bool,
+    /// partitions of this database that are hot
+    pub hot: u64,
+    /// partitions that are being made cold
+    pub cooling: u64,
+    /// partitions that were one of these in a restored dump, and are not settled here
+    pub restored: u64,
+    /// events put into batches
+    pub taken_events: u64,
+    /// events of batches that were settled
+    pub settled_events: u64,
+    /// bytes of this database's batches
+    pub unsettled_bytes: u64,
+    /// age of the oldest of them, 0 if there is none
+    pub oldest_unsettled: Duration,
+    /// readers that have found a tail
+    pub tails_found: u64,
+    /// readers that have looked for one in vain
+    pub tails_missing: u64,
+    /// whether the sidecar answers
+    pub sidecar_up: bool,
+    /// bytes of its files
+    pub sidecar_disk_bytes: u64,
+    /// bytes that it has in memory
+    pub sidecar_memory_bytes: u64,
+    /// questions that it has answered
+    pub sidecar_answers: u64,
+    /// questions that it has not
+    pub sidecar_misses: u64,
+    /// how often it was made anew
+    pub sidecar_rebuilds: u64,
+}
+
 /// What the caller knows and the registry does not.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gauges {
     /// all workers that there should be
     pub workers: Vec<WorkerGauges>,
+    /// hot partitions
+    pub hot: HotGauges,
     /// rows of `dead_letters` of this database
     pub dead_letters: u64,
     /// safe position of this database, where it is known
@@ -85,6 +124,7 @@ pub fn samples(registry: &Registry, gauges: &Gauges, now_s: u64) -> Vec<Sample> 
     calls(&mut list, registry);
     latencies(&mut list, registry);
     workers(&mut list, &gauges.workers);
+    hot(&mut list, &gauges.hot);
     list.add(names::DEAD_LETTERS, gauges.dead_letters as f64);
     let position = |position: Option<i64>| position.map_or(f64::NAN, |position| position as f64);
     list.add(names::SAFE_POSITION, position(gauges.safe_position));
@@ -208,6 +248,28 @@ fn workers(list: &mut List, workers: &[WorkerGauges]) {
     }
 }
 
+fn hot(list: &mut List, hot: &HotGauges) {
+    let flag = |is_up: bool| f64::from(u8::from(is_up));
+    list.add(names::SETTLER_UP, flag(hot.settler_up));
+    for (state, partitions) in
+        [("hot", hot.hot), ("cooling", hot.cooling), ("restored", hot.restored)]
+    {
+        list.add_labelled(names::HOT_PARTITIONS, [state.to_owned()], partitions as f64);
+    }
+    list.add(names::HOT_EVENTS_TAKEN, hot.taken_events as f64);
+    list.add(names::HOT_EVENTS_SETTLED, hot.settled_events as f64);
+    list.add(names::HOT_UNSETTLED_BYTES, hot.unsettled_bytes as f64);
+    list.add(names::HOT_OLDEST_UNSETTLED, hot.oldest_unsettled.as_secs_f64());
+    list.add(names::TAILS_FOUND, hot.tails_found as f64);
+    list.add(names::TAILS_MISSING, hot.tails_missing as f64);
+    list.add(names::SIDECAR_UP, flag(hot.sidecar_up));
+    list.add(names::SIDECAR_DISK_BYTES, hot.sidecar_disk_bytes as f64);
+    list.add(names::SIDECAR_MEMORY_BYTES, hot.sidecar_memory_bytes as f64);
+    list.add(names::SIDECAR_ANSWERS, hot.sidecar_answers as f64);
+    list.add(names::SIDECAR_MISSES, hot.sidecar_misses as f64);
+    list.add(names::SIDECAR_REBUILDS, hot.sidecar_rebuilds as f64);
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::names::{MetricType, family};
@@ -226,8 +288,31 @@ mod tests {
         let workers = (0..2)
             .map(|worker| WorkerGauges { worker, up: worker == 0, ..WorkerGauges::default() })
             .collect();
-        let gauges =
-            Gauges { workers, dead_letters: 3, safe_position: Some(41), next_position: Some(42) };
+        let hot = HotGauges {
+            settler_up: true,
+            hot: 4,
+            cooling: 5,
+            restored: 6,
+            taken_events: 7,
+            settled_events: 8,
+            unsettled_bytes: 9,
+            oldest_unsettled: Duration::from_millis(1500),
+            tails_found: 10,
+            tails_missing: 11,
+            sidecar_up: false,
+            sidecar_disk_bytes: 12,
+            sidecar_memory_bytes: 13,
+            sidecar_answers: 14,
+            sidecar_misses: 15,
+            sidecar_rebuilds: 16,
+        };
+        let gauges = Gauges {
+            workers,
+            hot,
+            dead_letters: 3,
+            safe_position: Some(41),
+            next_position: Some(42),
+        };
         samples(&registry, &gauges, NOW_S)
     }
 
@@ -277,6 +362,22 @@ mod tests {
             (names::APPEND_DURATION.count, &[], 1.0),
             (names::WORKER_UP, &[("worker", "0")], 1.0),
             (names::WORKER_UP, &[("worker", "1")], 0.0),
+            (names::SETTLER_UP, &[], 1.0),
+            (names::HOT_PARTITIONS, &[("state", "hot")], 4.0),
+            (names::HOT_PARTITIONS, &[("state", "cooling")], 5.0),
+            (names::HOT_PARTITIONS, &[("state", "restored")], 6.0),
+            (names::HOT_EVENTS_TAKEN, &[], 7.0),
+            (names::HOT_EVENTS_SETTLED, &[], 8.0),
+            (names::HOT_UNSETTLED_BYTES, &[], 9.0),
+            (names::HOT_OLDEST_UNSETTLED, &[], 1.5),
+            (names::TAILS_FOUND, &[], 10.0),
+            (names::TAILS_MISSING, &[], 11.0),
+            (names::SIDECAR_UP, &[], 0.0),
+            (names::SIDECAR_DISK_BYTES, &[], 12.0),
+            (names::SIDECAR_MEMORY_BYTES, &[], 13.0),
+            (names::SIDECAR_ANSWERS, &[], 14.0),
+            (names::SIDECAR_MISSES, &[], 15.0),
+            (names::SIDECAR_REBUILDS, &[], 16.0),
             (names::DEAD_LETTERS, &[], 3.0),
             (names::SAFE_POSITION, &[], 41.0),
             (names::NEXT_POSITION, &[], 42.0),

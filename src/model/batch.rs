@@ -129,10 +129,19 @@ impl<'a> Plan<'a> {
     /// Indexes of the groups in the order in which their streams are locked: by partition, then by
     /// name. All writers keep to it, so two batches cannot wait for each other in a circle.
     pub fn lock_order(&self) -> Result<Vec<usize>, OutOfMemory> {
+        self.lock_order_of(|_| true)
+    }
+
+    /// The same, but streams of partitions that are not to be locked come as they appear.
+    fn lock_order_of(
+        &self,
+        is_locked: impl Fn(Partition) -> bool,
+    ) -> Result<Vec<usize>, OutOfMemory> {
         let mut order = collect(0..self.groups.len())?;
         order.sort_unstable_by_key(|index| {
             let group = &self.groups[*index];
-            (group.partition, group.stream)
+            let stream = is_locked(group.partition).then_some(group.stream);
+            (group.partition, stream, group.first_event)
         });
         Ok(order)
     }
@@ -141,8 +150,17 @@ impl<'a> Plan<'a> {
     /// and `events` (one for each event of the batch) in the order of the groups: each group has
     /// its range of them.
     pub fn in_lock_order<T: Copy>(&self, events: &[T]) -> Result<InOrder<T>, OutOfMemory> {
+        self.in_lock_order_of(events, |_| true)
+    }
+
+    /// The same, but streams of partitions that are not to be locked come as they appear.
+    pub fn in_lock_order_of<T: Copy>(
+        &self,
+        events: &[T],
+        is_locked: impl Fn(Partition) -> bool,
+    ) -> Result<InOrder<T>, OutOfMemory> {
         let mut arranged = with_room(events.len())?;
-        let ranges = collect(self.lock_order()?.into_iter().map(|index| {
+        let ranges = collect(self.lock_order_of(is_locked)?.into_iter().map(|index| {
             let start = arranged.len();
             arranged.extend(self.events(&self.groups[index]).map(|event| events[event]));
             (index, start..arranged.len())

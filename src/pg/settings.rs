@@ -19,6 +19,7 @@ static BATCH_MAX_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 static BATCH_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
 static SETTLE_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static HOT_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
+static HEAT_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(0);
 static FLUSH_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static SIDECAR_DIRECTORY: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
@@ -153,6 +154,14 @@ fn queue() {
         GucFlags::UNIT_KB,
     );
     int(
+        c"allsource.heat_threshold",
+        c"Scattered events per second above which a partition becomes hot by itself; 0: never.",
+        &HEAT_THRESHOLD,
+        0..=i32::MAX,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    int(
         c"allsource.flush_interval",
         c"How long a batch may wait to grow.",
         &FLUSH_INTERVAL_MS,
@@ -253,6 +262,18 @@ pub fn settle_interval() -> Duration {
 /// `allsource.hot_max_bytes`, in bytes.
 pub fn hot_max_bytes() -> u64 {
     HOT_MAX_KB.get() as u64 * 1024
+}
+
+/// `maintenance_work_mem`, in bytes.
+#[expect(unsafe_code, reason = "a variable that pgrx does not wrap")]
+pub fn maintenance_bytes() -> usize {
+    // SAFETY: a plain variable of this process; it is positive.
+    unsafe { pgrx::pg_sys::maintenance_work_mem as usize * 1024 }
+}
+
+/// `allsource.heat_threshold`, in events per second; `None`: partitions do not become hot by themselves.
+pub fn heat_threshold() -> Option<u64> {
+    Some(HEAT_THRESHOLD.get() as u64).filter(|threshold| *threshold > 0)
 }
 
 /// `allsource.flush_interval`.

@@ -6,8 +6,8 @@ use crate::model::partition::{PARTITIONS, Partition};
 use rocksdb::compaction_filter::Decision;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle,
-    DBCompressionType, DataBlockIndexType, LogLevel, Options, ReadOptions, ReadTier, SliceTransform,
-    UniversalCompactOptions, WriteBufferManager, WriteOptions,
+    DBCompressionType, DataBlockIndexType, LogLevel, Options, ReadOptions, ReadTier,
+    SliceTransform, UniversalCompactOptions, WriteBufferManager, WriteOptions,
 };
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ const FILES_STOP: i32 = 1_000;
 /// Old and forgotten files are dropped when they are merged or by their age; how many bytes they have in
 /// comparison with the others is no reason to merge all.
 const SIZE_AMPLIFICATION_PERCENT: i32 = 100_000;
-/// Write buffers of a family; writing waits while all are full.
-const WRITE_BUFFERS_MAX: i32 = 4;
+/// Write buffers of a family; writing waits while all are full, so this bounds their memory.
+const WRITE_BUFFERS_MAX: i32 = WRITE_BUFFER_SHARE as i32;
 const BLOCK_BYTES: usize = 8 << 10;
 const FILE_BYTES: u64 = 32 << 20;
 /// A file that is so old is compacted, so that what is forgotten does not stay while little is written.

@@ -3,12 +3,21 @@
 
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::queue::waiters::{Awaited, Waited, Waiters};
+use crate::pg::session::xact::now_us;
 use crate::pg::shared::latch;
 use crate::pg::shared::memory::{Area, Lock, with_lock};
 use crate::pg::shared::text::SharedText;
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering,
+};
 use std::time::Instant;
+
+/// How exactly it is noted when a tail was read.
+const NOTE_INTERVAL_US: i64 = 1_000_000;
+
+/// Tails are read if one was read within this time.
+const TAILS_ARE_READ_US: i64 = 60_000_000;
 
 /// A request that sessions make, and whether it was met.
 #[repr(C)]
@@ -67,6 +76,8 @@ pub struct OfPartition {
     pub settled_events: AtomicU64,
     /// events that workers have put into batches
     pub taken_events: AtomicU64,
+    /// scattered events that workers have taken in
+    pub scattered_events: AtomicU64,
     /// why something in it cannot be settled
     pub error: SharedText,
 }
@@ -78,6 +89,8 @@ struct Shared {
     process: AtomicU32,
     is_paused: AtomicBool,
     partitions: [OfPartition; PARTITIONS],
+    /// when a tail was read last, about; in microseconds since 2000-01-01
+    tail_read_at_us: AtomicI64,
     /// tails that readers have looked for and found, and not found
     tails: AtomicU64,
     no_tails: AtomicU64,
@@ -209,6 +222,22 @@ impl Control {
         let of = self.of(partition);
         of.bytes.fetch_add(bytes, Ordering::Relaxed);
         of.taken_events.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Notes that somebody reads tails: as long as that is so, the sidecar is kept up to date.
+    pub fn note_tail_read(&self) {
+        let (before, now) = (self.0.tail_read_at_us.load(Ordering::Relaxed), now_us());
+        if now > before + NOTE_INTERVAL_US {
+            self.0.tail_read_at_us.store(now, Ordering::Relaxed);
+            if now > before + TAILS_ARE_READ_US {
+                self.wake();
+            }
+        }
+    }
+
+    /// Whether somebody has read a tail lately.
+    pub fn are_tails_read(&self) -> bool {
+        now_us() < self.0.tail_read_at_us.load(Ordering::Relaxed) + TAILS_ARE_READ_US
     }
 
     /// Counts a reader's look for a tail.

@@ -114,12 +114,8 @@ impl Marks {
             shared.store.store(0, Ordering::SeqCst);
             for (marks, newest) in shared.partitions.iter().zip(&shared.newest) {
                 marks.base.store(UNKNOWN, Ordering::SeqCst);
-                for mark in [
-                    &marks.settled,
-                    &marks.settled_for_all,
-                    &marks.forgotten,
-                    &marks.last,
-                ] {
+                for mark in [&marks.settled, &marks.settled_for_all, &marks.forgotten, &marks.last]
+                {
                     mark.store(0, Ordering::SeqCst);
                 }
                 marks.writer.store(0, Ordering::SeqCst);

@@ -2,12 +2,13 @@
 
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::call::datum::body;
+use crate::pg::call::rows::int4;
 use crate::pg::error::Error;
 use crate::pg::session::xact::{is_in_parallel_mode, with_snapshot_of_now};
 use crate::pg::tables::names::{generation, look_up};
 use crate::pg::tables::query::{Access, Row, execute_as_owner};
 use crate::pg::tables::relation::sequence_oid;
-use crate::pg::tables::schema::Sequence;
+use crate::pg::tables::schema::{Root, Sequence};
 use crate::pg::tables::waiting_events::store_id;
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -16,7 +17,7 @@ use std::ffi::CStr;
 pub const TABLE: &str = "hot_partitions";
 
 const ROWS: &CStr = c"
-    SELECT p.partition_id, p.state, p.settled_batch, p.store_id
+    SELECT p.partition_id, p.state, p.settled_batch, p.store_id, p.is_automatic
       FROM allsource.hot_partitions p";
 
 /// What a partition is.
@@ -41,10 +42,25 @@ pub struct HotPartition {
     pub settled_batch: i64,
     /// whether this store has written the row, and not one of which a dump was restored
     pub is_ours: bool,
+    /// whether it has become hot by itself
+    pub is_automatic: bool,
+}
+
+impl State {
+    /// As `hot_partitions` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Hot => "hot",
+            Self::Cooling => "cooling",
+            Self::Cold => "cold",
+        }
+    }
 }
 
 impl HotPartition {
-    const NEVER: Self = Self { state: State::Never, settled_batch: 0, is_ours: true };
+    const NEVER: Self =
+        Self { state: State::Never, settled_batch: 0, is_ours: true, is_automatic: false };
 
     /// Whether a worker puts the partition's events into batches.
     pub fn takes_batches(&self) -> bool {
@@ -137,7 +153,9 @@ fn from_row(row: &Row, ours: i64) -> (i32, HotPartition) {
         b"cooling" => State::Cooling,
         _ => State::Cold,
     };
-    let known = HotPartition { state, settled_batch: int8(3), is_ours: int8(4) == ours };
+    let is_ours = int8(4) == ours;
+    let is_automatic = row.get(5).is_some_and(|value| value.value() as u8 != 0);
+    let known = HotPartition { state, settled_batch: int8(3), is_ours, is_automatic };
     (int8(1) as i32, known)
 }
 
@@ -150,48 +168,49 @@ pub fn forget_all() -> Result<(), Error> {
 }
 
 /// A row for each partition that is or was hot, as the statement's snapshot shows them.
-pub fn report(mut put: impl FnMut(Reported) -> Result<(), Error>) -> Result<(), Error> {
+pub fn report(put: impl FnMut(Reported) -> Result<(), Error>) -> Result<(), Error> {
     let ours = store_id(sequence_oid(Sequence::Position)?.to_u32());
+    let mut reported = Vec::new();
     execute_as_owner(TABLE, REPORT, &[], Access::Read, |row| {
         let (partition, known) = from_row(&row, ours);
-        let int8 = |column| row.get(column).map_or(0, |value| value.value() as i64);
-        put(Reported {
-            partition,
-            known,
-            state: row.get(2),
-            since: row.get(5),
-            batches: int8(6),
-            events: int8(7),
-            bytes: int8(8),
-            oldest: row.get(9),
-            last_batch: int8(10),
-        })
-    })
+        let of = Reported { partition, known, since: row.get(6), ..Reported::EMPTY };
+        reported.push(of);
+        Ok(())
+    })?;
+    // One after the other: a plan for all is estimated so high that it would be compiled.
+    let table = Root::Batches.table();
+    for of in &mut reported {
+        let partition = (pgrx::pg_sys::INT4OID, int4(of.partition));
+        execute_as_owner(table, BATCHES, &[partition], Access::Read, |row| {
+            let int8 = |column| row.get(column).map_or(0, |value| value.value() as i64);
+            (of.batches, of.events, of.bytes) = (int8(1), int8(2), int8(3));
+            (of.oldest, of.last_batch) = (row.get(4), int8(5));
+            Ok(())
+        })?;
+    }
+    reported.into_iter().try_for_each(put)
 }
 
 const REPORT: &CStr = c"
-    SELECT p.partition_id, p.state, p.settled_batch, p.store_id, p.since,
-           b.batches, b.events, b.bytes, b.oldest, b.last_batch
+    SELECT p.partition_id, p.state, p.settled_batch, p.store_id, p.is_automatic, p.since
       FROM allsource.hot_partitions p
-     CROSS JOIN LATERAL (
-               SELECT pg_catalog.count(*) AS batches,
-                      pg_catalog.sum(h.events) AS events,
-                      pg_catalog.sum(pg_catalog.octet_length(h.body)) AS bytes,
-                      pg_catalog.min(h.written_at) AS oldest,
-                      pg_catalog.max(h.batch_no) AS last_batch
-                 FROM allsource.hot_batches h
-                WHERE h.partition_id OPERATOR(pg_catalog.=) p.partition_id
-           ) AS b
      ORDER BY p.partition_id";
 
-/// What the tables say of a partition. Values live as long as the row.
+const BATCHES: &CStr = c"
+    SELECT pg_catalog.count(*),
+           pg_catalog.sum(h.events),
+           pg_catalog.sum(pg_catalog.octet_length(h.body)),
+           pg_catalog.min(h.written_at),
+           pg_catalog.max(h.batch_no)
+      FROM allsource.hot_batches h
+     WHERE h.partition_id OPERATOR(pg_catalog.=) $1";
+
+/// What the tables say of a partition.
 pub struct Reported {
     /// its number
     pub partition: i32,
     /// what it is
     pub known: HotPartition,
-    /// the same, as a value
-    pub state: Option<pgrx::pg_sys::Datum>,
     /// since when, as a value
     pub since: Option<pgrx::pg_sys::Datum>,
     /// how many batches there are
@@ -204,4 +223,17 @@ pub struct Reported {
     pub oldest: Option<pgrx::pg_sys::Datum>,
     /// the number of the last one; 0: there is none
     pub last_batch: i64,
+}
+
+impl Reported {
+    const EMPTY: Self = Self {
+        partition: 0,
+        known: HotPartition::NEVER,
+        since: None,
+        batches: 0,
+        events: 0,
+        bytes: 0,
+        oldest: None,
+        last_batch: 0,
+    };
 }

@@ -8,6 +8,7 @@ use crate::codec::hot_tail::{self, DamagedTail, TailEvent, TailReader};
 use crate::codec::record::Home;
 use crate::model::batch::StreamKey;
 use crate::model::hot;
+use crate::model::memory::{copied, in_table};
 use crate::model::partition::Partition;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
@@ -18,6 +19,7 @@ use crate::pg::sidecar::{self, Query};
 use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::schema::Sequence;
 use pgrx::pg_sys;
+use std::collections::{HashMap, HashSet};
 
 /// Events of one stream, in their order.
 #[derive(Debug, Default)]
@@ -61,6 +63,9 @@ impl Tail {
     }
 }
 
+/// The tails of fewer streams are read one by one.
+const READ_AHEAD_MIN: usize = 4;
+
 /// Looks for tails of streams of one partition that are about to be appended to.
 pub struct Tails {
     partition: Partition,
@@ -68,13 +73,23 @@ pub struct Tails {
     has_batches: bool,
     /// up to which batch everything is settled
     pub settled_batch: i64,
+    known: HashMap<(Vec<u8>, Vec<u8>), Vec<u8>>,
+    /// the last batch that `known` is about
+    known_last: Option<i64>,
 }
 
 impl Tails {
     /// For streams of a partition. Each is to be noted before it is asked about.
     pub fn open(partition: Partition) -> Result<Self, Error> {
         let marks = Marks::of(partition)?;
-        let mut tails = Self { partition, marks, has_batches: false, settled_batch: 0 };
+        let mut tails = Self {
+            partition,
+            marks,
+            has_batches: false,
+            settled_batch: 0,
+            known: HashMap::new(),
+            known_last: None,
+        };
         tails.look()?;
         Ok(tails)
     }
@@ -99,8 +114,56 @@ impl Tails {
 
     /// Whether a stream, all of whose events up to batch `settled` are settled, may have a tail.
     pub fn may_have_tail(&self, key: u64, settled: i64) -> bool {
-        self.has_batches
-            && self.marks.is_none_or(|marks| marks.may_have_tail(key, settled, false))
+        self.has_batches && self.marks.is_none_or(|marks| marks.may_have_tail(key, settled, false))
+    }
+
+    fn wait_for_writer(&self) {
+        if let Some(marks) = self.marks {
+            marks.wait_for_writer();
+        }
+    }
+
+    /// Reads the tails of many streams at once, if there are many that may have one. They were noted, or the
+    /// caller is who writes batches; so no events are added to them until the transaction ends.
+    pub fn read_ahead<'a>(
+        &mut self,
+        streams: impl Iterator<Item = StreamKey<'a>>,
+    ) -> Result<(), Error> {
+        let mut wanted: HashSet<StreamKey<'_>> = HashSet::new();
+        for stream in streams {
+            if self.may_have_tail(stream.hash64(), 0) {
+                in_table::<StreamKey<'_>>(wanted.try_reserve(1), wanted.len() + 1)?;
+                wanted.insert(stream);
+            }
+        }
+        if wanted.len() < READ_AHEAD_MIN {
+            return Ok(());
+        }
+        self.wait_for_writer();
+        let known = &mut self.known;
+        let last = with_snapshot_of_now(|snapshot| {
+            let mut batches = Batches::open(self.partition, snapshot)?;
+            let Some(last) = batches.last() else { return Ok(0) };
+            let mut one = Vec::new();
+            batches.read(i64::MIN, last, |batch| {
+                for event in batch.events()? {
+                    let event = event.map_err(|source| batch.damaged(source))?;
+                    let StreamKey { stream_id, tenant_id } = event.stream;
+                    if wanted.contains(&event.stream) {
+                        one.clear();
+                        hot_tail::write_event(&mut one, &event)?;
+                        let pieces =
+                            known.entry((copied(stream_id)?, copied(tenant_id)?)).or_default();
+                        let (number, time) = (batch.batch_no, event.timestamp_us);
+                        hot_tail::write_batch(pieces, number, time, 1, &one)?;
+                    }
+                }
+                Ok(true)
+            })?;
+            Ok::<_, Error>(last)
+        })?;
+        self.known_last = Some(last);
+        Ok(())
     }
 
     /// The tail of a stream, all of whose events up to batch `settled` are settled. Its head is locked,
@@ -110,7 +173,8 @@ impl Tails {
         if let Some(marks) = self.marks {
             marks.wait_for_writer();
         }
-        let tail = with_snapshot_of_now(|snapshot| read(self.partition, stream, settled, snapshot))?;
+        let tail =
+            with_snapshot_of_now(|snapshot| read(self.partition, stream, settled, snapshot))?;
         if uses_one_snapshot()
             && let Some(newest) = TailReader::new(&tail.pieces).filter_map(Result::ok).last()
         {
@@ -139,14 +203,19 @@ pub fn read(
         return Ok(Tail { last_batch: settled, ..Tail::default() });
     };
     let mut pieces = Vec::new();
-    let forgotten = forgotten(partition)?.min(last);
-    // What passes have left stands in the table only.
-    read_table(&mut batches, stream, settled, forgotten, &mut pieces)?;
-    let behind = hot::Batches { after: settled.max(forgotten), up_to: last };
+    // What passes have left stands in the table only, and what is new is not in the sidecar yet.
+    let first = settled.max(forgotten(partition)?.min(last));
+    let middle = sidecar::applied(partition).map_or(first, |applied| applied.clamp(first, last));
+    read_table(&mut batches, stream, settled, first, &mut pieces)?;
     let of_table = pieces.len();
-    if behind.after < last && !ask_sidecar(partition, stream, behind, &mut pieces)? {
+    let indexed = hot::Batches { after: first, up_to: middle };
+    if first < middle && !ask_sidecar(partition, stream, indexed, &mut pieces)? {
         pieces.truncate(of_table);
-        read_table(&mut batches, stream, behind.after, last, &mut pieces)?;
+        read_table(&mut batches, stream, first, middle, &mut pieces)?;
+    }
+    read_table(&mut batches, stream, middle, last, &mut pieces)?;
+    if let Some(control) = Control::get() {
+        control.note_tail_read();
     }
     Tail::new(pieces, last)
 }

@@ -8,8 +8,8 @@ pub mod pause;
 mod report;
 pub mod waiters;
 
-pub use report::QueueReport;
 use crate::pg::shared::text::SharedText;
+pub use report::QueueReport;
 
 use crate::model::partition::Partition;
 use crate::pg::error::{Error, Obstacle};

@@ -66,6 +66,13 @@ pub fn verify_batches(
         let mut streams: BTreeMap<(Vec<u8>, Vec<u8>), u64> = BTreeMap::new();
         let mut batches = Batches::open(one, statement_snapshot())?;
         let last = batches.last();
+        if last.is_some() && settled[one.index()].is_none() && stream_id.is_none() {
+            let detail = format!(
+                "partition {} has batches and no row in hot_partitions, so nobody reads them",
+                one.number()
+            );
+            put(BatchFault { stream: None, detail })?;
+        }
         let behind = settled[one.index()].unwrap_or(0).max(forgotten(one)?);
         batches.read(i64::MIN, i64::MAX, |batch| {
             let number = format!("batch {} of partition {}", batch.batch_no, one.number());

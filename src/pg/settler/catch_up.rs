@@ -6,8 +6,8 @@ use crate::pg::hot::batches::{Batches, StoredBatch};
 use crate::pg::session::xact::with_snapshot_of_now;
 use crate::pg::sidecar::{Applied, Index, Refusal};
 
-/// Bytes of bodies that are applied at once.
-const BYTES_MAX: usize = 16 << 20;
+/// Bytes of bodies that are applied at once: others are to have their turn soon.
+const BYTES_MAX: usize = 1 << 20;
 
 /// What was applied.
 pub struct CaughtUp {

@@ -10,11 +10,12 @@ use crate::pg::queue::Queues;
 use crate::pg::queue::waiters::Waited;
 use crate::pg::session::xact::{accept_invalidations, check_writable, with_snapshot_of_now};
 use crate::pg::settings;
-use crate::pg::tables::relation::sequence_oid;
 use crate::pg::shared::text::SharedText;
+use crate::pg::tables::relation::{has_locked, sequence_oid};
 use crate::pg::tables::rights::{check_admin, check_superuser};
 use crate::pg::tables::schema::Sequence;
 use crate::pg::write::flush::check_can_wait;
+use pgrx::pg_sys;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -108,7 +109,16 @@ fn open() -> Result<Control, Error> {
     check_admin(HOT_PARTITIONS)?;
     Queues::of_this_database()?;
     check_can_wait(&[true; PARTITIONS])?;
+    // The settler keeps all who change it away.
+    if has_locked(map::TABLE, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)? {
+        return Err(Error::WaitWithLock { table: map::TABLE.into() });
+    }
     Control::get().ok_or(Error::NoWorkerRuns)
+}
+
+/// Whether the settler does nothing, and will not before the workers are resumed.
+fn is_paused(control: Control) -> Result<bool, Error> {
+    Ok(Queues::open()?.paused() && control.is_paused())
 }
 
 fn deadline(timeout: Option<Duration>) -> Option<Instant> {
@@ -121,7 +131,7 @@ fn ask(
     what: &'static str,
     timeout: Option<Duration>,
 ) -> Result<(), Error> {
-    if control.is_paused() {
+    if is_paused(control)? {
         return Err(Error::WorkersPaused);
     }
     let number = ticket.ask();
@@ -149,7 +159,7 @@ fn wait<T>(
         if let Some(it) = check() {
             return Some(Seen::It(it));
         }
-        if control.is_paused() {
+        if is_paused(control).unwrap_or(false) {
             return Some(Seen::Paused);
         }
         if control.pid().is_some() {

@@ -26,3 +26,15 @@ mod process;
 mod rows;
 mod sidecar;
 mod source;
+
+use crate::drain::failure::Failure;
+use crate::pg::error::Error;
+use crate::pg::worker::background::in_transaction;
+
+/// The settler's name in messages.
+const ITSELF: &str = "allsource settler";
+
+/// Runs `f` in a transaction of its own, which an error aborts.
+fn transact<T>(f: impl FnOnce() -> Result<T, Error>) -> Result<T, Failure> {
+    in_transaction(|| f().unwrap_or_else(|error| error.raise(ITSELF)))
+}

@@ -1,6 +1,7 @@
 //! Settling some streams of a partition in one transaction.
 
 use super::source::{StreamName, StreamTail};
+use super::transact;
 use crate::drain::failure::{Failure, Remedy};
 use crate::drain::settle::{Writer, settle};
 use crate::model::memory::with_room;
@@ -15,16 +16,12 @@ use crate::pg::tables::relation::try_lock;
 use crate::pg::tables::rights::{as_writer, check_writer};
 use crate::pg::tables::schema::Root;
 use crate::pg::tables::writing::Writing;
-use crate::pg::worker::background::in_transaction;
 use crate::pg::worker::batch::lock_store;
 use crate::pg::worker::state::one_line;
 use crate::pg::write::append::{take_positions, write_runs};
 use crate::pg::write::head_writer::{Advanced, HeadWriter, TailOf, Tried};
 use std::collections::BTreeSet;
 use std::ops::Range;
-
-/// The settler's name in messages.
-pub const ITSELF: &str = "allsource settler";
 
 /// A stream that could not be settled: its events stay in the table.
 #[derive(Clone, Debug)]
@@ -99,8 +96,7 @@ impl Writer for Page<'_> {
             }
             as_writer(|| write(partition, streams))
         };
-        let (events, held) =
-            in_transaction(|| write().unwrap_or_else(|error| error.raise(ITSELF)))?;
+        let (events, held) = transact(write)?;
         self.settled.events += events;
         for (stream, holder) in held {
             let stream = range.start + stream;
@@ -129,10 +125,7 @@ impl Writer for Page<'_> {
 
 /// Writes tails. Returns how many events were written, and the streams that are locked, by which
 /// transaction.
-fn write(
-    partition: Partition,
-    streams: &[StreamTail],
-) -> Result<(u64, Vec<(usize, u32)>), Error> {
+fn write(partition: Partition, streams: &[StreamTail]) -> Result<(u64, Vec<(usize, u32)>), Error> {
     check_writable()?;
     check_writer()?;
     for root in [Root::Streams, Root::Log] {

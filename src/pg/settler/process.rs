@@ -3,11 +3,12 @@
 
 use super::catch_up::catch_up;
 use super::pass::{Ended, Pass, Step};
-use super::piece::ITSELF;
 use super::rows;
 use super::sidecar::Sidecar;
+use super::{ITSELF, transact};
 use crate::drain::backoff::Backoff;
 use crate::drain::failure::{Failure, Remedy};
+use crate::drain::thermostat::{Change, Thermostat};
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::hot::batches::Batches;
@@ -33,6 +34,9 @@ use std::time::{Duration, Instant};
 /// How long the settler sleeps at most.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 
+/// How often it is looked whether a partition is to be hot.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The settler's function.
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
@@ -51,6 +55,7 @@ pub extern "C-unwind" fn allsource_settler_main(_argument: pg_sys::Datum) {
         store: None,
         partitions: Partition::all().map(OfPartition::new).collect(),
         sidecar: None,
+        next_look: Instant::now(),
         backoff: Backoff::default(),
         last_message: String::new(),
     };
@@ -80,6 +85,7 @@ struct OfPartition {
     /// when it is looked at again, if nothing happens before
     due: Instant,
     backoff: Backoff,
+    thermostat: Thermostat,
     /// what may be forgotten when no snapshot shows it any more
     forgettable: VecDeque<Forgettable>,
     /// whether the sidecar was compared with the table since it was opened
@@ -104,6 +110,7 @@ impl OfPartition {
             pass: None,
             due: Instant::now(),
             backoff: Backoff::default(),
+            thermostat: Thermostat::default(),
             forgettable: VecDeque::new(),
             is_compared: false,
         }
@@ -123,6 +130,8 @@ struct Settler {
     partitions: Vec<OfPartition>,
     /// opened when there is a hot partition
     sidecar: Option<Sidecar>,
+    /// when partitions are next looked at, whether they are to be hot or cold
+    next_look: Instant,
     backoff: Backoff,
     last_message: String,
 }
@@ -153,6 +162,7 @@ impl Settler {
         self.load()?;
         let Some(store) = self.store else { return Ok(false) };
         self.see_to_requests(store)?;
+        self.see_to_thermostats(store)?;
         self.see_to_sidecar(store);
         let mut is_busy = self.apply()?;
         for index in 0..self.partitions.len() {
@@ -178,7 +188,7 @@ impl Settler {
                 None => None,
             })
         };
-        let loaded = in_transaction(|| load().unwrap_or_else(|error| error.raise(ITSELF)))?;
+        let loaded = transact(load)?;
         let store = loaded.map(|(store, _)| store);
         if store != self.store {
             self.store = store;
@@ -188,12 +198,10 @@ impl Settler {
         for of in &mut self.partitions {
             let known = loaded.map(|(_, map)| map[of.partition.index()]);
             if of.known.is_none() && known.is_some_and(|known| known.state != State::Never) {
-                self.control.of(of.partition).bytes.store(
-                    in_transaction(|| {
-                        rows::batch_bytes(of.partition).unwrap_or_else(|error| error.raise(ITSELF))
-                    })?,
-                    Ordering::Relaxed,
-                );
+                self.control
+                    .of(of.partition)
+                    .bytes
+                    .store(transact(|| rows::batch_bytes(of.partition))?, Ordering::Relaxed);
             }
             of.known = known.filter(|known| known.state != State::Never);
         }
@@ -205,25 +213,25 @@ impl Settler {
         for partition in Partition::all() {
             let wishes = self.control.of(partition);
             if let Some(number) = wishes.heat.pending() {
-                let heat = || rows::heat(partition, store);
-                in_transaction(|| heat().unwrap_or_else(|error| error.raise(ITSELF)))?;
+                let heat = || rows::heat(partition, store, false);
+                transact(heat)?;
                 if let Some(number) = wishes.cool.pending() {
                     wishes.cool.answer(number, Some("it was made hot again"));
                 }
                 wishes.heat.answer(number, None);
             }
             let known = self.partitions[partition.index()].known;
-            let is_wanted = wishes.cool.pending().is_some()
-                || wishes.wanted.load(Ordering::SeqCst) > 0;
+            let is_wanted =
+                wishes.cool.pending().is_some() || wishes.wanted.load(Ordering::SeqCst) > 0;
             if is_wanted && known.is_some_and(|known| !known.is_ours) {
                 let adopt = || rows::adopt(partition, store);
-                in_transaction(|| adopt().unwrap_or_else(|error| error.raise(ITSELF)))?;
+                transact(adopt)?;
             }
             if let Some(number) = wishes.cool.pending() {
                 match known.map(|known| known.state) {
                     Some(State::Hot) => {
                         let cool = || rows::begin_cooling(partition);
-                        in_transaction(|| cool().unwrap_or_else(|error| error.raise(ITSELF)))?;
+                        transact(cool)?;
                     }
                     Some(State::Cooling) => {}
                     Some(State::Cold | State::Never) | None => wishes.cool.answer(number, None),
@@ -233,11 +241,44 @@ impl Settler {
         self.load()
     }
 
+    /// Makes partitions hot, or begins to make them cold, by themselves.
+    fn see_to_thermostats(&mut self, store: u32) -> Result<(), Failure> {
+        let now = Instant::now();
+        if now < self.next_look {
+            return Ok(());
+        }
+        self.next_look = now + LOOK_INTERVAL;
+        let threshold = settings::heat_threshold().filter(|_| Index::IS_SUPPORTED);
+        for of in &mut self.partitions {
+            let count = self.control.of(of.partition).scattered_events.load(Ordering::Relaxed);
+            let change = match threshold {
+                Some(threshold) => of.thermostat.look(now, count, threshold),
+                None => None,
+            };
+            let partition = of.partition;
+            let is_ours = of.known.is_none_or(|known| known.is_ours);
+            let change = match (change, of.known.map(|known| known.state)) {
+                (Some(Change::Heat), None | Some(State::Cold)) if is_ours => {
+                    transact(|| rows::heat(partition, store, true))
+                }
+                (Some(Change::Cool), Some(State::Hot))
+                    if of.known.is_some_and(|known| known.is_automatic) =>
+                {
+                    transact(|| rows::begin_cooling(partition))
+                }
+                _ => continue,
+            };
+            change?;
+        }
+        Ok(())
+    }
+
     /// Opens the sidecar when there is something for it, and does with it what sessions have asked for.
     fn see_to_sidecar(&mut self, store: u32) {
-        let is_needed = self.partitions.iter().any(|of| {
-            of.known.is_some_and(|known| known.is_ours && known.may_have_batches())
-        });
+        let is_needed = self
+            .partitions
+            .iter()
+            .any(|of| of.known.is_some_and(|known| known.is_ours && known.may_have_batches()));
         if self.sidecar.is_none() && is_needed && Index::IS_SUPPORTED {
             self.sidecar = Some(Sidecar::open(store));
         }
@@ -265,8 +306,12 @@ impl Settler {
         }
     }
 
-    /// Applies new batches to the sidecar. Returns whether there are more.
+    /// Applies new batches to the sidecar, as long as somebody reads tails: otherwise most batches are
+    /// settled before anybody asks for what is in them. Returns whether there are more.
     fn apply(&mut self) -> Result<bool, Failure> {
+        if !self.control.are_tails_read() {
+            return Ok(false);
+        }
         let Some(sidecar) = &mut self.sidecar else { return Ok(false) };
         let mut is_busy = false;
         for of in &mut self.partitions {
@@ -281,10 +326,7 @@ impl Settler {
                 continue;
             }
             let index = &mut sidecar.index;
-            let applied = in_transaction(|| {
-                catch_up(index, of.partition, applied, known.settled_batch)
-                    .unwrap_or_else(|error| error.raise(ITSELF))
-            });
+            let applied = transact(|| catch_up(index, of.partition, applied, known.settled_batch));
             let applied = match applied {
                 Ok(Some(applied)) => applied,
                 Ok(None) => return Ok(false),
@@ -300,7 +342,8 @@ impl Settler {
                 of.is_compared = true;
                 // SAFETY: looks at shared memory.
                 let transaction = unsafe { pg_sys::ReadNextTransactionId() };
-                let (settled, forgotten) = (applied.first - 1, known.settled_batch.min(applied.first - 1));
+                let (settled, forgotten) =
+                    (applied.first - 1, known.settled_batch.min(applied.first - 1));
                 of.forgettable.push_back(Forgettable { transaction, settled, forgotten });
             }
             sidecar.has_applied |= applied.batches > 0;
@@ -317,8 +360,7 @@ impl Settler {
         let Some(known) = of.known.filter(|known| known.is_ours && known.may_have_batches()) else {
             return Ok(false);
         };
-        let is_wanted =
-            wishes.wanted.load(Ordering::SeqCst) > 0 || known.state == State::Cooling;
+        let is_wanted = wishes.wanted.load(Ordering::SeqCst) > 0 || known.state == State::Cooling;
         if of.pass.is_none() {
             if Instant::now() < of.due && !(is_wanted && of.backoff.failures() == 0) {
                 return Ok(false);
@@ -338,29 +380,14 @@ impl Settler {
                 of.due = Instant::now() + left.min(SLEEP_MAX);
                 return Ok(false);
             }
-            let applied = match &mut self.sidecar {
-                Some(sidecar) if of.is_compared => sidecar.index.applied(of.partition),
-                _ => None,
-            };
-            let applied = applied.map(|applied| applied.batch_no);
-            of.pass = Pass::begin(of.partition, store, known.settled_batch, applied)?;
+            of.pass = Pass::begin(of.partition, store)?;
         }
         let Some(pass) = &mut of.pass else { return Ok(false) };
-        match pass.step(self.sidecar.as_mut().map(|sidecar| &mut sidecar.index))? {
+        match pass.step()? {
             Step::Settled => {}
             Step::Ended(ended) => {
                 of.pass = None;
                 self.ended(index, store, ended);
-            }
-            Step::Quarantined => {
-                of.pass = None;
-                let number = of.partition.number();
-                let message = format!(
-                    "partition {number} was not settled completely: its sidecar has not had the events that hot_batches has, \
-                     which are left there"
-                );
-                pgrx::warning!("{ITSELF}: {message}");
-                wishes.error.set(&message);
             }
         }
         Ok(true)
@@ -420,7 +447,7 @@ impl Settler {
         of.due = Instant::now() + SLEEP_MAX;
         if known.state == State::Cooling {
             let cool = || rows::end_cooling(of.partition);
-            let is_cold = in_transaction(|| cool().unwrap_or_else(|error| error.raise(ITSELF)))?;
+            let is_cold = transact(cool)?;
             of.due = Instant::now();
             if is_cold && let Some(number) = wishes.cool.pending() {
                 wishes.cool.answer(number, None);
@@ -483,5 +510,5 @@ fn oldest(partition: Partition) -> Result<Option<Oldest>, Failure> {
             Ok(first.map(|(batch_no, written_at_us)| Oldest { batch_no, written_at_us }))
         })
     };
-    in_transaction(|| look().unwrap_or_else(|error| error.raise(ITSELF)))
+    transact(look)
 }

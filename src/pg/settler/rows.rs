@@ -22,14 +22,15 @@ use std::ffi::CStr;
 
 // Numbers go on above all that heads know of: a row may have been deleted.
 const HEAT: &CStr = c"
-    INSERT INTO allsource.hot_partitions AS p (partition_id, state, since, settled_batch, store_id)
+    INSERT INTO allsource.hot_partitions AS p (partition_id, state, since, settled_batch, store_id,
+                is_automatic)
     SELECT $1, 'hot', pg_catalog.clock_timestamp(),
            COALESCE((SELECT pg_catalog.max(s.settled_batch)
                        FROM allsource.event_streams s
                       WHERE s.partition_id OPERATOR(pg_catalog.=) $1), 0),
-           $2
+           $2, $3
         ON CONFLICT (partition_id) DO UPDATE
-       SET state = 'hot', store_id = $2,
+       SET state = 'hot', store_id = $2, is_automatic = $3,
            since = CASE WHEN p.state OPERATOR(pg_catalog.=) 'hot' THEN p.since
                         ELSE pg_catalog.clock_timestamp() END";
 
@@ -63,17 +64,6 @@ const REWRITE: &CStr = c"
        AND b.batch_no OPERATOR(pg_catalog.=) $2
     RETURNING 1";
 
-const QUARANTINE: &CStr = c"
-    UPDATE allsource.hot_partitions AS p
-       SET store_id = 0
-     WHERE p.partition_id OPERATOR(pg_catalog.=) $1";
-
-const EVENTS: &CStr = c"
-    SELECT COALESCE(pg_catalog.sum(b.events), 0)
-      FROM allsource.hot_batches b
-     WHERE b.partition_id OPERATOR(pg_catalog.=) $1
-       AND b.batch_no OPERATOR(pg_catalog.<=) $2";
-
 const BYTES: &CStr = c"
     SELECT COALESCE(pg_catalog.sum(pg_catalog.octet_length(b.body)), 0)
       FROM allsource.hot_batches b
@@ -99,9 +89,10 @@ fn lock_states() -> Result<(), Error> {
 }
 
 /// Makes a partition hot.
-pub fn heat(partition: Partition, incarnation: u32) -> Result<(), Error> {
+pub fn heat(partition: Partition, incarnation: u32, is_automatic: bool) -> Result<(), Error> {
     lock_states()?;
-    change(HEAT, &[partition_id(partition), number(store_id(incarnation))])
+    let is_automatic = (pg_sys::BOOLOID, Some(pg_sys::Datum::from(is_automatic)));
+    change(HEAT, &[partition_id(partition), number(store_id(incarnation)), is_automatic])
 }
 
 /// Makes a partition take no more batches.
@@ -145,24 +136,6 @@ pub fn batch_bytes(partition: Partition) -> Result<u64, Error> {
         Ok(())
     })?;
     Ok(bytes)
-}
-
-/// Events of the batches up to this one.
-pub fn events_up_to(partition: Partition, up_to: i64) -> Result<u64, Error> {
-    let mut events = 0;
-    let parameters = [partition_id(partition), number(up_to)];
-    execute_as_owner(Root::Batches.table(), EVENTS, &parameters, Access::Write, |row| {
-        events = row.get(1).map_or(0, |value| value.value() as u64);
-        Ok(())
-    })?;
-    Ok(events)
-}
-
-/// Leaves a partition alone, as one of a restored dump: something that cannot be explained has happened, and
-/// its batches must not be lost.
-pub fn quarantine(partition: Partition) -> Result<(), Error> {
-    lock_states()?;
-    change(QUARANTINE, &[partition_id(partition)])
 }
 
 /// What the end of a pass has removed.

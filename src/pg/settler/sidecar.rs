@@ -1,7 +1,7 @@
 //! The sidecar, as long as there are hot partitions.
 #![expect(unsafe_code, reason = "asks PostgreSQL who it is")]
 
-use super::piece::ITSELF;
+use super::ITSELF;
 use crate::codec::record::Home;
 use crate::drain::backoff::Backoff;
 use crate::pg::session::xact::database_oid;

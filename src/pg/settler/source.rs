@@ -1,29 +1,27 @@
-//! The streams of a pass with their tails, in the order in which streams are locked.
+//! The streams of a pass with their tails, in the order in which streams are locked: batches of the table,
+//! grouped and sorted in memory.
 
-use crate::codec::hot_tail::{self, DamagedTail};
-use crate::codec::hot_walk::WalkReader;
+use crate::codec::hot_batch::HotEvent;
+use crate::codec::hot_tail;
 use crate::drain::failure::Failure;
-use crate::model::batch::StreamKey;
-use crate::model::hot;
-use crate::model::memory::copied;
+use crate::model::batch::{Plan, StreamKey};
+use crate::model::event::NewEvent;
+use crate::model::memory::{collect, copied, push, reserve, with_room};
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
-use crate::pg::hot::batches::Batches;
+use crate::pg::hot::batches::{Batches, StoredBatch};
 use crate::pg::hot::tail::Tail;
 use crate::pg::session::xact::with_snapshot_of_now;
-use crate::pg::sidecar::{Index, WalkFrom};
-use std::collections::BTreeMap;
+use crate::pg::settings;
+use std::ops::Range;
 use std::rc::Rc;
-
-/// Bytes of bodies that are held in memory at once.
-const BYTES_MAX: usize = 64 << 20;
-
-/// A longer tail of one stream is settled in parts.
-const STREAM_BYTES_MAX: usize = 16 << 20;
 
 /// Streams and bytes of a page.
 const PAGE_STREAMS: usize = 5_000;
 const PAGE_BYTES: usize = 4 << 20;
+
+/// What is kept of an event besides its bytes.
+const EVENT_BYTES: usize = size_of::<Event>() + 2 * size_of::<u32>();
 
 /// The name of a stream, in the order in which streams are locked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,13 +37,9 @@ impl StreamName {
     pub fn key(&self) -> StreamKey<'_> {
         StreamKey { stream_id: &self.stream_id, tenant_id: &self.tenant_id }
     }
-
-    fn of(key: StreamKey<'_>) -> Result<Self, Error> {
-        Ok(Self { stream_id: copied(key.stream_id)?, tenant_id: copied(key.tenant_id)? })
-    }
 }
 
-/// A stream with its tail, or the next part of it.
+/// A stream with its tail.
 #[derive(Clone, Debug)]
 pub struct StreamTail {
     /// the stream
@@ -54,183 +48,164 @@ pub struct StreamTail {
     pub tail: Rc<Tail>,
 }
 
-impl StreamTail {
-    fn new(name: StreamName, pieces: Vec<u8>, up_to: i64) -> Result<Self, Failure> {
-        let tail = Tail::new(pieces, up_to).map_err(|error| error.to_failure())?;
-        Ok(Self { name, tail: Rc::new(tail) })
+/// A batch that was read.
+#[derive(Debug)]
+struct Batch {
+    number: i64,
+    timestamp_us: i64,
+    body: Vec<u8>,
+}
+
+/// Where the parts of an event are in the body of its batch.
+#[derive(Clone, Debug)]
+struct Event {
+    batch: u32,
+    place: u32,
+    stream_id: Range<u32>,
+    tenant_id: Range<u32>,
+    event_type: Range<u32>,
+    payload: Range<u32>,
+    metadata: Option<Range<u32>>,
+}
+
+impl Event {
+    fn of(batch: usize, body: &[u8], event: &HotEvent<'_>) -> Self {
+        let part = |bytes: &[u8]| {
+            let start = bytes.as_ptr().addr() - body.as_ptr().addr();
+            start as u32..(start + bytes.len()) as u32
+        };
+        Self {
+            batch: batch as u32,
+            place: event.place,
+            stream_id: part(event.stream.stream_id),
+            tenant_id: part(event.stream.tenant_id),
+            event_type: part(event.event.event_type),
+            payload: part(event.event.payload),
+            metadata: event.event.metadata.map(part),
+        }
     }
+}
+
+/// The part of a body.
+fn bytes<'b>(body: &'b [u8], part: &Range<u32>) -> &'b [u8] {
+    &body[part.start as usize..part.end as usize]
 }
 
 /// Streams of a pass that are still to be settled.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Source {
-    partition: Partition,
-    up_to: i64,
-    /// from the table
-    streams: BTreeMap<StreamName, Vec<u8>>,
-    /// from the sidecar, behind those of the table
-    walk: Option<Walk>,
-}
-
-#[derive(Debug)]
-struct Walk {
-    batches: hot::Batches,
-    cursor: Option<Vec<u8>>,
-    /// the last stream that was read, which may go on
-    last: Option<(StreamName, Vec<u8>)>,
+    batches: Vec<Batch>,
+    events: Vec<Event>,
+    /// indexes of `events`, stream by stream
+    order: Vec<u32>,
+    /// where each stream's events are in `order`
+    streams: std::vec::IntoIter<Range<u32>>,
 }
 
 impl Source {
-    /// The streams of the batches after `after`, from the table: as many batches as there is memory for.
-    /// `None` if there is none.
-    pub fn in_memory(partition: Partition, after: i64) -> Result<Option<Self>, Error> {
-        let mut source = Self { partition, up_to: 0, streams: BTreeMap::new(), walk: None };
-        let last = source.read(after, i64::MAX, BYTES_MAX)?;
-        Ok(last.map(|up_to| Self { up_to, ..source }))
+    /// Reads batches of a partition, from the first one on: as many as there is memory for. `None` if there
+    /// is none. Called in a transaction.
+    pub fn read(partition: Partition) -> Result<Option<Self>, Error> {
+        let mut source = Self::default();
+        let bytes_max = settings::maintenance_bytes();
+        let mut bytes = 0;
+        with_snapshot_of_now(|snapshot| {
+            Batches::open(partition, snapshot)?.read(i64::MIN, i64::MAX, |batch| {
+                source.add(&batch)?;
+                bytes += batch.body.len() + batch.len.max(0) as usize * EVENT_BYTES;
+                Ok(bytes < bytes_max)
+            })
+        })?;
+        if source.batches.is_empty() {
+            return Ok(None);
+        }
+        source.arrange()?;
+        Ok(Some(source))
     }
 
-    /// The streams of the batches up to `up_to`: from the table those up to `settled`, which are what passes
-    /// have left, and the others from the sidecar. `None` if there are too many in the table.
-    pub fn walking(partition: Partition, settled: i64, up_to: i64) -> Result<Option<Self>, Error> {
-        let batches = hot::Batches { after: settled, up_to };
-        let walk = Walk { batches, cursor: None, last: None };
-        let mut source = Self { partition, up_to, streams: BTreeMap::new(), walk: Some(walk) };
-        if up_to <= settled {
-            source.walk = None;
+    fn add(&mut self, batch: &StoredBatch<'_>) -> Result<(), Error> {
+        let events = batch.events()?;
+        let number = self.batches.len();
+        reserve(&mut self.events, events.remaining())?;
+        let timestamp_us = events.timestamp_us();
+        for event in events {
+            let event = event.map_err(|source| batch.damaged(source))?;
+            self.events.push(Event::of(number, batch.body, &event));
         }
-        let bytes_max = BYTES_MAX;
-        let read = source.read(i64::MIN, settled.min(up_to), bytes_max)?;
-        let is_all = read.is_none_or(|read| read == settled) || {
-            let next = with_snapshot_of_now(|snapshot| {
-                let mut is_more = false;
-                Batches::open(partition, snapshot)?.read(
-                    read.unwrap_or(i64::MIN),
-                    settled,
-                    |_| {
-                        is_more = true;
-                        Ok(false)
-                    },
-                )?;
-                Ok::<_, Error>(is_more)
-            })?;
-            !next
-        };
-        Ok(is_all.then_some(source))
+        let body = copied(batch.body)?;
+        push(&mut self.batches, Batch { number: batch.batch_no, timestamp_us, body })?;
+        Ok(())
+    }
+
+    fn arrange(&mut self) -> Result<(), Error> {
+        let plan = Plan::new(self.events.iter().map(|event| self.key(event)))?;
+        let indexes: Vec<u32> = collect(0..self.events.len() as u32)?;
+        let (ranges, order) = plan.in_lock_order(&indexes)?;
+        let range = |(_, range): (usize, Range<usize>)| range.start as u32..range.end as u32;
+        self.streams = collect(ranges.into_iter().map(range))?.into_iter();
+        self.order = order;
+        Ok(())
+    }
+
+    fn key(&self, event: &Event) -> StreamKey<'_> {
+        let body = &self.batches[event.batch as usize].body;
+        let (stream_id, tenant_id) = (bytes(body, &event.stream_id), bytes(body, &event.tenant_id));
+        StreamKey { stream_id, tenant_id }
     }
 
     /// The last batch of the pass.
     pub fn up_to(&self) -> i64 {
-        self.up_to
-    }
-
-    /// Reads batches from the table. Returns the last one.
-    fn read(&mut self, after: i64, last: i64, bytes_max: usize) -> Result<Option<i64>, Error> {
-        let (mut bytes, mut read) = (0, None);
-        let mut one = Vec::new();
-        with_snapshot_of_now(|snapshot| {
-            Batches::open(self.partition, snapshot)?.read(after, last, |batch| {
-                for event in batch.events()? {
-                    let event = event.map_err(|source| batch.damaged(source))?;
-                    one.clear();
-                    hot_tail::write_event(&mut one, &event)?;
-                    let pieces = self.streams.entry(StreamName::of(event.stream)?).or_default();
-                    hot_tail::write_batch(pieces, batch.batch_no, event.timestamp_us, 1, &one)?;
-                }
-                read = Some(batch.batch_no);
-                bytes += batch.body.len();
-                Ok(bytes < bytes_max)
-            })
-        })?;
-        Ok(read)
+        self.batches.last().map_or(0, |batch| batch.number)
     }
 
     /// The next streams; none at the end.
-    pub fn next_page(
-        &mut self,
-        mut index: Option<&mut Index>,
-    ) -> Result<Vec<StreamTail>, Failure> {
-        let mut page = Vec::new();
-        let (partition, up_to) = (self.partition, self.up_to);
-        while let Some(walk) = &mut self.walk {
-            let away = || Error::Sidecar { reason: "it is away".into() }.to_failure();
-            let index = index.as_deref_mut().ok_or_else(away)?;
-            let (found, is_end) = walk.next(partition, index)?;
-            for (name, pieces, up_to) in found {
-                // Those of the table come first.
-                while let Some(first) = self.streams.first_entry()
-                    && *first.key() < name
-                {
-                    let (name, pieces) = first.remove_entry();
-                    page.push(StreamTail::new(name, pieces, self.up_to)?);
-                }
-                let pieces = match self.streams.remove(&name) {
-                    None => pieces,
-                    Some(mut all) => {
-                        all.extend_from_slice(&pieces);
-                        all
-                    }
-                };
-                page.push(StreamTail::new(name, pieces, up_to.unwrap_or(self.up_to))?);
-            }
-            if is_end {
-                self.walk = None;
-            }
-            if !page.is_empty() {
-                return Ok(page);
-            }
-        }
+    pub fn next_page(&mut self) -> Result<Vec<StreamTail>, Failure> {
+        self.try_next_page().map_err(|error| error.to_failure())
+    }
+
+    fn try_next_page(&mut self) -> Result<Vec<StreamTail>, Error> {
+        let mut page = with_room(PAGE_STREAMS.min(self.streams.len()))?;
         let mut bytes = 0;
+        let mut one = Vec::new();
         while page.len() < PAGE_STREAMS && bytes < PAGE_BYTES {
-            let Some((name, pieces)) = self.streams.pop_first() else { break };
+            let Some(range) = self.streams.next() else { break };
+            let indexes = &self.order[range.start as usize..range.end as usize];
+            let mut pieces = Vec::new();
+            for of_batch in indexes.chunk_by(|a, b| self.batch_of(*a) == self.batch_of(*b)) {
+                one.clear();
+                for index in of_batch {
+                    hot_tail::write_event(&mut one, &self.event(*index))?;
+                }
+                let batch = &self.batches[self.batch_of(of_batch[0])];
+                let len = of_batch.len();
+                hot_tail::write_batch(&mut pieces, batch.number, batch.timestamp_us, len, &one)?;
+            }
             bytes += pieces.len();
-            page.push(StreamTail::new(name, pieces, up_to)?);
+            let StreamKey { stream_id, tenant_id } = self.key(&self.events[indexes[0] as usize]);
+            let name = StreamName { stream_id: copied(stream_id)?, tenant_id: copied(tenant_id)? };
+            page.push(StreamTail { name, tail: Rc::new(Tail::new(pieces, self.up_to())?) });
         }
         Ok(page)
     }
-}
 
-/// A stream, pieces of its tail, and up to which batch they are complete; `None`: up to the last one.
-type Found = (StreamName, Vec<u8>, Option<i64>);
+    fn batch_of(&self, index: u32) -> usize {
+        self.events[index as usize].batch as usize
+    }
 
-impl Walk {
-    /// The next streams, and whether these are the last.
-    fn next(
-        &mut self,
-        partition: Partition,
-        index: &mut Index,
-    ) -> Result<(Vec<Found>, bool), Failure> {
-        let from = match &self.cursor {
-            None => WalkFrom::Start,
-            Some(cursor) => WalkFrom::Cursor(cursor),
-        };
-        let walked = index
-            .walk(partition, self.batches, from, PAGE_BYTES)
-            .map_err(|refusal| Error::Sidecar { reason: refusal.to_string() }.to_failure())?;
-        let mut found: Vec<Found> = Vec::new();
-        let damaged = |damaged: DamagedTail| Error::from(damaged).to_failure();
-        for stream in WalkReader::new(&walked.bytes) {
-            let (key, pieces) = stream.map_err(damaged)?;
-            match &mut self.last {
-                Some((name, all)) if name.key() == key => all.extend_from_slice(pieces.bytes()),
-                last => {
-                    let name = StreamName::of(key).map_err(|error| error.to_failure())?;
-                    let next = (name, pieces.bytes().to_vec());
-                    found.extend(last.replace(next).map(|(name, pieces)| (name, pieces, None)));
-                }
-            }
+    fn event(&self, index: u32) -> HotEvent<'_> {
+        let event = &self.events[index as usize];
+        let batch = &self.batches[event.batch as usize];
+        let part = |part: &Range<u32>| bytes(&batch.body, part);
+        HotEvent {
+            place: event.place,
+            stream: self.key(event),
+            event: NewEvent {
+                event_type: part(&event.event_type),
+                payload: part(&event.payload),
+                metadata: event.metadata.as_ref().map(part),
+                event_id: None,
+            },
+            timestamp_us: batch.timestamp_us,
         }
-        self.cursor = walked.next;
-        let is_end = self.cursor.is_none();
-        if is_end {
-            found.extend(self.last.take().map(|(name, pieces)| (name, pieces, None)));
-        } else if let Some((name, all)) = &mut self.last
-            && all.len() > STREAM_BYTES_MAX
-            && let Some((start, batch_no)) = hot_tail::last_batch(all).map_err(damaged)?
-        {
-            // The stream is settled in parts, each of whole batches.
-            let rest = all.split_off(start);
-            found.push((name.clone(), std::mem::replace(all, rest), Some(batch_no - 1)));
-        }
-        Ok((found, is_end))
     }
 }

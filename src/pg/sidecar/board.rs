@@ -8,9 +8,9 @@ use crate::model::hot::{Batches, Place};
 use crate::model::memory::{OutOfMemory, reserve};
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
-use crate::pg::shared::text::SharedText;
 use crate::pg::session::xact::check_for_interrupts;
 use crate::pg::shared::memory::{ALIGNMENT, Area};
+use crate::pg::shared::text::SharedText;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::sync::atomic::AtomicPtr;
@@ -107,6 +107,12 @@ pub fn count(query: &Query<'_>) -> Option<u64> {
         _ => None,
     });
     count.flatten()
+}
+
+/// The last batch of a partition that the sidecar has, if somebody serves.
+pub fn applied(partition: Partition) -> Option<i64> {
+    let board = &shared()?.board;
+    board.is_served().then(|| board.figures.applied(partition))
 }
 
 /// How the sidecar is; `None` where the library was not loaded at server start.

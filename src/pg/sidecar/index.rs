@@ -5,7 +5,7 @@
 //! is never there.
 
 use super::board;
-use super::engine::{Applied, Engine, Fault, Owner, Statistics, WalkFrom, Walked};
+use super::engine::{Applied, Engine, Fault, Owner, Statistics, Walked};
 use crate::codec::record::Home;
 use crate::model::hot::Batches;
 use crate::model::memory::OutOfMemory;
@@ -139,10 +139,10 @@ impl Index {
         &mut self,
         partition: Partition,
         batches: Batches,
-        from: WalkFrom<'_>,
+        cursor: Option<&[u8]>,
         bytes_max: usize,
     ) -> Result<Walked, Refusal> {
-        self.attempt(|engine| engine.walk(partition, batches, from, bytes_max))
+        self.attempt(|engine| engine.walk(partition, batches, cursor, bytes_max))
     }
 
     /// Writes what is in memory to files. What was applied before need not be applied again after the

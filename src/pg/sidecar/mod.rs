@@ -3,12 +3,11 @@
 //! Every backend may ask for the tail of a stream: [`tail`], [`count`]. One process has the sidecar open,
 //! applies batches to it and answers: [`Index`]. Both build without RocksDB, and then find that nobody
 //! serves.
-#![allow(dead_code, unused_imports, reason = "the settler and the readers of tails come next")]
 
 mod board;
 mod engine;
 mod index;
 
-pub use board::{AREA, Page, Query, Status, count, status, tail};
-pub use engine::{Applied, Statistics, WalkFrom, Walked};
+pub use board::{AREA, Query, applied, count, status, tail};
+pub use engine::Applied;
 pub use index::{Index, Refusal};

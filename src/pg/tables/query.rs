@@ -84,11 +84,7 @@ pub fn query_into(call: &Call, sql: &CStr, parameters: &[Parameter]) -> Result<(
 }
 
 /// The same, into a result that was begun.
-pub fn query_into_rows(
-    rows: &mut Rows,
-    sql: &CStr,
-    parameters: &[Parameter],
-) -> Result<(), Error> {
+pub fn query_into_rows(rows: &mut Rows, sql: &CStr, parameters: &[Parameter]) -> Result<(), Error> {
     execute(sql, parameters, Access::Read, |row| {
         // SAFETY: the caller says that the columns are those of the result.
         unsafe { rows.put_tuple(row.tuple) };

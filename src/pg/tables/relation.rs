@@ -109,16 +109,20 @@ pub fn locked_by_caller(partitions: &[bool; PARTITIONS]) -> Result<Option<String
         [Root::Streams, Root::Log, Root::Ids, Root::Batches].map(|root| root.leaf(partition))
     });
     for name in SHARED.map(str::to_owned).into_iter().chain(leaves) {
-        let tag = lock_tag(look_up(&name)?);
         // Those that conflict with RowExclusiveLock.
-        for mode in pg_sys::ShareLock..=pg_sys::AccessExclusiveLock {
-            // SAFETY: looks at the locks of this session.
-            if unsafe { pg_sys::LockHeldByMe(&tag, mode as pg_sys::LOCKMODE) } {
-                return Ok(Some(name));
-            }
+        if has_locked(&name, pg_sys::ShareLock as pg_sys::LOCKMODE)? {
+            return Ok(Some(name));
         }
     }
     Ok(None)
+}
+
+/// Whether this session has locked a relation of the store in this mode or in a stronger one.
+pub fn has_locked(name: &str, least: pg_sys::LOCKMODE) -> Result<bool, Error> {
+    let tag = lock_tag(look_up(name)?);
+    // SAFETY: looks at the locks of this session.
+    let mut modes = least..=pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE;
+    Ok(modes.any(|mode| unsafe { pg_sys::LockHeldByMe(&tag, mode) }))
 }
 
 fn lock_tag(table: pg_sys::Oid) -> pg_sys::LOCKTAG {

@@ -1,10 +1,14 @@
 //! Whether everything is well: one answer per question that an operator has.
 
+use super::hot::{HotNow, hot_partitions};
 use super::samples::dead_letters;
 use crate::pg::error::{Error, Obstacle};
+use crate::pg::hot::control::Control;
 use crate::pg::positions::counter::observe;
 use crate::pg::queue::{Phase, QueueReport, Queues};
 use crate::pg::session::xact::in_recovery;
+use crate::pg::settings;
+use crate::pg::sidecar::{self, Index};
 use crate::pg::tables::waiting_events::count_foreign;
 use std::time::Duration;
 
@@ -16,6 +20,11 @@ const LAG_MAX: Duration = Duration::from_secs(10);
 
 /// A transaction that has appended and is open for longer than this keeps readers waiting.
 const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+
+/// Events of hot partitions are settled when they are as old as `allsource.settle_interval`. If the oldest is
+/// older than this many of it, and a while, something is wrong.
+const SETTLE_INTERVALS_MAX: u32 = 6;
+const SETTLING_MAX: Duration = Duration::from_secs(60);
 
 /// A check and what it has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +56,9 @@ pub fn checks() -> Result<Vec<Check>, Error> {
         Some(queues) => of_queues(queues, count_foreign()?),
         None => vec![check("workers", true, "allsource.workers is 0: the queue is switched off")],
     });
+    let hot = hot_partitions()?;
+    checks.push(unsettled_events(&hot));
+    checks.push(of_sidecar(&hot));
     if !in_recovery() {
         checks.push(safe_position()?);
     }
@@ -124,6 +136,66 @@ fn waiting_events(report: &QueueReport) -> Check {
         detail = format!("{detail}: {reason}");
     }
     check("waiting events", *waiting_for < LAG_MAX, detail)
+}
+
+/// Whether events of hot partitions get into the log.
+fn unsettled_events(hot: &[HotNow]) -> Check {
+    const NAME: &str = "unsettled events";
+    let error_of = |partition| Control::get().and_then(|control| control.of(partition).error.get());
+    let restored = || hot.iter().filter(|of| of.is_restored);
+    if restored().next().is_some() {
+        let numbers: Vec<_> = restored().map(|of| of.partition.number().to_string()).collect();
+        let mut detail = format!(
+            "restored from a dump, and waiting for es_heat, es_cool or es_settle: partition {}",
+            numbers.join(", ")
+        );
+        // Or something has happened that the settler could not explain.
+        if let Some(error) = restored().find_map(|of| error_of(of.partition)) {
+            detail = format!("{detail}; {error}");
+        }
+        return check(NAME, false, detail);
+    }
+    let ages = hot.iter().filter_map(|of| Some((of.oldest?, of.partition)));
+    let Some((age, partition)) = ages.max_by_key(|(age, _)| *age) else {
+        return check(NAME, true, "none");
+    };
+    let number = partition.number();
+    let mut detail =
+        format!("the oldest, of partition {number}, have waited for {:.1} s", age.as_secs_f64());
+    if let Some(error) = error_of(partition) {
+        detail = format!("{detail}: {error}");
+    }
+    let limit = settings::settle_interval().saturating_mul(SETTLE_INTERVALS_MAX) + SETTLING_MAX;
+    check(NAME, age < limit, detail)
+}
+
+/// Whether there is a sidecar where it is needed. Without it everything is slower.
+fn of_sidecar(hot: &[HotNow]) -> Check {
+    const NAME: &str = "sidecar";
+    if !hot.iter().any(|of| !of.is_restored) {
+        return check(NAME, true, "no partition is hot");
+    }
+    if in_recovery() {
+        return check(NAME, true, "it is opened after promotion");
+    }
+    if !Index::IS_SUPPORTED {
+        return check(NAME, false, "this build has none: make the hot partitions cold");
+    }
+    let status = sidecar::status();
+    if status.as_ref().is_some_and(|status| status.is_served) {
+        return check(NAME, true, "it answers");
+    }
+    let control = Control::get();
+    let detail = if Queues::of_this_database().is_err() {
+        "no workers serve this database".to_owned()
+    } else if control.is_none_or(|control| control.pid().is_none()) {
+        "the settler does not run".to_owned()
+    } else {
+        let error = status.and_then(|status| status.error);
+        let error = error.or_else(|| control.and_then(|control| control.error().get()));
+        error.unwrap_or_else(|| "it is not open yet".to_owned())
+    };
+    check(NAME, false, detail)
 }
 
 /// Whether a transaction keeps the safe position from advancing.

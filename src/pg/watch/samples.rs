@@ -1,5 +1,6 @@
 //! Every number that is counted or measured.
 
+use super::hot;
 use crate::metrics::sample::{Gauges, Sample, WorkerGauges, samples};
 use crate::pg::error::{Error, Obstacle};
 use crate::pg::positions::counter::observe;
@@ -21,6 +22,7 @@ pub fn all() -> Result<Vec<Sample>, Error> {
     };
     let gauges = Gauges {
         workers: workers()?,
+        hot: hot::gauges()?,
         dead_letters: dead_letters()?.all,
         safe_position,
         next_position,

@@ -9,7 +9,7 @@ use crate::model::batch::{Group, Plan, StreamKey};
 use crate::model::error::StoreError;
 use crate::model::event::NewEvent;
 use crate::model::memory::{collect, with_room};
-use crate::model::partition::Partition;
+use crate::model::partition::{PARTITIONS, Partition};
 use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
@@ -19,8 +19,8 @@ use crate::pg::hot::filter::Marks;
 use crate::pg::hot::map;
 use crate::pg::positions::stream_numbers::StreamNumbers;
 use crate::pg::session::xact::{
-    accept_invalidations, advance_command, check_writable, database_oid, flush_log_in_steps, now_us,
-    process_of, with_snapshot_of_now,
+    accept_invalidations, advance_command, check_writable, database_oid, flush_log_in_steps,
+    now_us, process_of, with_snapshot_of_now,
 };
 use crate::pg::shared::counting;
 use crate::pg::tables::heads::Heads;
@@ -42,6 +42,9 @@ use std::ops::Range;
 /// waits for about that much.
 const FLUSH_BYTES: u64 = 1024 * 1024;
 
+/// Events of a stream in a batch are scattered if they are no more than this.
+const SCATTERED_MAX: usize = 2;
+
 /// What has become of records.
 #[derive(Default)]
 pub struct Written {
@@ -59,6 +62,8 @@ pub struct Written {
     pub held_up_by: Option<String>,
     /// batches of hot partitions that were written
     pub batches: Vec<NewBatch>,
+    /// scattered events, by partition
+    pub scattered: Vec<(Partition, u64)>,
 }
 
 /// A batch of a hot partition that was written.
@@ -121,7 +126,13 @@ pub fn write_batch(
     if live.is_empty() {
         return Ok(Written { discarded, ..Written::default() });
     }
-    let mut written = as_writer(|| Batch::new(records, live)?.write(&must_wait, way, at))?;
+    let mut written = as_writer(|| {
+        let hot = match way {
+            Way::Batches => map::get_to_write()?.map(|known| known.takes_batches()),
+            Way::Streams => [false; PARTITIONS],
+        };
+        Batch::new(records, live, &hot)?.write(&must_wait, way, &hot, at)
+    })?;
     written.discarded = discarded;
     Ok(written)
 }
@@ -170,7 +181,7 @@ struct Batch<'r, 'a> {
     records: &'r [Record<'a>],
     plan: Plan<'a>,
     ranges: Vec<(usize, Range<usize>)>,
-    /// The records in lock order.
+    /// The records in lock order; in hot partitions stream by stream.
     order: Vec<u32>,
     events: Vec<NewEvent<'a>>,
     has_ids: bool,
@@ -186,12 +197,16 @@ struct Moved<'a> {
 }
 
 impl<'r, 'a> Batch<'r, 'a> {
-    fn new(records: &'r [Record<'a>], live: Vec<u32>) -> Result<Self, Error> {
+    fn new(
+        records: &'r [Record<'a>],
+        live: Vec<u32>,
+        hot: &[bool; PARTITIONS],
+    ) -> Result<Self, Error> {
         let plan = Plan::new(live.iter().map(|index| {
             let record = &records[*index as usize];
             StreamKey { stream_id: record.stream_id, tenant_id: record.tenant_id }
         }))?;
-        let (ranges, order) = plan.in_lock_order(&live)?;
+        let (ranges, order) = plan.in_lock_order_of(&live, |partition| !hot[partition.index()])?;
         let events = collect(order.iter().map(|index| records[*index as usize].event))?;
         let has_ids = events.iter().any(|event| event.event_id.is_some());
         Ok(Self { records, plan, ranges, order, events, has_ids })
@@ -201,6 +216,7 @@ impl<'r, 'a> Batch<'r, 'a> {
         &self,
         must_wait: &impl Fn(Partition, u64) -> bool,
         way: Way,
+        hot: &[bool; PARTITIONS],
         at: &Cell<Option<Partition>>,
     ) -> Result<Written, Error> {
         check_writable()?;
@@ -210,14 +226,18 @@ impl<'r, 'a> Batch<'r, 'a> {
         let mut written = Written::default();
         let mut moved = with_room(self.ranges.len())?;
         let partition = |range: &(usize, Range<usize>)| self.plan.groups()[range.0].partition;
-        let hot = (way == Way::Batches).then(map::get_to_write).transpose()?;
         let mut body = HotBatchWriter::new(BODY_BYTES_MAX);
         for ranges in self.ranges.chunk_by(|a, b| partition(a) == partition(b)) {
             let partition = partition(&ranges[0]);
             at.set(Some(partition));
-            let is_hot = hot.is_some_and(|hot| hot[partition.index()].takes_batches());
-            let rest = if is_hot {
-                self.write_hot(ranges, must_wait, &writing, &mut body, &mut written)?
+            if way == Way::Batches {
+                written.scattered.push((partition, self.scattered(ranges)));
+            }
+            let rest = if hot[partition.index()] {
+                let mut rest =
+                    self.write_hot(ranges, must_wait, &writing, &mut body, &mut written)?;
+                rest.to_mut().sort_unstable_by_key(|(index, _)| self.plan.groups()[*index].stream);
+                rest
             } else {
                 Cow::Borrowed(ranges)
             };
@@ -247,6 +267,20 @@ impl<'r, 'a> Batch<'r, 'a> {
         advance_command();
         written.refused.sort_unstable_by_key(|(record, _)| *record);
         Ok(written)
+    }
+
+    /// Events that a run would hardly gain anything for, and that could go into batches.
+    fn scattered(&self, ranges: &Ranges) -> u64 {
+        let few = ranges.iter().filter(|(_, range)| range.len() <= SCATTERED_MAX);
+        few.filter(|(_, range)| self.are_plain(range)).map(|(_, range)| range.len() as u64).sum()
+    }
+
+    /// Whether events can go into batches.
+    fn are_plain(&self, range: &Range<usize>) -> bool {
+        self.order[range.clone()].iter().all(|at| {
+            let record = &self.records[*at as usize];
+            record.entity_id.is_none() && record.event.event_id.is_none()
+        })
     }
 
     /// Writes what can be written there into batches of a hot partition. Returns what is left.
@@ -294,9 +328,8 @@ impl<'r, 'a> Batch<'r, 'a> {
             let group = &self.plan.groups()[*index];
             let key = group.stream.hash64();
             let records = || self.order[range.clone()].iter().map(|at| &self.records[*at as usize]);
-            let is_plain = |record: &Record<'_>| {
-                record.entity_id.is_none() && record.event.event_id.is_none()
-            };
+            let is_plain =
+                |record: &Record<'_>| record.entity_id.is_none() && record.event.event_id.is_none();
             if must_wait(partition, key)
                 || !records().all(is_plain)
                 || !marks.mark(key, rows.batch_no)
@@ -341,7 +374,11 @@ impl<'r, 'a> Batch<'r, 'a> {
                         written.held.push(self.held(group, range, 0));
                         continue;
                     }
-                    none.insert(HeadWriter::open(partition, writing, numbers)?)
+                    let mut heads = HeadWriter::open(partition, writing, numbers)?;
+                    let stream =
+                        |(index, _): &(usize, Range<usize>)| self.plan.groups()[*index].stream;
+                    heads.prepare_to_try(ranges.iter().map(stream))?;
+                    none.insert(heads)
                 }
             };
             self.advance(heads, *index, range, written, moved)?;

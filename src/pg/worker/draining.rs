@@ -24,6 +24,7 @@ use crate::pg::worker::background::{Commit, in_watched_transaction};
 use crate::pg::worker::batch::{Way, Written, lock_store, write_batch};
 use crate::pg::worker::state::{ITSELF, Worker, report_statistics};
 use std::cell::Cell;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Writes the batch, or as much of it as there is memory for.
@@ -135,11 +136,16 @@ fn settled(worker: &mut Worker, len: usize, written: &Written, duration: Duratio
         worker.more_wait(left, (worker.ends[first], enqueued_at_us));
     }
     worker.left_waiting = left;
-    if let Some(control) = Control::get().filter(|_| !written.batches.is_empty()) {
+    if let Some(control) = Control::get() {
+        for (partition, events) in &written.scattered {
+            control.of(*partition).scattered_events.fetch_add(*events, Ordering::Relaxed);
+        }
         for batch in &written.batches {
             control.count_batch(batch.partition, batch.events, batch.bytes);
         }
-        control.wake();
+        if !written.batches.is_empty() {
+            control.wake();
+        }
     }
     let dead = written.refused.len() as u64;
     worker.queue.count_dead(dead);

@@ -79,7 +79,10 @@ pub extern "C-unwind" fn allsource_launcher_main(_argument: pg_sys::Datum) {
     loop {
         see_to_signals();
         let is_due = |worker: &mut &mut Started| !worker.runs(queues) && worker.is_due();
-        let due: Vec<&mut Started> = workers.iter_mut().filter_map(|mut worker| is_due(&mut worker).then_some(worker)).collect();
+        let due: Vec<&mut Started> = workers
+            .iter_mut()
+            .filter_map(|mut worker| is_due(&mut worker).then_some(worker))
+            .collect();
         if !due.is_empty() && database_is_free() {
             for worker in due {
                 worker.start(&mut quiet);

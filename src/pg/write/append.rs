@@ -5,8 +5,8 @@ use super::head_writer::{Advanced, HeadWriter, Settling};
 use super::log_writer::{LogWriter, PendingRuns, Target};
 use crate::model::event_times::EventTimes;
 use crate::model::memory::with_room;
-use crate::model::stream_append::StreamAppend;
 use crate::model::partition::Partition;
+use crate::model::stream_append::StreamAppend;
 use crate::pg::error::Error;
 use crate::pg::positions::counter::Positions;
 use crate::pg::positions::stream_numbers::StreamNumbers;
@@ -50,6 +50,7 @@ pub fn lock_heads(appends: &[StreamAppend<'_>], writing: &Writing) -> Result<Vec
     let mut advanced = with_room(appends.len())?;
     for partition in appends.chunk_by(same_partition) {
         let mut heads = HeadWriter::open(partition[0].partition, writing, &numbers)?;
+        heads.prepare(partition)?;
         for append in partition {
             advanced.push(heads.advance(append)?);
         }
@@ -192,7 +193,8 @@ impl<'t> Leaves<'t> {
             events.push(event.event);
             times_us.push(event.timestamp_us);
         }
-        self.log(partition)?.push(Target { times: EventTimes::Each(&times_us), ..target }, &events)?;
+        self.log(partition)?
+            .push(Target { times: EventTimes::Each(&times_us), ..target }, &events)?;
         self.settled += events.len() as u64;
         Ok(())
     }

@@ -4,6 +4,7 @@
 
 use super::retry::{Retry, find_retry};
 use crate::codec::hot_tail::TailEvent;
+use crate::model::batch::StreamKey;
 use crate::model::error::StoreError;
 use crate::model::partition::Partition;
 use crate::model::stream_append::StreamAppend;
@@ -129,6 +130,23 @@ impl<'t> HeadWriter<'t> {
         Ok(Self { writer, heads, numbers, tails: Tails::open(partition)? })
     }
 
+    /// Notes that these streams are appended to, and reads what many of them together may have in batches
+    /// of a hot partition. To be called before they are advanced.
+    pub fn prepare(&mut self, appends: &[StreamAppend<'_>]) -> Result<(), Error> {
+        for append in appends {
+            self.tails.note(append.key().hash64())?;
+        }
+        self.tails.read_ahead(appends.iter().map(StreamAppend::key))
+    }
+
+    /// The same for who writes batches, and notes nothing.
+    pub fn prepare_to_try<'a>(
+        &mut self,
+        streams: impl Iterator<Item = StreamKey<'a>>,
+    ) -> Result<(), Error> {
+        self.tails.read_ahead(streams)
+    }
+
     /// Checks the expected version and advances the stream's head by the number of events, and by those
     /// of its tail; creates the stream if it is not there. From here on the stream is locked until the
     /// transaction ends.
@@ -137,7 +155,6 @@ impl<'t> HeadWriter<'t> {
             self.note_read(append)?;
         }
         let hash = append.key().hash64();
-        self.tails.note(hash)?;
         let mut attempts = 0;
         loop {
             check_for_interrupts();
@@ -208,11 +225,7 @@ impl<'t> HeadWriter<'t> {
     }
 
     /// The tail of a stream that has no head, if it has one.
-    fn tail_of_new(
-        &self,
-        append: &StreamAppend<'_>,
-        hash: u64,
-    ) -> Result<Option<Rc<Tail>>, Error> {
+    fn tail_of_new(&self, append: &StreamAppend<'_>, hash: u64) -> Result<Option<Rc<Tail>>, Error> {
         if !self.tails.may_have_tail(hash, 0) {
             return Ok(None);
         }
@@ -418,13 +431,13 @@ impl<'t> HeadWriter<'t> {
         let partition = append.partition;
         let number = stream_no(partition, settings::node_id(), self.numbers.take()?)
             .ok_or(Error::StreamNumbers)?;
-        let tail =
-            tail.map(|tail| Settling { tail: tail.clone(), skipped: 0, after_us: i64::MIN });
+        let tail = tail.map(|tail| Settling { tail: tail.clone(), skipped: 0, after_us: i64::MIN });
         let created_us = tail.as_ref().and_then(|tail| Some(tail.events().next()?.timestamp_us));
         let updated_us = tail.as_ref().map(Settling::last_us).unwrap_or(i64::MIN);
         let settled = tail.as_ref().map_or(0, Settling::len);
         let settled_batch = tail.as_ref().map_or(0, |settling| settling.tail.last_batch);
-        let timestamp_us = if settled == 0 || events > 0 { now_us().max(updated_us) } else { updated_us };
+        let timestamp_us =
+            if settled == 0 || events > 0 { now_us().max(updated_us) } else { updated_us };
         let int8 = |value: i64| Some(pg_sys::Datum::from(value));
         let version = int8((settled + events) as i64);
         self.writer.fill(
@@ -469,7 +482,8 @@ impl<'a> Moving<'a> {
         let after_us = head.updated_at_us();
         let settled_batch = tail.as_ref().map_or(before, |tail| tail.last_batch.max(before));
         let tail = tail.map(|tail| {
-            let skipped = tail.events(after_us).take_while(|event| event.batch_no <= before).count();
+            let skipped =
+                tail.events(after_us).take_while(|event| event.batch_no <= before).count();
             Settling { tail, skipped, after_us }
         });
         let settled_events = if before > floor { head.settled_events() } else { 0 };

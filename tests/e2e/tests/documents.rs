@@ -139,6 +139,11 @@ fn examples_about_ingestion() {
 }
 
 #[test]
+fn examples_about_hot_partitions() {
+    check("docs/HOT_PARTITIONS.md");
+}
+
+#[test]
 fn examples_about_operations() {
     check("docs/OPERATIONS.md");
 }

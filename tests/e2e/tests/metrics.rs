@@ -16,8 +16,17 @@ use postgres::Client;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-const CHECKS: [&str; 7] =
-    ["preload", "workers", "waiting events", "queue", "drain lag", "safe position", "dead letters"];
+const CHECKS: [&str; 9] = [
+    "preload",
+    "workers",
+    "waiting events",
+    "queue",
+    "drain lag",
+    "unsettled events",
+    "sidecar",
+    "safe position",
+    "dead letters",
+];
 
 fn event(payload: Value) -> NewEvent {
     NewEvent::new("t", payload)

@@ -1,6 +1,6 @@
 //! A build without RocksDB.
 
-use super::{Applied, Fault, Owner, Statistics, WalkFrom, Walked};
+use super::{Applied, Fault, Owner, Statistics, Walked};
 use crate::board::Board;
 use crate::model::hot::Batches;
 use crate::model::partition::Partition;
@@ -54,7 +54,7 @@ impl Engine {
         &self,
         _partition: Partition,
         _batches: Batches,
-        _from: WalkFrom<'_>,
+        _cursor: Option<&[u8]>,
         _bytes_max: usize,
     ) -> Result<Walked, Fault> {
         match *self {}

@@ -1,5 +1,10 @@
 //! The sidecar with the server that answers from it; or what stands for them in a build without RocksDB.
 
+#![cfg_attr(
+    not(feature = "rocksdb"),
+    expect(dead_code, reason = "what is made of what RocksDB has, and who it belongs to")
+)]
+
 #[cfg(not(feature = "rocksdb"))]
 mod absent;
 #[cfg(feature = "rocksdb")]
@@ -11,7 +16,6 @@ pub use absent::Engine;
 pub use present::Engine;
 
 use crate::codec::record::Home;
-use crate::model::batch::StreamKey;
 use crate::model::memory::OutOfMemory;
 
 /// Whose a sidecar is.
@@ -46,17 +50,6 @@ pub struct Applied {
     pub checksum: Option<i32>,
     /// batches up to this one are forgotten
     pub forgotten: i64,
-}
-
-/// Where a walk begins.
-#[derive(Clone, Copy, Debug)]
-pub enum WalkFrom<'a> {
-    /// with the first stream
-    Start,
-    /// where another one has stopped: [`Walked::next`]
-    Cursor(&'a [u8]),
-    /// after a stream, in the order of [`StreamKey`]; it need not have a tail
-    After(StreamKey<'a>),
 }
 
 /// A piece of a walk.

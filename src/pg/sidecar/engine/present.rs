@@ -1,6 +1,6 @@
 //! A build with RocksDB.
 
-use super::{Applied, Fault, Owner, Statistics, WalkFrom, Walked};
+use super::{Applied, Fault, Owner, Statistics, Walked};
 use crate::board::Board;
 use crate::codec::hot_batch::HotBatchReader;
 use crate::model::hot::Batches;
@@ -101,14 +101,10 @@ impl Engine {
         &self,
         partition: Partition,
         batches: Batches,
-        from: WalkFrom<'_>,
+        cursor: Option<&[u8]>,
         bytes_max: usize,
     ) -> Result<Walked, Fault> {
-        let from = match from {
-            WalkFrom::Start => None,
-            WalkFrom::Cursor(cursor) => Some(WalkCursor::from_bytes(cursor)),
-            WalkFrom::After(stream) => Some(WalkCursor::after(partition, stream)),
-        };
+        let from = cursor.map(WalkCursor::from_bytes);
         let page = self.sidecar.walk(partition, batches, from.as_ref(), bytes_max)?;
         Ok(Walked {
             bytes: page.bytes,
