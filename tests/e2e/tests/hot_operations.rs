@@ -22,7 +22,8 @@ const PARTITIONS: [i32; 2] = [3, 17];
 const STREAMS: i64 = 20;
 const RARELY: &str = "allsource.settle_interval=1h";
 const OFTEN: &str = "allsource.settle_interval=20ms";
-const REPLICATED: [&str; 3] = ["wal_level=replica", "max_wal_senders=6", "wal_log_hints=on"];
+const REPLICATED: [&str; 4] =
+    ["wal_level=replica", "max_wal_senders=6", "wal_log_hints=on", "wal_keep_size=128MB"];
 const RESTORED: &str = "restored";
 const COPY: &str = "copy";
 
@@ -108,7 +109,10 @@ fn a_base_backup_of_a_hot_server_is_a_server_of_its_own() {
 #[test]
 fn a_standby_reads_hot_partitions_and_goes_on_when_promoted() {
     let (primary, mut client, mut known) = replicated("hot-primary", &[RARELY]);
-    let standby = primary.standby("hot-standby", &serving(&[RARELY]));
+    // The primary keeps what the standby's snapshots need.
+    let feedback = ["hot_standby_feedback=on", "wal_receiver_status_interval=1s"];
+    let standby =
+        primary.standby("hot-standby", &serving(&[&feedback[..], &[RARELY]].concat()));
     let mut replica = standby.store();
     known.enqueue(&mut client, 3);
     wait_for_replay(&mut client, &mut replica);
@@ -130,6 +134,12 @@ fn a_standby_reads_hot_partitions_and_goes_on_when_promoted() {
     old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").expect("BEGIN");
     let before = known.clone();
     before.assert_read(&mut old, "an old snapshot");
+    let query = "SELECT count(*) FROM pg_stat_replication WHERE backend_xmin::text::int8 <= $1";
+    let oldest = "SELECT txid_snapshot_xmin(txid_current_snapshot())";
+    let oldest: i64 = old.query_one(oldest, &[]).expect(oldest).get(0);
+    patience::until_true("the primary knows of the snapshot", || {
+        client.query_one(query, &[&oldest]).expect(query).get::<_, i64>(0) == 1
+    });
     known.settle(&mut client, "the primary");
     known.enqueue(&mut client, 2);
     known.append(&mut client, 3);
