@@ -195,22 +195,8 @@ fn reading(criterion: &mut Criterion, streams: &[Vec<u8>]) {
             bytes.expect("an answer")
         });
     });
-    drop(server);
-    group.throughput(Throughput::Elements(READ_BATCHES as u64 * BATCH_EVENTS)).sample_size(10);
-    group.bench_function("a walk over all", |bench| {
-        bench.iter(|| {
-            let (mut events, mut from) = (0, None);
-            loop {
-                let page = sidecar.walk(partition(), all, from.as_ref(), 1 << 20).expect("a walk");
-                events += page.events;
-                from = page.next;
-                if from.is_none() {
-                    break events;
-                }
-            }
-        });
-    });
     group.finish();
+    drop(server);
     drop(sidecar);
     std::fs::remove_dir_all(path).expect("a folder");
 }

@@ -200,9 +200,6 @@ mod tests {
         let times: Vec<i64> =
             TailReader::new(&tail).map(|event| event.expect("an event").timestamp_us).collect();
         assert_eq!(times, [1, 1, 2, 2, 3, 3]);
-        let all = Batches { after: 0, up_to: 3 };
-        let walked = index.walk(partition, all, None, 1 << 20).expect("a walk");
-        assert_eq!((walked.streams, walked.events, walked.next), (1, 6, None));
         // A batch that was not applied is not waited for long, and not at all if the statement is cancelled.
         assert_eq!(sidecar::count(&ask(stream_id, 4)), None);
         // SAFETY: as the handler of a signal sets them.

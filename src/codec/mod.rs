@@ -6,7 +6,6 @@ pub mod array;
 pub mod checksum;
 pub mod hot_batch;
 pub mod hot_tail;
-pub mod hot_walk;
 pub mod record;
 pub mod run;
 mod varint;

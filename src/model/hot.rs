@@ -10,13 +10,6 @@ pub struct Batches {
     pub up_to: i64,
 }
 
-impl Batches {
-    /// Whether a batch is meant.
-    pub fn contains(self, batch_no: i64) -> bool {
-        self.after < batch_no && batch_no <= self.up_to
-    }
-}
-
 /// Where an event stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {

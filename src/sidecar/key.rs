@@ -36,12 +36,6 @@ impl StreamPrefix {
         key.extend_from_slice(&batch_no.to_be_bytes());
         key
     }
-
-    /// A key after those of all batches.
-    pub fn after_all(&self) -> Vec<u8> {
-        // Numbers of batches are not negative, so none begins with a bit.
-        self.key(-1)
-    }
 }
 
 /// Writes the key of a batch of a stream over what is in `key`.
@@ -80,18 +74,6 @@ fn name_end(key: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-fn read_name(escaped: &[u8]) -> Vec<u8> {
-    let mut name = Vec::with_capacity(escaped.len());
-    let mut after_zero = false;
-    for byte in escaped {
-        if !after_zero {
-            name.push(*byte);
-        }
-        after_zero = !after_zero && *byte == 0;
-    }
-    name
-}
-
 /// The stream's part of a key; all of it, if it is no key. RocksDB filters by it.
 pub fn prefix(key: &[u8]) -> &[u8] {
     let end = name_end(key, 1).and_then(|end| name_end(key, end));
@@ -103,7 +85,7 @@ pub fn batch_no(key: &[u8]) -> Option<i64> {
     key.last_chunk().copied().map(i64::from_be_bytes)
 }
 
-/// A stream's name and tenant, as a key has them.
+/// A stream's name and tenant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamName {
     /// its name
@@ -113,16 +95,6 @@ pub struct StreamName {
 }
 
 impl StreamName {
-    /// Reads it from a key.
-    pub fn of_key(key: &[u8]) -> Option<Self> {
-        let middle = name_end(key, 1)?;
-        let end = name_end(key, middle)?;
-        Some(Self {
-            stream_id: read_name(&key[1..middle - 2]),
-            tenant_id: read_name(&key[middle..end - 2]),
-        })
-    }
-
     /// The same, borrowed.
     pub fn key(&self) -> StreamKey<'_> {
         StreamKey { stream_id: &self.stream_id, tenant_id: &self.tenant_id }
@@ -179,12 +151,9 @@ mod tests {
         fn a_key_can_be_taken_apart(parts in any_key()) {
             let key = encode(&parts);
             let partition = Partition::new(parts.0).unwrap();
-            prop_assert_eq!(StreamName::of_key(&key), Some(parts.1.clone()));
             prop_assert_eq!(batch_no(&key), Some(parts.2));
             prop_assert_eq!(prefix(&key), &key[..key.len() - 8]);
             prop_assert_eq!(prefix(prefix(&key)), prefix(&key));
-            let prefix = StreamPrefix::new(partition, parts.1.key());
-            prop_assert!(key < prefix.after_all());
             let mut written = vec![7];
             write(&mut written, partition, parts.1.key(), parts.2);
             prop_assert_eq!(&written, &key);
@@ -194,7 +163,7 @@ mod tests {
         #[test]
         fn any_bytes_are_a_key_or_none(bytes in prop::collection::vec(0..3u8, 0..12)) {
             prop_assert!(bytes.starts_with(prefix(&bytes)));
-            let _ = (StreamName::of_key(&bytes), batch_no(&bytes));
+            let _ = batch_no(&bytes);
         }
     }
 }

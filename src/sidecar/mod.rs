@@ -20,7 +20,7 @@
 //! | `options` | how RocksDB is set up |
 //! | `key`, `mark` | keys; how far a partition is |
 //! | `write` | applying, forgetting, discarding |
-//! | `tail`, `walk` | the events of a stream; all streams in their order |
+//! | `tail` | the events of a stream |
 //! | `upkeep` | flushing, copying, numbers |
 //! | `readers`, `signals` | threads that answer; that no signal reaches them |
 //! | `server` | hands what is asked on the board to the readers |
@@ -47,7 +47,6 @@ mod signals;
 mod stamp;
 mod tail;
 mod upkeep;
-mod walk;
 mod write;
 
 pub use crate::model::hot::{Batches, Place};
@@ -62,4 +61,3 @@ pub use server::Server;
 pub use stamp::Identity;
 pub use tail::TailPage;
 pub use upkeep::Statistics;
-pub use walk::{StreamTail, StreamsPage, WalkCursor, WalkPage};

@@ -2,7 +2,7 @@
 
 use super::key;
 use super::mark::Forgotten;
-use crate::model::partition::{PARTITIONS, Partition};
+use crate::model::partition::PARTITIONS;
 use rocksdb::compaction_filter::Decision;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle,
@@ -186,16 +186,6 @@ pub fn reading_stream(end: Vec<u8>) -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_iterate_upper_bound(end);
     options.set_prefix_same_as_start(true);
-    options
-}
-
-/// How a partition is walked: once, so that the cache keeps what is asked for otherwise.
-pub fn reading_partition(partition: Partition) -> ReadOptions {
-    let mut options = ReadOptions::default();
-    options.set_iterate_lower_bound(key::first_of(partition));
-    options.set_iterate_upper_bound(key::end_of(partition));
-    options.set_total_order_seek(true);
-    options.fill_cache(false);
     options
 }
 

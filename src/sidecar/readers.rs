@@ -10,7 +10,6 @@ use super::error::SidecarError;
 use super::key::StreamName;
 use super::signals;
 use super::tail::TailPage;
-use super::walk::{WalkCursor, WalkPage};
 use crate::model::hot::{Batches, Place};
 use crate::model::partition::Partition;
 use crossbeam_queue::ArrayQueue;
@@ -51,17 +50,6 @@ pub enum Request {
         /// which batches
         batches: Batches,
     },
-    /// [`Sidecar::walk`]
-    Walk {
-        /// the partition
-        partition: Partition,
-        /// which batches
-        batches: Batches,
-        /// where to begin
-        from: Option<WalkCursor>,
-        /// bytes of the answer
-        bytes_max: usize,
-    },
 }
 
 /// What is answered.
@@ -71,8 +59,6 @@ pub enum Reply {
     Tail(TailPage),
     /// to [`Request::Count`]
     Count(u64),
-    /// to [`Request::Walk`]
-    Walk(WalkPage),
 }
 
 impl Request {
@@ -83,9 +69,6 @@ impl Request {
             }
             Self::Count { partition, stream, batches } => {
                 sidecar.count(partition, stream.key(), batches).map(Reply::Count)
-            }
-            Self::Walk { partition, batches, from, bytes_max } => {
-                sidecar.walk(partition, batches, from.as_ref(), bytes_max).map(Reply::Walk)
             }
         }
     }

@@ -184,8 +184,6 @@ impl Shared {
                 taken.answer(&Answer::Tail { bytes: &bytes, events, next });
             }
             Ok(Reply::Count(events)) => taken.answer(&Answer::Count(events)),
-            // Not asked for.
-            Ok(Reply::Walk(_)) => {}
             Err(SidecarError::Behind { .. } | SidecarError::Forgotten { .. }) => {
                 taken.answer(&Answer::Unanswered(Unanswered::Behind));
             }

@@ -77,12 +77,7 @@ fn they_answer_while_batches_are_applied() {
         }
     });
     let batches = Batches { after: 0, up_to: 400 };
-    let request =
-        Request::Walk { partition: partition(), batches, from: None, bytes_max: usize::MAX };
-    let Ok(Reply::Walk(page)) = ask(&readers, request).recv().unwrap() else {
-        panic!("another answer");
-    };
-    assert_eq!((page.streams, page.events), (streams.len(), streams.len() * 400));
+    truth.compare(&sidecar, partition(), batches, usize::MAX).unwrap();
     let behind = ask(&readers, count(&streams[0], 401)).recv().unwrap();
     assert_eq!(behind, Err(SidecarError::Behind { applied: 400, up_to: 401 }));
     assert_eq!(readers.ended(), None);

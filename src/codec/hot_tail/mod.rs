@@ -1,5 +1,5 @@
 //! A piece of a stream's tail: events of one stream from one or several batches, in their order, as the
-//! sidecar stores them and hands them to a backend.
+//! sidecar stores them and hands them to a backend, and as they wait to be settled.
 //!
 //! ```text
 //! for each batch:
@@ -16,7 +16,7 @@
 //! ```
 //!
 //! A varint is as [`super::varint`] has it. The bytes live in the sidecar, whose stamp has a version, and
-//! in shared memory.
+//! in memory.
 
 #[cfg(test)]
 mod tests;
@@ -147,22 +147,6 @@ pub fn batch_len(piece: &[u8]) -> Result<usize, DamagedTail> {
     Batch::read(&mut &piece[..]).map(|batch| batch.len).ok_or(DamagedTail)
 }
 
-/// Where the last batch begins in pieces of one stream that follow each other, and its number; `None`: there
-/// is only one batch.
-pub fn last_batch(pieces: &[u8]) -> Result<Option<(usize, i64)>, DamagedTail> {
-    let mut rest = pieces;
-    let (mut found, mut number) = (None, None);
-    while !rest.is_empty() {
-        let start = pieces.len() - rest.len();
-        let batch = Batch::read(&mut rest).ok_or(DamagedTail)?;
-        if number.is_some_and(|number| number != batch.batch_no) {
-            found = Some((start, batch.batch_no));
-        }
-        number = Some(batch.batch_no);
-    }
-    Ok(found)
-}
-
 /// A batch that is being read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Batch<'a> {
@@ -221,11 +205,6 @@ impl<'a> TailReader<'a> {
     /// Begins to read a piece.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, batch: Batch::default() }
-    }
-
-    /// The bytes of the batches that were not begun.
-    pub fn bytes(&self) -> &'a [u8] {
-        self.rest
     }
 
     fn read(&mut self) -> Option<TailEvent<'a>> {

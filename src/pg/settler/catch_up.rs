@@ -31,7 +31,7 @@ pub fn catch_up(
         let mut table = Batches::open(partition, snapshot)?;
         let first = table.first().map_or(settled + 1, |(batch_no, _)| batch_no);
         let mut after = applied.batch_no;
-        if !is_of_table(&mut table, applied, settled)? {
+        if !is_of_table(&mut table, applied, settled.max(first - 1), settled)? {
             match index.discard(partition) {
                 Ok(()) => after = 0,
                 Err(refusal) => return away(refusal),
@@ -72,8 +72,17 @@ pub fn catch_up(
 }
 
 /// Whether the table has the last batch that was applied, or has settled it; then what is left of it may
-/// have been written anew.
-fn is_of_table(table: &mut Batches, applied: Applied, settled: i64) -> Result<bool, Error> {
+/// have been written anew. Nothing behind `gone` can have been forgotten: then the sidecar is one of another
+/// time, before which the store was put back.
+fn is_of_table(
+    table: &mut Batches,
+    applied: Applied,
+    gone: i64,
+    settled: i64,
+) -> Result<bool, Error> {
+    if applied.forgotten > gone {
+        return Ok(false);
+    }
     let Some(checksum) = applied.checksum.filter(|_| applied.batch_no > settled) else {
         return Ok(true);
     };

@@ -5,9 +5,8 @@
 //! is never there.
 
 use super::board;
-use super::engine::{Applied, Engine, Fault, Owner, Statistics, Walked};
+use super::engine::{Applied, Engine, Fault, Owner, Statistics};
 use crate::codec::record::Home;
-use crate::model::hot::Batches;
 use crate::model::memory::OutOfMemory;
 use crate::model::partition::Partition;
 use pgrx::pg_sys;
@@ -130,19 +129,6 @@ impl Index {
         self.attempt(|engine| engine.discard(partition))?;
         show_applied(partition, 0);
         Ok(())
-    }
-
-    /// The events of a partition in these batches, stream by stream in the order of [`StreamKey`]. A piece
-    /// has about `bytes_max` bytes, and one event at least if there is one, unless it has passed over very
-    /// many forgotten ones; a stream may go on in the next piece.
-    pub fn walk(
-        &mut self,
-        partition: Partition,
-        batches: Batches,
-        cursor: Option<&[u8]>,
-        bytes_max: usize,
-    ) -> Result<Walked, Refusal> {
-        self.attempt(|engine| engine.walk(partition, batches, cursor, bytes_max))
     }
 
     /// Writes what is in memory to files. What was applied before need not be applied again after the

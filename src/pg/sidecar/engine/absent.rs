@@ -1,8 +1,7 @@
 //! A build without RocksDB.
 
-use super::{Applied, Fault, Owner, Statistics, Walked};
+use super::{Applied, Fault, Owner, Statistics};
 use crate::board::Board;
-use crate::model::hot::Batches;
 use crate::model::partition::Partition;
 use std::path::Path;
 
@@ -47,16 +46,6 @@ impl Engine {
     }
 
     pub fn discard(&self, _partition: Partition) -> Result<(), Fault> {
-        match *self {}
-    }
-
-    pub fn walk(
-        &self,
-        _partition: Partition,
-        _batches: Batches,
-        _cursor: Option<&[u8]>,
-        _bytes_max: usize,
-    ) -> Result<Walked, Fault> {
         match *self {}
     }
 

@@ -52,19 +52,6 @@ pub struct Applied {
     pub forgotten: i64,
 }
 
-/// A piece of a walk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Walked {
-    /// the streams with their events, as [`crate::codec::hot_walk`] has them
-    pub bytes: Vec<u8>,
-    /// how many streams
-    pub streams: usize,
-    /// how many events
-    pub events: usize,
-    /// if there may be more: where to go on. It is valid until the partition is discarded
-    pub next: Option<Vec<u8>>,
-}
-
 /// What the sidecar takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statistics {

@@ -1,12 +1,11 @@
 //! A build with RocksDB.
 
-use super::{Applied, Fault, Owner, Statistics, Walked};
+use super::{Applied, Fault, Owner, Statistics};
 use crate::board::Board;
 use crate::codec::hot_batch::HotBatchReader;
-use crate::model::hot::Batches;
 use crate::model::partition::Partition;
 use crate::pg::settings;
-use crate::sidecar::{Identity, Mark, Opened, Server, Settings, Sidecar, SidecarError, WalkCursor};
+use crate::sidecar::{Identity, Mark, Opened, Server, Settings, Sidecar, SidecarError};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -95,23 +94,6 @@ impl Engine {
 
     pub fn discard(&self, partition: Partition) -> Result<(), Fault> {
         Ok(self.sidecar.discard_partition(partition)?)
-    }
-
-    pub fn walk(
-        &self,
-        partition: Partition,
-        batches: Batches,
-        cursor: Option<&[u8]>,
-        bytes_max: usize,
-    ) -> Result<Walked, Fault> {
-        let from = cursor.map(WalkCursor::from_bytes);
-        let page = self.sidecar.walk(partition, batches, from.as_ref(), bytes_max)?;
-        Ok(Walked {
-            bytes: page.bytes,
-            streams: page.streams,
-            events: page.events,
-            next: page.next.map(|cursor| cursor.as_bytes().to_vec()),
-        })
     }
 
     pub fn flush(&self) -> Result<(), Fault> {
