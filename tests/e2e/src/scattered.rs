@@ -266,14 +266,20 @@ fn settled<C: GenericClient>(
     }
 }
 
-/// Waits until the sidecar has all batches of these partitions.
+/// Waits until the sidecar has all batches of these partitions. It gets them as long as somebody reads
+/// streams with unsettled events; [`names_in`] are read here.
 ///
 /// # Panics
 /// Where it never has.
 pub fn until_applied(client: &mut impl GenericClient, partitions: &[i32]) {
     let query = "SELECT count(*) = cardinality($1::int4[]) FROM allsource.hot_partitions_status \
                  WHERE partition_id = ANY($1) AND sidecar_lag = 0";
+    let mut name = |partition: &i32| names_in(client, *partition, 1).remove(0);
+    let names: Vec<String> = partitions.iter().map(&mut name).collect();
+    let read = "SELECT count(e.version) FROM unnest($1::text[]) AS s (name), \
+                LATERAL allsource.es_read(s.name) AS e";
     patience::until_true("the sidecar has all batches", || {
+        client.execute(read, &[&names]).expect(read);
         let is_served = "SELECT serving FROM allsource.es_sidecar_stats()";
         client.query_one(is_served, &[]).expect(is_served).get(0)
             && client.query_one(query, &[&partitions]).expect(query).get(0)

@@ -35,8 +35,6 @@ const TABLE_MEGABYTES: u32 = 80;
 const PRODUCERS: u64 = 5;
 const ACKNOWLEDGED_BEFORE_KILL: usize = 150;
 const AFTER_THAT_MS_MAX: u64 = 400;
-/// What the settler says where the sidecar has not had all events.
-const INCOMPLETE: &str = "was not settled completely";
 
 /// How the server is while files are damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +169,6 @@ fn survive_damages(name: &str, server: Server, step: usize) {
             workers_up(&mut client);
         }
         known.goes_on(&mut client, &context, number % 2 == 0);
-        store.assert_complete(&context);
     }
     known.cool(&mut client, "in the end");
 }
@@ -229,13 +226,6 @@ impl HotStore {
         workers_up(&mut client);
         client
     }
-
-    /// No pass has found less in the sidecar than there is.
-    fn assert_complete(&self, context: &str) {
-        let log = self.cluster.log();
-        let line = log.lines().find(|line| line.contains(INCOMPLETE));
-        assert_eq!(line, None, "{context}");
-    }
 }
 
 /// What RocksDB has written is replaced by what it had written some time before, in parts or as a whole.
@@ -271,7 +261,6 @@ fn older_files_change_no_answer() {
                 client = store.while_stopped(Stop::Fast, script);
             }
             known.goes_on(&mut client, &context, false);
-            store.assert_complete(&context);
         }
     }
     known.cool(&mut client, "in the end");
@@ -326,7 +315,6 @@ fn a_sidecar_newer_than_the_data_changes_no_answer() {
         known.back_to(&past);
         client = store.while_stopped(Stop::Fast, "rm -rf data && cp -a old data");
         known.goes_on(&mut client, &context, false);
-        store.assert_complete(&context);
     }
     known.cool(&mut client, "in the end");
 }
@@ -358,7 +346,6 @@ fn files_of_another_cluster_change_no_answer() {
                 }
             };
             knowns[index].goes_on(&mut clients[index], &context, index == 0);
-            store.assert_complete(&context);
         }
     }
     for (known, client) in knowns.iter().zip(&mut clients) {
@@ -394,7 +381,6 @@ fn files_of_a_copied_cluster_change_no_answer() {
         let script = format!("rm -rf data.allsource && cp -a {other}/data.allsource .");
         copied = copy.while_stopped(Stop::Fast, &script);
         copy_known.goes_on(&mut copied, &context, false);
-        copy.assert_complete(&context);
         client = original.resume();
         known.heat(&mut client);
     }
@@ -435,7 +421,6 @@ fn a_sidecar_that_cannot_be_written_is_done_without() {
         }
         store.cluster.shell(repair);
         known.goes_on(&mut client, repair, true);
-        store.assert_complete(wreck);
     }
     known.cool(&mut client, "in the end");
 }
@@ -473,7 +458,6 @@ fn a_full_disk_of_the_sidecar_is_done_without() {
         known.assert_read(&mut client, &context);
         fs::remove_file(filler).expect("to make room");
         known.goes_on(&mut client, &context, false);
-        store.assert_complete(&context);
     }
     known.cool(&mut client, "in the end");
 }
@@ -516,7 +500,6 @@ fn a_full_disk_of_the_tables_only_delays() {
     flush(&mut client).expect("es_flush");
     items.iter().for_each(|items| known.enter(items));
     known.goes_on(&mut client, "room again", true);
-    store.assert_complete("room again");
     assert_eq!(dead_letters(&mut client).expect("es_dead_letters"), []);
     known.cool(&mut client, "in the end");
     drop(client);
@@ -543,7 +526,6 @@ fn a_settler_that_stands_still_holds_up_nobody() {
     assert_eq!(failure::sqlstate(&refused), failure::CANCELLED);
     store.cluster.signal("CONT", pid);
     known.goes_on(&mut client, "continued", true);
-    store.assert_complete("continued");
     known.cool(&mut client, "in the end");
 }
 
@@ -637,7 +619,6 @@ fn survive_kills(name: &str, kill: impl Fn(&Cluster, &mut StdRng)) {
         }
         ledger.assert_holds(&all_events(&mut client).expect("the content"));
         assert_verified(&mut client);
-        store.assert_complete("after a kill");
     }
 }
 
@@ -738,7 +719,57 @@ fn a_server_killed_at_each_step_loses_nothing() {
         Breakpoint::remove(&mut client);
         known.assert_read(&mut client, &context);
         known.goes_on(&mut client, &context, number % 2 == 1);
-        store.assert_complete(&context);
     }
+    known.cool(&mut client, "in the end");
+}
+
+/// A sidecar of another time of the store is opened, and somebody has locked the batches of one partition
+/// before they are compared with it: it answers nothing about the others either before they are.
+#[test]
+fn a_sidecar_answers_nothing_before_it_is_compared() {
+    let store = HotStore::new("hot-compared", &[]);
+    let mut client = store.cluster.store();
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, 5);
+    known.enqueue(&mut client, 2);
+    until_applied(&mut client, &PARTITIONS);
+    let past = known.clone();
+    client = store.while_stopped(Stop::Fast, "cp -a data old");
+    known.enqueue(&mut client, 20);
+    store.flush_sidecar(&mut client);
+    drop(client);
+    // There is none at first.
+    let script = "rm -rf data; mv old data; mv data.allsource future; echo >data.allsource";
+    client = store.while_stopped(Stop::Fast, script);
+    known.back_to(&past);
+    known.enqueue(&mut client, 3);
+    known.assert_read(&mut client, "without a sidecar");
+    let query = "SELECT last_error IS NOT NULL FROM allsource.es_sidecar_stats()";
+    patience::until_true("it cannot be opened", || {
+        client.query_one(query, &[]).expect(query).get(0)
+    });
+    let mut locker = store.cluster.store();
+    locker
+        .batch_execute("BEGIN; LOCK TABLE allsource.hot_batches_p03 IN ACCESS EXCLUSIVE MODE")
+        .expect("LOCK TABLE");
+    store.cluster.shell("rm data.allsource; mv future data.allsource");
+    let query = "SELECT serving FROM allsource.es_sidecar_stats()";
+    let names = names_in(&mut client, PARTITIONS[1], 5);
+    let mut reader = store.cluster.store();
+    let read = |reader: &mut Client| {
+        let query = "SELECT count(*) FROM unnest($1::text[]) AS s (name), \
+                     LATERAL allsource.es_read(s.name) AS e";
+        reader.query_one(query, &[&names]).expect(query).get::<_, i64>(0)
+    };
+    let before = read(&mut reader);
+    patience::until_true("it is opened", || {
+        assert_eq!(read(&mut reader), before);
+        client.query_one(query, &[]).expect(query).get(0)
+    });
+    for _ in 0..20 {
+        assert_eq!(read(&mut reader), before);
+        thread::sleep(Duration::from_millis(20));
+    }
+    locker.batch_execute("COMMIT").expect("COMMIT");
+    known.goes_on(&mut client, "compared", false);
     known.cool(&mut client, "in the end");
 }
