@@ -755,10 +755,10 @@ fn a_sidecar_answers_nothing_before_it_is_compared() {
     let query = "SELECT serving FROM allsource.es_sidecar_stats()";
     let names = names_in(&mut client, PARTITIONS[1], 5);
     let mut reader = store.cluster.store();
-    let read = |reader: &mut Client| {
-        let query = "SELECT count(*) FROM unnest($1::text[]) AS s (name), \
+    let read = |reader: &mut Client| -> Vec<i64> {
+        let query = "SELECT (e.payload ->> 'n')::int8 FROM unnest($1::text[]) AS s (name), \
                      LATERAL allsource.es_read(s.name) AS e";
-        reader.query_one(query, &[&names]).expect(query).get::<_, i64>(0)
+        reader.query(query, &[&names]).expect(query).iter().map(|row| row.get(0)).collect()
     };
     let before = read(&mut reader);
     patience::until_true("it is opened", || {
