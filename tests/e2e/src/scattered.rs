@@ -13,6 +13,9 @@ use crate::{failure, hot, patience};
 
 const FILLER_BYTES: usize = 200;
 
+/// So many streams of a partition are read to have the sidecar kept up to date.
+const NAMES_READ: i64 = 5;
+
 /// Streams, and what they must hold.
 #[derive(Clone, Debug)]
 pub struct Scattered {
@@ -20,6 +23,8 @@ pub struct Scattered {
     pub partitions: Vec<i32>,
     /// Bytes of a payload, about.
     pub filler_bytes: usize,
+    /// Whether nobody else has streams in the partitions.
+    pub is_alone: bool,
     streams: BTreeMap<String, Vec<i64>>,
     next: i64,
 }
@@ -34,6 +39,7 @@ impl Scattered {
         Self {
             partitions: partitions.to_vec(),
             filler_bytes: FILLER_BYTES,
+            is_alone: true,
             streams: names.map(|name| (name, Vec::new())).collect(),
             next: 0,
         }
@@ -165,7 +171,8 @@ impl Scattered {
         let query = "SELECT sum(total_events)::int8 FROM allsource.partition_stats \
                      WHERE partition_id = ANY($1)";
         let total: i64 = client.query_one(query, &[&self.partitions]).expect(query).get(0);
-        assert_eq!(total, self.len() as i64, "{context}: partition_stats");
+        let is_right = if self.is_alone { i64::eq } else { i64::ge };
+        assert!(is_right(&total, &(self.len() as i64)), "{context}: partition_stats: {total}");
     }
 
     /// Everything is in the log, in the order of each stream, nothing twice, and sound.
@@ -274,8 +281,8 @@ fn settled<C: GenericClient>(
 pub fn until_applied(client: &mut impl GenericClient, partitions: &[i32]) {
     let query = "SELECT count(*) = cardinality($1::int4[]) FROM allsource.hot_partitions_status \
                  WHERE partition_id = ANY($1) AND sidecar_lag = 0";
-    let mut name = |partition: &i32| names_in(client, *partition, 1).remove(0);
-    let names: Vec<String> = partitions.iter().map(&mut name).collect();
+    let mut some = |partition: &i32| names_in(client, *partition, NAMES_READ);
+    let names: Vec<String> = partitions.iter().flat_map(&mut some).collect();
     let read = "SELECT count(e.version) FROM unnest($1::text[]) AS s (name), \
                 LATERAL allsource.es_read(s.name) AS e";
     patience::until_true("the sidecar has all batches", || {

@@ -69,6 +69,7 @@ fn promote(replica: &mut Client) {
 fn a_base_backup_of_a_hot_server_is_a_server_of_its_own() {
     let seed = Seed::announce();
     let (original, mut client, mut known) = replicated("hot-backup", &[OFTEN]);
+    known.is_alone = false;
     let mut others = |partition: &i32| names_in(&mut client, *partition, 2 * STREAMS);
     let shared: Vec<String> = PARTITIONS.iter().flat_map(&mut others).collect();
     let known_names = known.names();
@@ -509,6 +510,7 @@ fn a_hot_database_is_copied_and_renamed() {
     let cluster = Cluster::with_queue("hot-template", &["allsource.workers=2", OFTEN]);
     let mut client = cluster.store();
     let mut known = Scattered::heated(&mut client, &PARTITIONS, STREAMS);
+    known.is_alone = false;
     heat_all(&mut client);
     for round in 0..3 {
         let context = format!("round {round}");
