@@ -145,14 +145,19 @@ fn reads(bench: &Bench, with_message_db: bool) -> Vec<Group> {
 }
 
 fn hot(bench: &Bench) -> Vec<Group> {
-    let mut take_in = take_in(bench);
-    take_in.push(beside_hot(&copy_text(Size::Full)));
-    vec![
+    let mut batches = take_in(&enqueue_batch(bench, Size::Full), TAKE_IN);
+    batches.insert(0, beside_hot(&copy_text(Size::Full)));
+    let small = take_in(&enqueue_prepared(bench), TAKE_IN_SMALL);
+    let mut groups = vec![
         group("hot-scattered", &scattered(bench), SESSIONS),
-        group("hot-take-in", &take_in, SESSIONS),
+        group("hot-take-in", &batches, SESSIONS),
+        group("hot-take-in-small", &small, SESSIONS),
         group("hot-read", &read_beside(bench), HOT_CLIENTS),
-        group("hot-idle", &ordinary(), HOT_CLIENTS),
-    ]
+    ];
+    let names = ["hot-idle-append", "hot-idle-read", "hot-idle-enqueue"];
+    let ordinary = names.into_iter().zip(ordinary());
+    groups.extend(ordinary.map(|(name, both)| group(name, &both, HOT_CLIENTS)));
+    groups
 }
 
 /// All `workloads` with the same number of clients.

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
 use super::catch_up::catch_up;
-use super::pass::{Ended, Pass, Step};
+use super::pass::{Behind, Ended, Pass, Step};
 use super::rows;
 use super::sidecar::Sidecar;
 use super::{ITSELF, transact};
@@ -82,6 +82,8 @@ struct OfPartition {
     partition: Partition,
     known: Option<HotPartition>,
     pass: Option<Pass>,
+    /// what the last pass has left, if the next one is to begin behind it
+    behind: Option<Behind>,
     /// when it is looked at again, if nothing happens before
     due: Instant,
     backoff: Backoff,
@@ -108,6 +110,7 @@ impl OfPartition {
             partition,
             known: None,
             pass: None,
+            behind: None,
             due: Instant::now(),
             backoff: Backoff::default(),
             thermostat: Thermostat::default(),
@@ -352,6 +355,7 @@ impl Settler {
                     (applied.first - 1, known.settled_batch.min(applied.first - 1));
                 of.forgettable.push_back(Forgettable { transaction, settled, forgotten });
             }
+            sidecar.index.show(of.partition);
             sidecar.has_applied |= applied.batches > 0;
             is_busy |= applied.is_more;
         }
@@ -387,7 +391,7 @@ impl Settler {
                 of.due = Instant::now() + left.min(SLEEP_MAX);
                 return Ok(false);
             }
-            of.pass = Pass::begin(of.partition, store)?;
+            of.pass = Pass::begin(of.partition, store, of.behind.take())?;
         }
         let Some(pass) = &mut of.pass else { return Ok(false) };
         match pass.step()? {
@@ -422,7 +426,10 @@ impl Settler {
         let Ended { transaction, settled, up_to: forgotten, .. } = ended;
         of.forgettable.push_back(Forgettable { transaction, settled, forgotten });
         wishes.error.set(ended.reason.as_deref().unwrap_or_default());
-        if ended.settled < ended.up_to {
+        of.behind = ended.behind;
+        if of.behind.is_some() {
+            of.due = Instant::now();
+        } else if ended.settled < ended.up_to {
             of.due = Instant::now() + of.backoff.failed();
         } else {
             of.backoff.succeeded();
@@ -481,9 +488,10 @@ impl Settler {
         if let Some(marks) = Marks::claim(of.partition, store) {
             marks.set_forgotten(first.settled, first.forgotten);
         }
-        if let Some(sidecar) = &mut self.sidecar {
+        if let Some(sidecar) = self.sidecar.as_mut().filter(|_| of.is_compared) {
             // If that fails it is away, and is opened again.
             let _ = sidecar.index.forget(of.partition, first.forgotten);
+            sidecar.index.show(of.partition);
         }
         Ok(())
     }

@@ -118,18 +118,20 @@ impl Cluster {
 
     /// A standby of this server, streaming, made with `pg_basebackup`.
     pub fn standby(&self, name: &str, settings: &[&str]) -> Self {
-        let standby = Self::start(name, settings);
-        standby.stop(Stop::Fast);
-        let data = standby.data_dir();
-        self.run(
-            standby.owned_command("rm").arg("-rf").arg(&data).env("LC_ALL", "C"),
-            "remove the new cluster's data",
-        );
-        let mut backup = self.tool("pg_basebackup");
-        backup.arg("-D").arg(&data).args(["-R", "-c", "fast", "-X", "stream"]);
-        self.run(standby.as_owner(&mut backup), "pg_basebackup");
+        let standby = self.backup(name, &["-R", "-X", "stream"]);
         standby.start_again(settings);
         standby
+    }
+
+    /// A copy of this server made with `pg_basebackup`, which is not started.
+    pub fn backup(&self, name: &str, options: &[&str]) -> Self {
+        let copy = Self::start(name, &[]);
+        copy.stop(Stop::Fast);
+        copy.shell("rm -rf data data.allsource");
+        let mut backup = self.tool("pg_basebackup");
+        backup.arg("-D").arg(copy.data_dir()).args(["-c", "fast"]).args(options);
+        self.run(copy.as_owner(&mut backup), "pg_basebackup");
+        copy
     }
 
     /// Creates a database with the extension in it.
@@ -252,12 +254,35 @@ impl Cluster {
         command
     }
 
+    /// Runs a script of the shell as the user that the server runs as, in the cluster's folder.
+    ///
+    /// # Panics
+    /// Where it fails.
+    pub fn shell(&self, script: &str) -> String {
+        let mut shell = self.owned_command("sh");
+        shell.args(["-e", "-c", &format!("cd '{}'\n{script}", self.dir.display())]);
+        String::from_utf8_lossy(&self.run(&mut shell, script)).into_owned()
+    }
+
+    /// A program of PostgreSQL that runs as the user that the server runs as.
+    pub fn server_tool(&self, program: &str) -> Command {
+        let mut command = self.tool(program);
+        self.as_owner(&mut command);
+        command
+    }
+
+    /// The cluster's folder, in which are `data` and, beside it, `data.allsource`.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where the sidecar of hot partitions has its files.
     pub fn sidecar_dir(&self) -> PathBuf {
         self.dir.join("data.allsource")
     }
 
-    fn data_dir(&self) -> PathBuf {
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
     }
 

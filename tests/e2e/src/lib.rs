@@ -2,7 +2,7 @@
 //!
 //! The tests themselves are in `tests/`, one topic per file. This library is what they share:
 //! a private server ([`cluster`]), the public SQL functions as Rust calls ([`calls`], [`bulk`]),
-//! clients at work ([`writer`], [`producer`]), and the checkers that decide whether what the server holds is right ([`ledger`], [`tailing`],
+//! clients at work ([`writer`], [`producer`], [`scattered`]), and the checkers that decide whether what the server holds is right ([`ledger`], [`tailing`],
 //! [`seen`], [`hot`], [`reference`]). The checkers have unit tests of their own, because a checker that
 //! cannot find a fault proves nothing.
 //!
@@ -26,10 +26,12 @@ pub mod locks;
 pub mod patience;
 pub mod producer;
 pub mod reference;
+pub mod scattered;
 pub mod seed;
 pub mod seen;
 pub mod severing_proxy;
 pub mod sizes;
+pub mod small_disk;
 pub mod tailing;
 pub mod writer;
 
@@ -40,7 +42,9 @@ pub use dump::Dump;
 pub use event::{Event, NewEvent};
 pub use ledger::{Ledger, Ticket};
 pub use producer::{Crew, Producer};
+pub use scattered::Scattered;
 pub use seed::Seed;
 pub use seen::Seen;
+pub use small_disk::SmallDisk;
 pub use tailing::Tail;
 pub use writer::Writer;

@@ -13,10 +13,7 @@ use crate::payload::{EVENT_TYPES, Payloads, Size, event_type};
 use crate::streams::{Seat, orders};
 use crate::workload::calls::{Answer, Call, Calls};
 use crate::workload::heat::Heat;
-use crate::workload::{
-    About, Client, Connect, Ends, Pace, Workload, appends, enqueue_batch, enqueue_prepared,
-    enqueues, ready,
-};
+use crate::workload::{About, Client, Connect, Ends, Pace, Workload, appends, enqueues, ready};
 
 /// The report's names of scattered events until they are settled, all partitions cold and all hot.
 pub const SCATTERED: [&str; 2] = ["scattered, cold", "scattered, hot"];
@@ -39,56 +36,54 @@ pub const ORDINARY: [[&str; 2]; 3] = [
     ["es_enqueue, no sidecar", "es_enqueue, idle sidecar"],
 ];
 
-const SCATTERED_CALL_EVENTS: usize = 1_000;
 const LOAD: Pace = Pace { events_per_s: 100_000, lead: Duration::from_secs(4) };
+
+const LOADED: [Data; 4] =
+    [Data::Store, Data::Scattered(Size::Full), Data::Devices, Data::DeviceLoad];
 
 const READ: &str = "SELECT * FROM allsource.es_read($1, max_count => 20, backward => true)";
 const APPEND: &str = "SELECT allsource.es_append($1, $2, $3)";
 const ENQUEUE: &str = "SELECT allsource.es_enqueue($1, $2, $3)";
 
-/// Each event for a random stream, until all are settled.
+/// Each event for a random stream that the client draws, with one of the payloads that lie ready; until
+/// all are settled.
 pub(crate) fn scattered(bench: &Bench) -> Vec<Rc<Workload>> {
     let names = orders(bench.options.streams);
-    let caller = move |bench: &'static Bench, _| {
-        let (mut rng, mut payloads) = (bench.rng(), bench.payloads(Size::Full));
+    let rows = load_calls(bench.options.streams);
+    let caller = move |bench: &'static Bench, seat: Seat| {
+        let (mut rng, mut ids) = (bench.rng(), seat.part(rows).cycle());
         move || {
-            let streams: Vec<_> = (0..SCATTERED_CALL_EVENTS)
-                .map(|_| names[rng.usize(..names.len())].as_str())
-                .collect();
+            let streams: Vec<_> =
+                (0..LOAD_CALL_EVENTS).map(|_| names[rng.usize(..names.len())].as_str()).collect();
             Call {
-                arguments: vec![
-                    Box::new(streams),
-                    Box::new((0..SCATTERED_CALL_EVENTS).map(event_type).collect::<Vec<_>>()),
-                    Box::new(payloads.take(SCATTERED_CALL_EVENTS)),
-                ],
-                events: SCATTERED_CALL_EVENTS,
-                answer: Answer::Number(SCATTERED_CALL_EVENTS),
+                arguments: vec![Box::new(streams), Box::new(ids.next().unwrap_or_default() as i64)],
+                events: LOAD_CALL_EVENTS,
+                answer: Answer::Number(LOAD_CALL_EVENTS),
             }
         }
     };
-    let sql = "SELECT allsource.es_enqueue_batch($1, $2, $3)".to_owned();
+    let sql = "SELECT allsource.es_enqueue_batch($1, types, payloads) FROM device_load_arrays WHERE id = $2";
     let about = About { ends: Ends::Settled, ..appends(SCATTERED[0]) };
-    let mut workload = Workload::new(about, &[Data::Store], Calls { sql, caller });
+    let calls = Calls { sql: sql.to_owned(), caller };
+    let mut workload = Workload::new(about, &LOADED, calls);
     workload.events = Some(bench.options.hot_events);
-    cold_and_hot(&workload, SCATTERED)
+    at_each(&workload, SCATTERED, [Heat::None, Heat::All])
 }
 
-/// What is handed over until it is flushed: batches of full events, and ready arrays of small ones.
-pub(crate) fn take_in(bench: &Bench) -> Vec<Rc<Workload>> {
-    let mut all = cold_and_hot(&enqueue_batch(bench, Size::Full), TAKE_IN);
-    all.extend(cold_and_hot(&enqueue_prepared(bench), TAKE_IN_SMALL));
-    all
+/// What hands over events until they are flushed, cold and hot.
+pub(crate) fn take_in(workload: &Workload, names: [&'static str; 2]) -> Vec<Rc<Workload>> {
+    at_each(workload, names, [Heat::None, Heat::All])
 }
 
 /// Reading streams, while others and some of their events come in and are settled.
 pub(crate) fn read_beside(bench: &Bench) -> Vec<Rc<Workload>> {
-    let data = [Data::Store, Data::Scattered(Size::Full), Data::Devices, Data::DeviceLoad];
     let calls = load_calls(bench.options.streams);
-    let load = ready(enqueues("load"), &data, "device_load", calls, LOAD_CALL_EVENTS);
+    let load = ready(enqueues("load"), &LOADED, "device_load", calls, LOAD_CALL_EVENTS);
     let load = Rc::new(Workload { pace: Some(LOAD), ..(*load).clone() });
     let read = |(name, of_first)| {
         let about = About::reads(name, STORE_DATABASE);
-        let mut workload = Workload::new(about, &data, Devices { sql: READ, of_first, call: read });
+        let mut workload =
+            Workload::new(about, &LOADED, Devices { sql: READ, of_first, call: read });
         workload.load = Some(Rc::clone(&load));
         workload.heat = Some(Heat::AllButFirst);
         Rc::new(workload)
@@ -97,26 +92,22 @@ pub(crate) fn read_beside(bench: &Bench) -> Vec<Rc<Workload>> {
 }
 
 /// The ordinary calls on partitions that are cold.
-pub(crate) fn ordinary() -> Vec<Rc<Workload>> {
-    let data = [Data::Store, Data::Scattered(Size::Full), Data::Devices];
-    let of_others =
-        |about, sql, call| Workload::new(about, &data, Devices { sql, of_first: false, call });
+pub(crate) fn ordinary() -> Vec<Vec<Rc<Workload>>> {
+    let of_others = |about, sql, call| {
+        Workload::new(about, &LOADED[..3], Devices { sql, of_first: false, call })
+    };
     let workloads = [
         of_others(appends(ORDINARY[0][0]), APPEND, write),
         of_others(About::reads(ORDINARY[1][0], STORE_DATABASE), READ, read),
         of_others(enqueues(ORDINARY[2][0]), ENQUEUE, write),
     ];
     let both = |(workload, names)| at_each(&workload, names, [Heat::None, Heat::First]);
-    workloads.into_iter().zip(ORDINARY).flat_map(both).collect()
+    workloads.into_iter().zip(ORDINARY).map(both).collect()
 }
 
 /// The same while other partitions are hot, which is what makes it fair to be beside these.
 pub(crate) fn beside_hot(workload: &Workload) -> Rc<Workload> {
     Rc::new(Workload { heat: Some(Heat::All), ..workload.clone() })
-}
-
-fn cold_and_hot(workload: &Workload, names: [&'static str; 2]) -> Vec<Rc<Workload>> {
-    at_each(workload, names, [Heat::None, Heat::All])
 }
 
 fn at_each(workload: &Workload, names: [&'static str; 2], heats: [Heat; 2]) -> Vec<Rc<Workload>> {

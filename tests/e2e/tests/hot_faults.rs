@@ -1,0 +1,778 @@
+//! What happens to the files of the sidecar, to its disk, and to the processes that write and settle
+//! batches: no answer changes, nothing that was acknowledged is lost, and nothing is there twice.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use allsource_e2e::bulk::{dead_letters, flush, worker_when, workers_up};
+use allsource_e2e::calls::{all_events, assert_verified, names_in};
+use allsource_e2e::cluster::{ONE_WORKER, SERVED, STORE, Stop};
+use allsource_e2e::hot::settler;
+use allsource_e2e::scattered::until_applied;
+use allsource_e2e::{
+    Cluster, Crew, EnqueueBatch, Ledger, Scattered, Seed, SmallDisk, failure, hot, patience, sizes,
+};
+use postgres::Client;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+const PARTITIONS: [i32; 2] = [3, 17];
+const STREAMS: i64 = 20;
+/// Nothing is settled before somebody asks for it.
+const RARELY: &str = "allsource.settle_interval=1h";
+/// So that much is read from files.
+const SMALL: [&str; 2] =
+    ["allsource.sidecar_cache_size=1MB", "allsource.sidecar_write_buffer_size=1MB"];
+/// More than a sidecar needs at first.
+const SIDECAR_MEGABYTES: u32 = 24;
+const TABLE_MEGABYTES: u32 = 80;
+const PRODUCERS: u64 = 5;
+const ACKNOWLEDGED_BEFORE_KILL: usize = 150;
+const AFTER_THAT_MS_MAX: u64 = 400;
+
+/// How the server is while files are damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Server {
+    Stopped(Stop),
+    Running,
+}
+
+/// What happens to the files.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    /// A script, in the folder in which `data.allsource` is.
+    Script(&'static str),
+    /// Bits are flipped in the files whose names begin or end so.
+    Flip(&'static str, &'static [Offset]),
+}
+
+/// A place in a file: in so many hundredths of it, or so many bytes before its end.
+#[derive(Clone, Copy, Debug)]
+enum Offset {
+    Percent(u64),
+    BeforeEnd(u64),
+}
+
+use Damage::{Flip, Script};
+use Offset::{BeforeEnd, Percent};
+
+const DAMAGES: [Damage; 20] = [
+    Script("rm -rf data.allsource"),
+    Script("rm -rf data.allsource/database"),
+    Script("rm -f data.allsource/database/*"),
+    Script("rm -f data.allsource/database/*.sst"),
+    Script("rm -f \"$(ls data.allsource/database/*.sst | head -n 1)\""),
+    Script("rm -f data.allsource/database/CURRENT"),
+    Script("rm -f data.allsource/database/MANIFEST-*"),
+    Script("rm -f data.allsource/database/OPTIONS-* data.allsource/lock"),
+    Script("for f in data.allsource/database/*; do truncate -s $(($(stat -c %s $f) / 2)) $f; done"),
+    Script("truncate -s 0 data.allsource/database/*"),
+    Script("truncate -s 0 data.allsource/database/*.sst"),
+    Script("for f in data.allsource/database/*.sst; do truncate -s -1 $f; done"),
+    Script("truncate -s -5 data.allsource/database/MANIFEST-*"),
+    Script("for f in data.allsource/database/*.sst; do head -c 4096 /dev/zero >>$f; done"),
+    Script("for f in data.allsource/database/*; do head -c $(stat -c %s $f) /dev/urandom >$f; done"),
+    Flip(".sst", &[Percent(1), Percent(20), Percent(40), Percent(60), Percent(80)]),
+    Flip(".sst", &[BeforeEnd(1), BeforeEnd(30), BeforeEnd(100), BeforeEnd(1_000)]),
+    Flip("MANIFEST", &[Percent(10), Percent(50), Percent(90)]),
+    Flip("CURRENT", &[Percent(50)]),
+    Flip("OPTIONS", &[Percent(10), Percent(50)]),
+];
+
+impl Damage {
+    fn apply(self, cluster: &Cluster) {
+        match self {
+            Script(script) => {
+                cluster.shell(script);
+            }
+            Flip(name, offsets) => {
+                let files = files(cluster, name);
+                assert!(!files.is_empty(), "no {name}");
+                for file in files {
+                    flip(&file, offsets);
+                }
+            }
+        }
+    }
+}
+
+/// The files of RocksDB whose names begin or end so.
+fn files(cluster: &Cluster, name: &str) -> Vec<PathBuf> {
+    let dir = cluster.sidecar_dir().join("database");
+    let entries = fs::read_dir(dir).expect("the sidecar's files");
+    let paths = entries.map(|entry| entry.expect("a file").path());
+    let is_it = |path: &PathBuf| {
+        let found = path.file_name().expect("a name").to_string_lossy();
+        found.starts_with(name) || found.ends_with(name)
+    };
+    paths.filter(is_it).collect()
+}
+
+fn flip(path: &Path, offsets: &[Offset]) {
+    let mut file = OpenOptions::new().read(true).write(true).open(path).expect("a file");
+    let bytes = file.metadata().expect("its size").len();
+    for offset in offsets {
+        let at = match offset {
+            Percent(percent) => bytes * percent / 100,
+            BeforeEnd(before) => bytes.saturating_sub(*before),
+        };
+        let mut byte = [0];
+        file.seek(SeekFrom::Start(at)).expect("seek");
+        file.read_exact(&mut byte).expect("a byte");
+        byte[0] ^= 0x10;
+        file.seek(SeekFrom::Start(at)).expect("seek");
+        file.write_all(&byte).expect("the byte");
+    }
+}
+
+#[test]
+fn files_damaged_while_the_server_is_stopped_change_no_answer() {
+    survive_damages("hot-stopped", Server::Stopped(Stop::Fast), 1);
+}
+
+#[test]
+fn files_damaged_after_a_crash_change_no_answer() {
+    survive_damages("hot-crashed", Server::Stopped(Stop::Kill), 3);
+}
+
+#[test]
+fn files_damaged_while_the_server_runs_change_no_answer() {
+    survive_damages("hot-running", Server::Running, 1);
+}
+
+fn survive_damages(name: &str, server: Server, step: usize) {
+    let store = HotStore::new(name, &[]);
+    let mut client = store.cluster.store();
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, STREAMS);
+    for (number, damage) in DAMAGES.into_iter().enumerate().step_by(step) {
+        let context = format!("{damage:?}");
+        known.enqueue(&mut client, 4);
+        if number % 3 == 0 {
+            known.settle(&mut client, &context);
+        }
+        known.enqueue(&mut client, 4);
+        store.flush_sidecar(&mut client);
+        known.enqueue(&mut client, 1);
+        if let Server::Stopped(how) = server {
+            store.cluster.stop(how);
+        }
+        damage.apply(&store.cluster);
+        if server != Server::Running {
+            store.cluster.resume();
+            client = store.cluster.store();
+            workers_up(&mut client);
+        }
+        known.goes_on(&mut client, &context, number % 2 == 0);
+    }
+    known.cool(&mut client, "in the end");
+}
+
+/// A server with hot partitions that are settled when somebody asks for it.
+struct HotStore {
+    cluster: Cluster,
+}
+
+impl HotStore {
+    fn new(name: &str, settings: &[&str]) -> Self {
+        let mut all = vec![RARELY];
+        all.extend(SMALL);
+        all.extend(settings);
+        Self { cluster: Cluster::with_queue(name, &all) }
+    }
+
+    /// Has the sidecar write all of its memory to files, when it has all batches. It may be away at first,
+    /// or work on with files that nobody else finds. Gives a copy of it.
+    fn flush_sidecar(&self, client: &mut Client) -> String {
+        self.cluster.shell("rm -rf copy");
+        let copy = self.cluster.dir().join("copy").display().to_string();
+        let query = "SELECT allsource.es_sidecar_checkpoint($1)";
+        patience::until_true("the sidecar is copied", || {
+            until_applied(client, &PARTITIONS);
+            let copied = client.execute(query, &[&copy]);
+            if let Err(error) = &copied {
+                let told = failure::describe(error);
+                assert!(told.contains("sidecar cannot be copied"), "{told}");
+                hot::rebuild(client).expect("es_sidecar_rebuild");
+            }
+            copied.is_ok()
+        });
+        copy
+    }
+
+    /// Waits until the sidecar has forgotten all that is settled.
+    fn until_forgotten(&self, client: &mut Client) {
+        // Two rounds of the settler that begin after the pass.
+        for _ in 0..2 {
+            hot::heat(client, PARTITIONS[0]).expect("es_heat");
+        }
+    }
+
+    /// Stops the server, changes something with a script, and starts it again.
+    fn while_stopped(&self, how: Stop, script: &str) -> Client {
+        self.cluster.stop(how);
+        self.cluster.shell(script);
+        self.resume()
+    }
+
+    fn resume(&self) -> Client {
+        self.cluster.resume();
+        let mut client = self.cluster.connect_when_ready(STORE);
+        workers_up(&mut client);
+        client
+    }
+}
+
+/// What RocksDB has written is replaced by what it had written some time before, in parts or as a whole.
+#[test]
+fn older_files_change_no_answer() {
+    let store = HotStore::new("hot-older", &[]);
+    let mut client = store.cluster.store();
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, STREAMS);
+    known.enqueue(&mut client, 4);
+    known.settle(&mut client, "at first");
+    known.enqueue(&mut client, 4);
+    store.flush_sidecar(&mut client);
+    client = store.while_stopped(Stop::Fast, "cp -a data.allsource old");
+    for script in [
+        "rm -rf data.allsource && cp -a old data.allsource",
+        "cp -a old/database data.allsource",
+        "rm -f data.allsource/database/MANIFEST-*; cp -a old/database data.allsource",
+        "rm -f data.allsource/database/*.sst; cp -a old/database/*.sst data.allsource/database",
+        "cp -a old/database/CURRENT data.allsource/database",
+    ] {
+        for server in [Server::Stopped(Stop::Fast), Server::Running] {
+            let context = format!("{server:?}: {script}");
+            known.enqueue(&mut client, 3);
+            known.settle(&mut client, &context);
+            known.enqueue(&mut client, 3);
+            store.flush_sidecar(&mut client);
+            if server == Server::Running {
+                store.cluster.shell(script);
+                known.goes_on(&mut client, &context, false);
+                store.cluster.shell(script);
+                client = store.while_stopped(Stop::Kill, "");
+            } else {
+                client = store.while_stopped(Stop::Fast, script);
+            }
+            known.goes_on(&mut client, &context, false);
+        }
+    }
+    known.cool(&mut client, "in the end");
+}
+
+/// What has become of a store after the moment to which the other part is taken back.
+#[derive(Clone, Copy, Debug)]
+enum Future {
+    TakenIn,
+    Settled,
+    SettledAndTakenIn,
+    Cooled,
+}
+
+const FUTURES: [Future; 4] =
+    [Future::TakenIn, Future::Settled, Future::SettledAndTakenIn, Future::Cooled];
+
+impl Future {
+    /// Comes, with more batches than there will be afterwards.
+    fn comes(self, store: &HotStore, client: &mut Client, known: &mut Scattered) {
+        known.enqueue(client, 20);
+        if !matches!(self, Self::TakenIn) {
+            known.settle(client, "in the future");
+            store.until_forgotten(client);
+        }
+        match self {
+            Self::SettledAndTakenIn => known.enqueue(client, 20),
+            Self::Cooled => known.cool(client, "in the future"),
+            Self::TakenIn | Self::Settled => {}
+        }
+        if !matches!(self, Self::Cooled) {
+            store.flush_sidecar(client);
+        }
+    }
+}
+
+/// Somebody puts back the data directory as it was some time ago, but not what is beside it: the sidecar
+/// knows batches that have never been.
+#[test]
+fn a_sidecar_newer_than_the_data_changes_no_answer() {
+    let store = HotStore::new("hot-newer", &[]);
+    let mut client = store.cluster.store();
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, STREAMS);
+    for future in FUTURES {
+        let context = format!("{future:?}");
+        known.enqueue(&mut client, 2);
+        known.settle(&mut client, &context);
+        known.enqueue(&mut client, 5);
+        let past = known.clone();
+        client = store.while_stopped(Stop::Fast, "rm -rf old && cp -a data old");
+        future.comes(&store, &mut client, &mut known);
+        known.back_to(&past);
+        client = store.while_stopped(Stop::Fast, "rm -rf data && cp -a old data");
+        known.goes_on(&mut client, &context, false);
+    }
+    known.cool(&mut client, "in the end");
+}
+
+/// Two servers with stores of the same shape and other contents exchange their sidecars.
+#[test]
+fn files_of_another_cluster_change_no_answer() {
+    let stores = [HotStore::new("hot-one", &[]), HotStore::new("hot-other", &[])];
+    let mut clients = [&stores[0], &stores[1]].map(|store| store.cluster.store());
+    let mut knowns = clients.each_mut().map(|client| Scattered::heated(client, &PARTITIONS, STREAMS));
+    let first = knowns[0].clone();
+    knowns[1].differ_from(&first);
+    for server in [Server::Stopped(Stop::Fast), Server::Running, Server::Stopped(Stop::Kill)] {
+        let context = format!("{server:?}");
+        for (index, store) in stores.iter().enumerate() {
+            knowns[index].enqueue(&mut clients[index], 6);
+            store.flush_sidecar(&mut clients[index]);
+            store.cluster.shell("rm -rf mine && cp -a data.allsource mine");
+        }
+        for (index, store) in stores.iter().enumerate() {
+            let other = stores[1 - index].cluster.dir().display();
+            let script = format!("rm -rf data.allsource && cp -a {other}/mine data.allsource");
+            clients[index] = match server {
+                Server::Stopped(how) => store.while_stopped(how, &script),
+                Server::Running => {
+                    store.cluster.shell(&script);
+                    knowns[index].goes_on(&mut clients[index], &context, false);
+                    store.while_stopped(Stop::Kill, &script)
+                }
+            };
+            knowns[index].goes_on(&mut clients[index], &context, index == 0);
+        }
+    }
+    for (known, client) in knowns.iter().zip(&mut clients) {
+        known.cool(client, "in the end");
+    }
+}
+
+/// A server and a copy of it, both of which have gone on, are the same to each other's sidecars: only
+/// what is in the batches tells them apart.
+#[test]
+fn files_of_a_copied_cluster_change_no_answer() {
+    let original = HotStore::new("hot-original", &["wal_level=replica", "max_wal_senders=4"]);
+    let mut client = original.cluster.store();
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, STREAMS);
+    known.enqueue(&mut client, 5);
+    known.settle(&mut client, "the original");
+    known.enqueue(&mut client, 5);
+    let copy = HotStore { cluster: original.cluster.backup("hot-copy", &["-X", "stream"]) };
+    let mut settings = vec![SERVED, ONE_WORKER, RARELY];
+    settings.extend(SMALL);
+    copy.cluster.start_again(&settings);
+    let mut copied = copy.cluster.connect_when_ready(STORE);
+    workers_up(&mut copied);
+    let mut copy_known = known.clone();
+    copy_known.differ_from(&known);
+    for future in FUTURES {
+        let context = format!("{future:?}");
+        // The copy goes on by less than the original, so that it will come to batches of the same numbers.
+        copy_known.enqueue(&mut copied, 3);
+        future.comes(&original, &mut client, &mut known);
+        original.cluster.stop(Stop::Fast);
+        let other = original.cluster.dir().display();
+        let script = format!("rm -rf data.allsource && cp -a {other}/data.allsource .");
+        copied = copy.while_stopped(Stop::Fast, &script);
+        copy_known.goes_on(&mut copied, &context, false);
+        client = original.resume();
+        known.heat(&mut client);
+    }
+    copy_known.cool(&mut copied, "the copy in the end");
+    known.cool(&mut client, "the original in the end");
+}
+
+/// The sidecar cannot be written, or not even be opened.
+#[test]
+fn a_sidecar_that_cannot_be_written_is_done_without() {
+    let store = HotStore::new("hot-readonly", &[]);
+    let mut client = store.cluster.store();
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, STREAMS);
+    for (wreck, repair) in [
+        (
+            "chmod 500 data.allsource/database data.allsource",
+            "chmod 700 data.allsource data.allsource/database",
+        ),
+        ("chmod 0 data.allsource", "chmod 700 data.allsource"),
+        ("rm -rf data.allsource && echo >data.allsource", "rm data.allsource"),
+        ("chmod 400 data.allsource/database/*", "rm -rf data.allsource"),
+    ] {
+        known.enqueue(&mut client, 3);
+        store.flush_sidecar(&mut client);
+        store.cluster.shell(wreck);
+        for restarted in [false, true] {
+            let context = format!("{wreck}, restarted: {restarted}");
+            if restarted {
+                client = store.while_stopped(Stop::Fast, "");
+            }
+            known.assert_read(&mut client, &context);
+            known.enqueue(&mut client, 3);
+            known.append(&mut client, 5);
+            known.assert_read(&mut client, &context);
+            known.settle(&mut client, &context);
+            known.enqueue(&mut client, 3);
+            known.assert_read(&mut client, &context);
+        }
+        store.cluster.shell(repair);
+        known.goes_on(&mut client, repair, true);
+    }
+    known.cool(&mut client, "in the end");
+}
+
+/// No room is left for the sidecar, while PostgreSQL has some.
+#[test]
+fn a_full_disk_of_the_sidecar_is_done_without() {
+    let store = HotStore::new("hot-disk", &[]);
+    let Some(disk) = SmallDisk::mount(&store.cluster, "hot-disk", SIDECAR_MEGABYTES) else { return };
+    store.cluster.stop(Stop::Fast);
+    let directory = format!("allsource.sidecar_directory={}/sidecar", disk.path().display());
+    let mut settings = vec![SERVED, ONE_WORKER, RARELY, &directory];
+    settings.extend(SMALL);
+    store.cluster.start_again(&settings);
+    let mut client = store.cluster.connect_when_ready(STORE);
+    workers_up(&mut client);
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, STREAMS);
+    for round in 0..2 {
+        let context = format!("round {round}");
+        known.filler_bytes = 200;
+        known.enqueue(&mut client, 3);
+        until_applied(&mut client, &PARTITIONS);
+        let filler = disk.fill();
+        // More than it can keep in memory.
+        known.filler_bytes = 20_000;
+        known.enqueue(&mut client, 8);
+        if round == 1 {
+            client = store.while_stopped(Stop::Kill, "");
+        }
+        known.assert_read(&mut client, &context);
+        known.append(&mut client, 5);
+        known.settle(&mut client, &context);
+        known.filler_bytes = 200;
+        known.enqueue(&mut client, 3);
+        known.assert_read(&mut client, &context);
+        fs::remove_file(filler).expect("to make room");
+        known.goes_on(&mut client, &context, false);
+    }
+    known.cool(&mut client, "in the end");
+}
+
+/// No room is left for PostgreSQL's tables, while the sidecar has some: events wait in the queue, or stay
+/// in their batches, until there is.
+#[test]
+fn a_full_disk_of_the_tables_only_delays() {
+    // What is settled leaves no room for what comes.
+    let mut settings = vec![SERVED, ONE_WORKER, RARELY, "autovacuum=off"];
+    settings.extend(SMALL);
+    let cluster = Cluster::start("hot-tables", &settings);
+    let Some(disk) = SmallDisk::mount(&cluster, "hot-tables", TABLE_MEGABYTES) else { return };
+    let tables = disk.path().join("tables");
+    fs::create_dir(&tables).expect("a folder for the tables");
+    let owner = fs::metadata(disk.path()).expect("the disk");
+    chown(&tables, Some(owner.uid()), Some(owner.gid())).expect("the server's folder");
+    let location = tables.display();
+    cluster.execute("postgres", &format!("CREATE TABLESPACE small LOCATION '{location}'"));
+    cluster.execute("postgres", &format!("CREATE DATABASE {STORE} TABLESPACE small"));
+    cluster.execute(STORE, "CREATE EXTENSION allsource");
+    let store = HotStore { cluster };
+    let mut client = store.cluster.store();
+    workers_up(&mut client);
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, STREAMS);
+    known.filler_bytes = 6_000;
+    known.enqueue(&mut client, 5);
+    until_applied(&mut client, &PARTITIONS);
+    let filler = disk.fill();
+    let refused = hot::settle_within(&mut client, None, "2s").expect_err("there is no room");
+    assert_eq!(failure::sqlstate(&refused), failure::CANCELLED);
+    known.assert_read(&mut client, "no room to settle");
+    let items: Vec<_> = (0..40).map(|_| known.next_items()).collect();
+    for items in &items {
+        EnqueueBatch::of(items).send(&mut client).expect("es_enqueue_batch");
+    }
+    worker_when(&mut client, "the worker finds no room", |stats| stats.state == "backing off");
+    known.assert_read(&mut client, "no room to write batches");
+    fs::remove_file(filler).expect("to make room");
+    flush(&mut client).expect("es_flush");
+    items.iter().for_each(|items| known.enter(items));
+    known.goes_on(&mut client, "room again", true);
+    assert_eq!(dead_letters(&mut client).expect("es_dead_letters"), []);
+    known.cool(&mut client, "in the end");
+    drop(client);
+    drop(store);
+    drop(disk);
+}
+
+/// The settler stands still, and answers nobody, while others read and write.
+#[test]
+fn a_settler_that_stands_still_holds_up_nobody() {
+    let store = HotStore::new("hot-still", &[]);
+    let mut client = store.cluster.store();
+    // Each look for a tail is answered after a second.
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, 3);
+    known.enqueue(&mut client, 5);
+    until_applied(&mut client, &PARTITIONS);
+    let pid = settler(&mut client);
+    store.cluster.signal("STOP", pid);
+    known.assert_read(&mut client, "stopped");
+    known.append(&mut client, 2);
+    known.enqueue(&mut client, 5);
+    known.assert_read(&mut client, "stopped");
+    let refused = hot::settle_within(&mut client, None, "1s").expect_err("nobody settles");
+    assert_eq!(failure::sqlstate(&refused), failure::CANCELLED);
+    store.cluster.signal("CONT", pid);
+    known.goes_on(&mut client, "continued", true);
+    known.cool(&mut client, "in the end");
+}
+
+#[test]
+fn a_killed_settler_loses_nothing() {
+    survive_kills("hot-kill-settler", |cluster, _| {
+        let pid = settler(&mut cluster.store());
+        cluster.signal("KILL", pid);
+    });
+}
+
+#[test]
+fn a_killed_worker_loses_nothing() {
+    survive_kills("hot-kill-worker", |cluster, rng| {
+        let pids = workers_up(&mut cluster.store());
+        cluster.signal("KILL", *pids.choose(rng).expect("a worker"));
+    });
+}
+
+#[test]
+fn a_killed_server_loses_nothing() {
+    survive_kills("hot-kill-server", |cluster, _| {
+        cluster.stop(Stop::Kill);
+        cluster.resume();
+    });
+}
+
+/// Right after batches have been removed, which is when the sidecar is behind.
+#[test]
+fn a_server_killed_after_a_pass_loses_nothing() {
+    survive_kills("hot-kill-pass", |cluster, _| {
+        let mut client = cluster.store();
+        let query = "SELECT sum(settled_batch)::int8 FROM allsource.hot_partitions";
+        let mut settled = || client.query_one(query, &[]).expect(query).get::<_, i64>(0);
+        let before = settled();
+        patience::until_true("a pass ends", || settled() > before);
+        cluster.stop(Stop::Kill);
+        cluster.resume();
+    });
+}
+
+/// Rounds in which producers work, and something is killed under them.
+fn survive_kills(name: &str, kill: impl Fn(&Cluster, &mut StdRng)) {
+    let seed = Seed::announce();
+    let mut settings = vec![SERVED, "allsource.workers=2", "allsource.settle_interval=20ms"];
+    settings.extend(["allsource.batch_max_events=40"]);
+    settings.extend(SMALL);
+    let cluster = Cluster::with_queue(name, &settings);
+    let store = HotStore { cluster };
+    let mut client = store.cluster.store();
+    let partitions = [3, 17, 30];
+    let shared: Vec<String> =
+        partitions.iter().flat_map(|partition| names_in(&mut client, *partition, 6)).collect();
+    let ledger = Ledger::default();
+    for round in 0..sizes::number("ALLSOURCE_CRASH_ROUNDS", 4 * sizes::factor()) {
+        let mut rng = seed.rng(round * 1_000);
+        for partition in partitions {
+            hot::heat(&mut client, partition).expect("es_heat");
+        }
+        let before = ledger.acknowledged();
+        let (cluster, number) = (&store.cluster, round + 1);
+        let producers = PRODUCERS;
+        let crew = Crew { cluster, ledger: &ledger, shared: &shared, seed, number, producers };
+        let killed = AtomicBool::new(false);
+        let told = |error: &_| {
+            killed.load(Ordering::SeqCst) && failure::is_disconnect(error)
+        };
+        crew.work_while(told, || {
+            patience::until_true("the producers have done something", || {
+                ledger.acknowledged() >= before + ACKNOWLEDGED_BEFORE_KILL
+            });
+            thread::sleep(Duration::from_millis(rng.random_range(0..AFTER_THAT_MS_MAX)));
+            killed.store(true, Ordering::SeqCst);
+            kill(cluster, &mut rng);
+            // All of them have noticed.
+            drop(cluster.connect_when_ready(STORE));
+        });
+        println!("round {round}: {} events acknowledged", ledger.acknowledged() - before);
+        client = patience::until("the server is up again", || {
+            let mut client = store.cluster.try_connect(STORE).ok()?;
+            workers_up(&mut client);
+            Some(client)
+        });
+        flush(&mut client).expect("es_flush");
+        if round % 2 == 0 {
+            hot::settle(&mut client).expect("es_settle");
+        } else {
+            for partition in partitions {
+                hot::cool_within(&mut client, partition, "50s").expect("es_cool");
+            }
+        }
+        ledger.assert_holds(&all_events(&mut client).expect("the content"));
+        assert_verified(&mut client);
+    }
+}
+
+/// Where a process of the extension is held, by a trigger of the tables' owner.
+#[derive(Clone, Copy, Debug)]
+struct Breakpoint {
+    table: &'static str,
+    event: &'static str,
+    /// so many calls of the trigger go through
+    skipped: i64,
+}
+
+const DRAINING: [Breakpoint; 2] = [
+    Breakpoint { table: "hot_batches_p03", event: "BEFORE INSERT", skipped: 0 },
+    Breakpoint { table: "hot_batches_p03", event: "AFTER INSERT", skipped: 0 },
+];
+
+const SETTLING: [Breakpoint; 8] = [
+    Breakpoint { table: "event_log_p03", event: "AFTER INSERT", skipped: 0 },
+    Breakpoint { table: "event_log_p03", event: "AFTER INSERT", skipped: 540 },
+    Breakpoint { table: "event_streams_p03", event: "BEFORE UPDATE", skipped: 0 },
+    Breakpoint { table: "event_streams_p03", event: "BEFORE UPDATE", skipped: 18 },
+    Breakpoint { table: "hot_batches_p03", event: "BEFORE DELETE", skipped: 0 },
+    Breakpoint { table: "hot_batches_p03", event: "AFTER DELETE", skipped: 0 },
+    Breakpoint { table: "hot_partitions", event: "BEFORE UPDATE", skipped: 0 },
+    Breakpoint { table: "hot_partitions", event: "AFTER UPDATE", skipped: 0 },
+];
+
+impl Breakpoint {
+    /// Who comes here next is held.
+    fn set(self, client: &mut Client) {
+        let Self { table, event, skipped } = self;
+        client
+            .batch_execute(&format!(
+                "CREATE SCHEMA breakpoint; CREATE SEQUENCE breakpoint.calls; \
+                 GRANT USAGE ON SCHEMA breakpoint TO PUBLIC; \
+                 CREATE FUNCTION breakpoint.hold() RETURNS trigger \
+                 LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
+                     IF nextval('breakpoint.calls') > {skipped} THEN PERFORM pg_sleep(600); END IF; \
+                     RETURN COALESCE(NEW, OLD); END $$; \
+                 CREATE TRIGGER breakpoint {event} ON allsource.{table} \
+                     FOR EACH ROW EXECUTE FUNCTION breakpoint.hold(); \
+                 ALTER TABLE allsource.{table} ENABLE ALWAYS TRIGGER breakpoint"
+            ))
+            .unwrap_or_else(|error| panic!("{self:?}: {}", failure::describe(&error)));
+    }
+
+    fn remove(client: &mut Client) {
+        client.batch_execute("DROP SCHEMA breakpoint CASCADE").expect("DROP SCHEMA");
+    }
+}
+
+/// Returns as soon as a process is held.
+fn until_held(onlooker: &mut Client, pid: i32) {
+    let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'";
+    patience::until_true("a process is held", || {
+        onlooker.query_one(query, &[&pid]).expect(query).get::<_, i64>(0) > 0
+    });
+}
+
+/// The server is killed at each step between a batch that is drained and one that is removed.
+#[test]
+fn a_server_killed_at_each_step_loses_nothing() {
+    let store = HotStore::new("hot-steps", &[]);
+    let mut client = store.cluster.store();
+    let mut known = Scattered::heated(&mut client, &[3], STREAMS);
+    let drains = DRAINING.map(|breakpoint| (breakpoint, true));
+    let settles = SETTLING.map(|breakpoint| (breakpoint, false));
+    for (number, (breakpoint, drains)) in drains.into_iter().chain(settles).enumerate() {
+        let context = format!("{breakpoint:?}");
+        known.enqueue(&mut client, 4);
+        if breakpoint.skipped > 0 {
+            // A pass has two pieces, and this is in the second one.
+            known.filler_bytes = 8_000;
+            known.enqueue(&mut client, 30);
+            known.filler_bytes = 200;
+        }
+        if number % 2 == 0 {
+            until_applied(&mut client, &[3]);
+        }
+        breakpoint.set(&mut client);
+        let pid = if drains {
+            let items = known.next_items();
+            EnqueueBatch::of(&items).send(&mut client).expect("es_enqueue_batch");
+            workers_up(&mut client)[0]
+        } else {
+            let asked = hot::settle_within(&mut client, Some(3), "10ms");
+            assert_eq!(failure::refusal(asked), failure::CANCELLED);
+            settler(&mut client)
+        };
+        until_held(&mut client, pid);
+        known.assert_read(&mut client, &context);
+        if number % 3 == 0 {
+            store.cluster.signal("KILL", pid);
+            patience::until_true("the server is killed", || client.simple_query("").is_err());
+            client = store.cluster.connect_when_ready(STORE);
+            workers_up(&mut client);
+        } else {
+            client = store.while_stopped(Stop::Kill, "");
+        }
+        Breakpoint::remove(&mut client);
+        known.assert_read(&mut client, &context);
+        known.goes_on(&mut client, &context, number % 2 == 1);
+    }
+    known.cool(&mut client, "in the end");
+}
+
+/// A sidecar of another time of the store is opened, and somebody has locked the batches of one partition
+/// before they are compared with it: it answers nothing about the others either before they are.
+#[test]
+fn a_sidecar_answers_nothing_before_it_is_compared() {
+    let store = HotStore::new("hot-compared", &[]);
+    let mut client = store.cluster.store();
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, 5);
+    known.enqueue(&mut client, 2);
+    until_applied(&mut client, &PARTITIONS);
+    let past = known.clone();
+    client = store.while_stopped(Stop::Fast, "cp -a data old");
+    known.enqueue(&mut client, 20);
+    store.flush_sidecar(&mut client);
+    drop(client);
+    // There is none at first.
+    let script = "rm -rf data; mv old data; mv data.allsource future; echo >data.allsource";
+    client = store.while_stopped(Stop::Fast, script);
+    known.back_to(&past);
+    known.enqueue(&mut client, 3);
+    known.assert_read(&mut client, "without a sidecar");
+    let query = "SELECT last_error IS NOT NULL FROM allsource.es_sidecar_stats()";
+    patience::until_true("it cannot be opened", || {
+        client.query_one(query, &[]).expect(query).get(0)
+    });
+    let mut locker = store.cluster.store();
+    locker
+        .batch_execute("BEGIN; LOCK TABLE allsource.hot_batches_p03 IN ACCESS EXCLUSIVE MODE")
+        .expect("LOCK TABLE");
+    store.cluster.shell("rm data.allsource; mv future data.allsource");
+    let query = "SELECT serving FROM allsource.es_sidecar_stats()";
+    let names = names_in(&mut client, PARTITIONS[1], 5);
+    let mut reader = store.cluster.store();
+    let read = |reader: &mut Client| -> Vec<i64> {
+        let query = "SELECT (e.payload ->> 'n')::int8 FROM unnest($1::text[]) AS s (name), \
+                     LATERAL allsource.es_read(s.name) AS e";
+        reader.query(query, &[&names]).expect(query).iter().map(|row| row.get(0)).collect()
+    };
+    let before = read(&mut reader);
+    patience::until_true("it is opened", || {
+        assert_eq!(read(&mut reader), before);
+        client.query_one(query, &[]).expect(query).get(0)
+    });
+    for _ in 0..20 {
+        assert_eq!(read(&mut reader), before);
+        thread::sleep(Duration::from_millis(20));
+    }
+    locker.batch_execute("COMMIT").expect("COMMIT");
+    known.goes_on(&mut client, "compared", false);
+    known.cool(&mut client, "in the end");
+}
