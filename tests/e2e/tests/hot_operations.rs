@@ -260,7 +260,8 @@ fn an_old_primary_is_rewound() {
     let mut rewind = old.server_tool("pg_rewind");
     rewind.arg("-D").arg(old.data_dir()).args(["--source-server", &format!("{conninfo} dbname=postgres")]);
     old.run(&mut rewind, "pg_rewind");
-    old.shell("touch data/standby.signal");
+    // What it has there from the new primary says that the old one is to be followed.
+    old.shell("touch data/standby.signal; : >data/postgresql.auto.conf");
     let follow = format!("primary_conninfo={conninfo}");
     old.start_again(&serving(&[&REPLICATED[..], &[RARELY, &follow]].concat()));
     let mut client = old.connect_when_ready(STORE);
