@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Measures the installed extension beside its baselines, on a private server made for the run.
 #
-#   run.sh [--peers] [--set NAME=VALUE]... [flags of the harness]     'run.sh --help' lists them
+#   run.sh [--peers] [--full] [--set NAME=VALUE]... [flags of the harness]     'run.sh --help' lists them
 #
 # --peers measures UmaDB too, which is compiled for that (some minutes, once).
+# --full measures hot partitions at the size that their bars are about, which takes half an hour.
 # --set gives the server a setting, such as allsource.workers=2.
 # The server's folder is $ALLSOURCE_HOME/bench; it is removed before and after.
 set -euo pipefail
@@ -13,6 +14,12 @@ MESSAGE_DB_VERSION=1.3.1
 MESSAGE_DB_DATABASE=bench_messagedb # as in load/src/data/mod.rs
 STORE_DATABASE=bench_store          # as in load/src/data/mod.rs
 SETTINGS=(shared_buffers=2GB max_wal_size=8GB checkpoint_timeout=15min max_connections=200)
+# Hot partitions are for stores whose indexes have no room in memory. Passes are short there, because a
+# round is.
+HOT_SETTINGS=(shared_buffers=512MB allsource.settle_interval=2s)
+HOT_FLAGS=(--streams 200000 --hot-events 1000000 --import-events 200000 --rounds 2)
+FULL_FLAGS=(--streams 2000000 --hot-events 10000000)
+FULL_SETTINGS=(shared_buffers=512MB)
 # The baselines alone can be measured where the extension is not installed.
 PRELOAD=(shared_preload_libraries=allsource "allsource.database=$STORE_DATABASE")
 
@@ -71,19 +78,49 @@ measure_peers() {
     FLAGS+=(--peers "$RESULTS/peers.json")
 }
 
-# wants_ring GROUPS: whether 'ring' is among what --only names, as the harness understands it.
-wants_ring() {
+# Without RocksDB no partition can be hot.
+has_rocksdb() { grep -q N7rocksdb "$("$PG_CONFIG" --pkglibdir)/allsource.so"; }
+
+harness() {
+    say "measuring; this takes some minutes"
+    "$TARGET/release/allsource-bench" "${FLAGS[@]}" "$@"
+}
+
+# On a server of its own, with what the command line says last.
+measure_hot() {
+    has_rocksdb || {
+        say "this build has no RocksDB, so hot partitions are not measured"
+        return 0
+    }
+    SETTINGS+=("${HOT_SETTINGS[@]}")
+    start_server
+    FLAGS=("${HOT_FLAGS[@]}" "${FLAGS[@]}")
+    harness --only "$HOT" --out "$RESULTS/hot.json"
+}
+
+# only GROUPS: of what --only names, ONLY is what is measured on the common server, and HOT what is not.
+only() {
     local part parts
     IFS=, read -ra parts <<<"$1"
-    for part in "${parts[@]}"; do [[ ring != *"$part"* ]] || return 0; done
-    return 1
+    ONLY='' HOT='' RING=''
+    for part in "${parts[@]}"; do
+        # As the harness understands it.
+        [[ ring != *"$part"* ]] || RING=yes
+        case $part in hot*) HOT+=${HOT:+,}$part ;; *) ONLY+=${ONLY:+,}$part ;; esac
+    done
 }
 
 FLAGS=(--out "$RESULTS/results.json")
-SET=() PEER_FLAGS=() PEERS='' RING=yes HELP=''
+SET=() PEER_FLAGS=() PEERS='' RING=yes HELP='' ONLY=all HOT=hot-
 while [ $# -gt 0 ]; do
     case $1 in
         --peers) PEERS=yes ;;
+        --full) HOT_FLAGS+=("${FULL_FLAGS[@]}") HOT_SETTINGS=("${FULL_SETTINGS[@]}") ;;
+        --only)
+            only "${2:?--only needs groups}"
+            [ "$ONLY" = '' ] || FLAGS+=(--only "$ONLY")
+            shift
+            ;;
         --set)
             SET+=("${2:?--set needs NAME=VALUE}")
             shift
@@ -92,9 +129,8 @@ while [ $# -gt 0 ]; do
             FLAGS+=("$1")
             case $1 in
                 --help | -h) HELP=yes ;;
-                --baselines) PRELOAD=(shared_preload_libraries=) RING='' ;;
+                --baselines) PRELOAD=(shared_preload_libraries=) RING='' HOT='' ;;
                 --quick) PEER_FLAGS=(--seconds 0.5 --rounds 1) ;;
-                --only) wants_ring "${2:-}" || RING='' ;;
             esac
             ;;
     esac
@@ -105,7 +141,9 @@ build "load harness" load
 [ -z "$HELP" ] || exec "$TARGET/release/allsource-bench" --help
 [ -z "$PEERS" ] || measure_peers
 [ -z "$RING" ] || measure_ring
-start_server
-install_message_db
-say "measuring; this takes some minutes"
-"$TARGET/release/allsource-bench" "${FLAGS[@]}"
+if [ -n "$ONLY" ]; then
+    start_server
+    install_message_db
+    harness
+fi
+[ -z "$HOT" ] || measure_hot

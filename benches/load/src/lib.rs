@@ -57,13 +57,12 @@ pub async fn run(options: Options) -> Result<()> {
     add_ratios(&mut figures, &plan::BASELINES);
     figures.extend(peers.unwrap_or_default());
     machine.watch_again().await;
-    let results = Results {
-        machine,
-        settings: bench.server.settings().await?,
-        bars: report::bars::judge(&figures, ring.as_ref()),
-        figures,
-        ring,
-    };
+    let mut bars = report::bars::judge(&figures, ring.as_ref());
+    if !bench.options.only.is_empty() {
+        bars.retain(|verdict| verdict.met.is_some());
+    }
+    let results =
+        Results { machine, settings: bench.server.settings().await?, bars, figures, ring };
     report::print(&results);
     report::write(&results, &bench.options.out)?;
     println!("\nall figures, the single rounds too: {}", bench.options.out.display());

@@ -22,12 +22,16 @@ measure UmaDB, and --set NAME=VALUE, a setting of its server, as often as needed
                       single-1 single-8 single-64 bulk import
                       enqueue-64 enqueue-batch enqueue-batch-small enqueue-import
                       enqueue-scattered enqueue-scattered-small append-under-load
-                      read-1 read-8 read-64 read-all, and with run.sh: ring
+                      read-1 read-8 read-64 read-all, and with run.sh: ring;
+                      hot-scattered hot-take-in hot-take-in-small hot-read hot-idle-append
+                      hot-idle-read hot-idle-enqueue, with run.sh's server for them
   --baselines         only what needs no extension
   --streams N         streams written to (10000)
   --read-streams N    streams of 100 events read from (5000)
+  --hot-events N      events of a round of hot-scattered (1000000)
   --import-events N   events of the import; a multiple of 100000 (1000000)
   --quick             short: --seconds 0.5 --rounds 3 --read-streams 500 --import-events 200000
+                      --hot-events 200000
   --peers FILE        figures of the peers crate, to stand beside ours
   --ring FILE         figures of the ring's bench, likewise
   --out FILE          where the results go (target/bench/results.json)
@@ -49,6 +53,8 @@ pub struct Options {
     pub streams: usize,
     /// Streams read from.
     pub read_streams: usize,
+    /// Events of a round of scattered ones.
+    pub hot_events: usize,
     /// Events in the import's table.
     pub import_events: usize,
     /// The peers' figures.
@@ -69,6 +75,7 @@ impl Default for Options {
             baselines: false,
             streams: 10_000,
             read_streams: 5_000,
+            hot_events: 1_000_000,
             import_events: 1_000_000,
             peers: None,
             ring: None,
@@ -89,6 +96,7 @@ impl Options {
                 Arg::Long("rounds") => options.rounds = count(&mut flags, 1)?,
                 Arg::Long("streams") => options.streams = count(&mut flags, 1_000)?,
                 Arg::Long("read-streams") => options.read_streams = count(&mut flags, 1)?,
+                Arg::Long("hot-events") => options.hot_events = count(&mut flags, 1_000)?,
                 Arg::Long("import-events") => {
                     options.import_events = count(&mut flags, IMPORT_PASS_EVENTS)?;
                 }
@@ -114,6 +122,7 @@ impl Options {
         self.round = Duration::from_millis(500);
         self.rounds = 3;
         self.read_streams = 500;
+        self.hot_events = 200_000;
         self.import_events = 200_000;
     }
 }

@@ -12,7 +12,7 @@ use crate::payload::Size;
 use crate::workload::*;
 
 /// What the others are put in relation to.
-pub const BASELINES: [&str; 10] = [
+pub const BASELINES: [&str; 17] = [
     BARE_INSERT,
     RELATIONAL,
     MESSAGE_DB,
@@ -23,6 +23,13 @@ pub const BASELINES: [&str; 10] = [
     PLAIN_READ,
     MESSAGE_DB_READ,
     PLAIN_READ_ALL,
+    SCATTERED[0],
+    TAKE_IN[0],
+    TAKE_IN_SMALL[0],
+    READ_BESIDE[0],
+    ORDINARY[0][0],
+    ORDINARY[1][0],
+    ORDINARY[2][0],
 ];
 
 /// The groups of one event per transaction, with their numbers of clients.
@@ -44,6 +51,13 @@ pub const ENQUEUE_SCATTER: [(&str, Size); 2] =
 
 /// Appending beside a full queue.
 pub const UNDER_LOAD: &str = "append-under-load";
+
+/// What all groups of hot partitions begin with. They run only where they are asked for: they need
+/// another server.
+pub const HOT: &str = "hot-";
+
+/// Clients of [`READ_BESIDE`] and [`ORDINARY`].
+pub const HOT_CLIENTS: usize = 8;
 
 /// Clients of [`ENQUEUE_64`].
 pub const ENQUEUE_CLIENTS: usize = 64;
@@ -85,8 +99,12 @@ pub async fn groups(bench: &Bench) -> Result<Vec<Group>> {
     }
     groups.extend(queue);
     groups.extend(reads(bench, with_message_db));
-    groups.retain(|group| {
-        options.only.is_empty() || options.only.iter().any(|part| group.name.contains(part))
+    if !options.baselines {
+        groups.extend(hot(bench));
+    }
+    groups.retain(|group| match options.only.as_slice() {
+        [] => !group.name.starts_with(HOT),
+        parts => parts.iter().any(|part| group.name.contains(part)),
     });
     Ok(groups)
 }
@@ -123,6 +141,22 @@ fn reads(bench: &Bench, with_message_db: bool) -> Vec<Group> {
     let mut groups: Vec<_> =
         READS.iter().map(|(name, clients)| group(name, &streams, *clients)).collect();
     groups.push(group("read-all", &all, READ_ALL_CLIENTS));
+    groups
+}
+
+fn hot(bench: &Bench) -> Vec<Group> {
+    let mut batches = take_in(&enqueue_batch(bench, Size::Full), TAKE_IN);
+    batches.insert(0, beside_hot(&copy_text(Size::Full)));
+    let small = take_in(&enqueue_prepared(bench), TAKE_IN_SMALL);
+    let mut groups = vec![
+        group("hot-scattered", &scattered(bench), SESSIONS),
+        group("hot-take-in", &batches, SESSIONS),
+        group("hot-take-in-small", &small, SESSIONS),
+        group("hot-read", &read_beside(bench), HOT_CLIENTS),
+    ];
+    let names = ["hot-idle-append", "hot-idle-read", "hot-idle-enqueue"];
+    let ordinary = names.into_iter().zip(ordinary());
+    groups.extend(ordinary.map(|(name, both)| group(name, &both, HOT_CLIENTS)));
     groups
 }
 

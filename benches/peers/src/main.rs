@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use allsource_bench::block_on;
 use allsource_bench::error::{Error, Result};
-use allsource_bench::measure::clients::run_clients;
+use allsource_bench::measure::clients::{Length, run_clients};
 use allsource_bench::options::{count, seconds};
 use allsource_bench::payload::{Payloads, Size};
 use allsource_bench::report::bars::{UMADB, UMADB_READ};
@@ -127,7 +127,7 @@ async fn run(options: Options) -> Result<()> {
                 let run = run_clients(
                     connected,
                     warm_up,
-                    options.round,
+                    Length::Time(options.round),
                     async || Ok(()),
                     async || Ok(()),
                 )

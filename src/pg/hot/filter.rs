@@ -220,6 +220,11 @@ impl Marks {
         self.of_partition.settled.load(Ordering::SeqCst)
     }
 
+    /// Up to which batch everything is settled for all snapshots.
+    pub fn settled_for_all(&self) -> i64 {
+        self.of_partition.settled_for_all.load(Ordering::SeqCst)
+    }
+
     /// Up to which batch the sidecar may have forgotten what is not in the table.
     pub fn forgotten(&self) -> i64 {
         self.of_partition.forgotten.load(Ordering::SeqCst)

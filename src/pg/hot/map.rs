@@ -5,6 +5,7 @@ use crate::pg::call::datum::body;
 use crate::pg::call::rows::int4;
 use crate::pg::error::Error;
 use crate::pg::session::xact::{is_in_parallel_mode, with_snapshot_of_now};
+use crate::pg::sidecar::Index;
 use crate::pg::tables::names::{generation, look_up};
 use crate::pg::tables::query::{Access, Row, execute_as_owner};
 use crate::pg::tables::relation::sequence_oid;
@@ -62,9 +63,9 @@ impl HotPartition {
     const NEVER: Self =
         Self { state: State::Never, settled_batch: 0, is_ours: true, is_automatic: false };
 
-    /// Whether a worker puts the partition's events into batches.
+    /// Whether a worker puts the partition's events into batches. A build without the sidecar does not.
     pub fn takes_batches(&self) -> bool {
-        self.state == State::Hot && self.is_ours
+        Index::IS_SUPPORTED && self.state == State::Hot && self.is_ours
     }
 
     /// Whether there may be batches now.

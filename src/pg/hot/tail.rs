@@ -261,6 +261,9 @@ pub fn count_in_sidecar(
     stream: StreamKey<'_>,
     batches: hot::Batches,
 ) -> Result<Option<u64>, Error> {
+    if sidecar::applied(partition).is_none_or(|applied| applied < batches.up_to) {
+        return Ok(None);
+    }
     Ok(sidecar::count(&query(partition, stream, batches)?))
 }
 

@@ -37,29 +37,28 @@ pub fn catch_up(
                 Err(refusal) => return away(refusal),
             }
         }
-        // What was settled before it was applied is in no snapshot of now; but older ones may show it, and
-        // must not be answered as if there had been nothing.
-        if first > after + 1
-            && let Err(refusal) = index.forget(partition, first - 1)
-        {
-            return away(refusal);
-        }
         let mut caught_up = CaughtUp { batches: 0, is_more: false, first };
         let mut refused = None;
         let mut bytes = 0;
-        table.read(after, i64::MAX, |batch| {
+        let begin = after;
+        table.read(begin, i64::MAX, |batch| {
             if bytes >= BYTES_MAX {
                 caught_up.is_more = true;
                 return Ok(false);
             }
             let StoredBatch { batch_no, checksum, body, .. } = batch;
-            match index.apply(partition, batch_no, checksum, body) {
-                Ok(_) => {}
-                Err(refusal) => {
-                    refused = Some(refusal);
-                    return Ok(false);
-                }
+            // What was settled before it was applied is in no snapshot of now. But older ones may show it,
+            // and must not be answered as if there had been nothing.
+            let gap = match batch_no - 1 > after {
+                true => index.forget(partition, batch_no - 1),
+                false => Ok(()),
+            };
+            let applied = gap.and_then(|()| index.apply(partition, batch_no, checksum, body));
+            if let Err(refusal) = applied {
+                refused = Some(refusal);
+                return Ok(false);
             }
+            after = batch_no;
             caught_up.batches += 1;
             bytes += body.len();
             Ok(true)

@@ -2,16 +2,29 @@
 
 use super::piece::{Leftover, Settled, settle_page};
 use super::rows::{Removed, end_pass};
-use super::source::{Source, StreamTail};
+use super::source::{Source, StreamName, StreamTail};
 use super::transact;
 use crate::drain::failure::Failure;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::worker::batch::lock_store;
 use pgrx::pg_sys;
+use std::collections::BTreeSet;
 
-/// If more streams of a pass cannot be settled, the partition is at fault, and not some of its streams.
-const LEFTOVERS_MAX: usize = 1_000;
+/// If more streams of a pass fail, the partition is at fault, and not some of its streams.
+const FAILED_MAX: usize = 1_000;
+
+/// What a pass has left, where there are more batches behind those that it has read: there was no memory for
+/// more. The next pass begins behind it, or it would read the same again.
+#[derive(Debug)]
+pub struct Behind {
+    /// the last batch that was read
+    after: i64,
+    /// streams that were passed over: their later events must wait
+    streams: BTreeSet<StreamName>,
+    /// the first batch that has events of them
+    first_left: i64,
+}
 
 /// A pass that has begun.
 #[derive(Debug)]
@@ -22,6 +35,8 @@ pub struct Pass {
     /// streams that were read and not settled, because something was in the way
     page: Vec<StreamTail>,
     leftovers: Vec<Leftover>,
+    /// what the passes before have left
+    behind: Option<Behind>,
     reason: Option<String>,
     failed: usize,
 }
@@ -39,6 +54,8 @@ pub struct Ended {
     pub transaction: pg_sys::TransactionId,
     /// why a stream was passed over
     pub reason: Option<String>,
+    /// where the next pass is to begin; `None`: with the first batch
+    pub behind: Option<Behind>,
 }
 
 /// How far a pass has come.
@@ -52,14 +69,20 @@ pub enum Step {
 
 impl Pass {
     /// Begins a pass over the batches of a partition; `None` if there are none.
-    pub fn begin(partition: Partition, store: u32) -> Result<Option<Self>, Failure> {
-        let source = transact(|| Source::read(partition))?;
+    pub fn begin(
+        partition: Partition,
+        store: u32,
+        behind: Option<Behind>,
+    ) -> Result<Option<Self>, Failure> {
+        let after = behind.as_ref().map_or(i64::MIN, |behind| behind.after);
+        let source = transact(|| Source::read(partition, after))?;
         Ok(source.map(|source| Self {
             partition,
             store,
             source,
             page: Vec::new(),
             leftovers: Vec::new(),
+            behind,
             reason: None,
             failed: 0,
         }))
@@ -73,13 +96,17 @@ impl Pass {
         if self.page.is_empty() {
             return self.end();
         }
+        if let Some(behind) = &self.behind {
+            let waits = |stream: &mut StreamTail| behind.streams.contains(&stream.name);
+            self.leftovers.extend(self.page.extract_if(.., waits).map(|left| Leftover::of(&left)));
+        }
         let settled = settle_page(self.store, self.partition, &self.page)?;
         self.page.clear();
         let Settled { leftovers, reason, failed, .. } = settled;
         self.leftovers.extend(leftovers);
         self.reason = reason.or(self.reason.take());
         self.failed += failed;
-        if self.leftovers.len() > LEFTOVERS_MAX {
+        if self.failed > FAILED_MAX {
             let reason = self.reason.clone().unwrap_or_default();
             let what = format!("too many streams cannot be settled; one of them: {reason}");
             return Err(Error::Internal { what }.to_failure());
@@ -89,25 +116,36 @@ impl Pass {
 
     fn end(&mut self) -> Result<Step, Failure> {
         let (partition, up_to) = (self.partition, self.source.up_to());
+        let after = self.behind.as_ref().map_or(i64::MIN, |behind| behind.after);
         let leftovers = &self.leftovers;
         let end = || -> Result<_, Error> {
             if lock_store()? != Some(self.store) {
                 return Err(Error::Missing { object: "position_seq".into() });
             }
-            let removed = end_pass(partition, up_to, leftovers)?;
+            let removed = end_pass(partition, after, up_to, leftovers)?;
             // SAFETY: in a transaction that has written.
             #[expect(unsafe_code, reason = "asks for the transaction's number")]
             let transaction = unsafe { pg_sys::GetTopTransactionId() };
             Ok((removed, transaction))
         };
         let (removed, transaction) = transact(end)?;
-        let first_left = leftovers.iter().filter_map(|leftover| leftover.batches.first()).min();
+        let mut behind = self.behind.take();
+        if let Some(first) = leftovers.iter().filter_map(|left| left.batches.first()).min() {
+            let streams = BTreeSet::new();
+            let behind = behind.get_or_insert(Behind { after: up_to, streams, first_left: *first });
+            behind.first_left = behind.first_left.min(*first);
+            behind.streams.extend(self.leftovers.drain(..).map(|left| left.name));
+        }
+        let first_left = behind.as_ref().map(|behind| behind.first_left);
+        let is_last = self.source.is_last();
+        let behind = behind.filter(|_| !is_last).map(|behind| Behind { after: up_to, ..behind });
         Ok(Step::Ended(Ended {
             up_to,
             settled: first_left.map_or(up_to, |first| first - 1),
             removed,
             transaction,
             reason: self.reason.take(),
+            behind,
         }))
     }
 }

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
 use super::catch_up::catch_up;
-use super::pass::{Ended, Pass, Step};
+use super::pass::{Behind, Ended, Pass, Step};
 use super::rows;
 use super::sidecar::Sidecar;
 use super::{ITSELF, transact};
@@ -82,6 +82,8 @@ struct OfPartition {
     partition: Partition,
     known: Option<HotPartition>,
     pass: Option<Pass>,
+    /// what the last pass has left, if the next one is to begin behind it
+    behind: Option<Behind>,
     /// when it is looked at again, if nothing happens before
     due: Instant,
     backoff: Backoff,
@@ -108,6 +110,7 @@ impl OfPartition {
             partition,
             known: None,
             pass: None,
+            behind: None,
             due: Instant::now(),
             backoff: Backoff::default(),
             thermostat: Thermostat::default(),
@@ -117,10 +120,12 @@ impl OfPartition {
     }
 }
 
-/// The oldest batch of a partition.
-struct Oldest {
-    batch_no: i64,
-    written_at_us: i64,
+/// The batches of a partition.
+struct There {
+    first: i64,
+    last: i64,
+    /// when the first one was written
+    since_us: i64,
 }
 
 struct Settler {
@@ -171,7 +176,12 @@ impl Settler {
                 continue;
             }
             match self.see_to(index, store) {
-                Ok(is_more) => is_busy |= is_more,
+                // In between, or readers would have to read what comes in meanwhile from the table.
+                Ok(true) => {
+                    self.apply()?;
+                    is_busy = true;
+                }
+                Ok(false) => {}
                 Err(failure) if failure.remedy() == Remedy::TryLater => return Err(failure),
                 Err(failure) => self.partition_failed(index, &failure),
             }
@@ -340,12 +350,12 @@ impl Settler {
             };
             if !of.is_compared {
                 of.is_compared = true;
-                // SAFETY: looks at shared memory.
-                let transaction = unsafe { pg_sys::ReadNextTransactionId() };
+                let transaction = transaction_of_now()?;
                 let (settled, forgotten) =
                     (applied.first - 1, known.settled_batch.min(applied.first - 1));
                 of.forgettable.push_back(Forgettable { transaction, settled, forgotten });
             }
+            sidecar.index.show(of.partition);
             sidecar.has_applied |= applied.batches > 0;
             is_busy |= applied.is_more;
         }
@@ -365,14 +375,15 @@ impl Settler {
             if Instant::now() < of.due && !(is_wanted && of.backoff.failures() == 0) {
                 return Ok(false);
             }
-            let Some(oldest) = oldest(of.partition)? else {
+            let Some(there) = there(of.partition)? else {
                 self.nothing_is_left(index, store, known)?;
                 return Ok(false);
             };
             if let Some(marks) = Marks::claim(of.partition, store) {
-                marks.set_settled(oldest.batch_no - 1);
+                marks.keep(known.settled_batch.max(there.last));
+                marks.set_settled(there.first - 1);
             }
-            let age_us = now_us().saturating_sub(oldest.written_at_us).max(0) as u64;
+            let age_us = now_us().saturating_sub(there.since_us).max(0) as u64;
             let interval = settings::settle_interval();
             let left = interval.saturating_sub(Duration::from_micros(age_us));
             let is_full = self.control.unsettled_bytes() > settings::hot_max_bytes() / 2;
@@ -380,7 +391,7 @@ impl Settler {
                 of.due = Instant::now() + left.min(SLEEP_MAX);
                 return Ok(false);
             }
-            of.pass = Pass::begin(of.partition, store)?;
+            of.pass = Pass::begin(of.partition, store, of.behind.take())?;
         }
         let Some(pass) = &mut of.pass else { return Ok(false) };
         match pass.step()? {
@@ -415,7 +426,10 @@ impl Settler {
         let Ended { transaction, settled, up_to: forgotten, .. } = ended;
         of.forgettable.push_back(Forgettable { transaction, settled, forgotten });
         wishes.error.set(ended.reason.as_deref().unwrap_or_default());
-        if ended.settled < ended.up_to {
+        of.behind = ended.behind;
+        if of.behind.is_some() {
+            of.due = Instant::now();
+        } else if ended.settled < ended.up_to {
             of.due = Instant::now() + of.backoff.failed();
         } else {
             of.backoff.succeeded();
@@ -440,7 +454,13 @@ impl Settler {
         let of = &mut self.partitions[index];
         let wishes = self.control.of(of.partition);
         if let Some(marks) = Marks::claim(of.partition, store) {
+            marks.keep(known.settled_batch);
             marks.set_settled(known.settled_batch);
+            if marks.settled_for_all() < known.settled_batch && of.forgettable.is_empty() {
+                let settled = known.settled_batch;
+                let transaction = transaction_of_now()?;
+                of.forgettable.push_back(Forgettable { transaction, settled, forgotten: settled });
+            }
         }
         wishes.wanted.store(0, Ordering::SeqCst);
         wishes.error.set("");
@@ -468,9 +488,10 @@ impl Settler {
         if let Some(marks) = Marks::claim(of.partition, store) {
             marks.set_forgotten(first.settled, first.forgotten);
         }
-        if let Some(sidecar) = &mut self.sidecar {
+        if let Some(sidecar) = self.sidecar.as_mut().filter(|_| of.is_compared) {
             // If that fails it is away, and is opened again.
             let _ = sidecar.index.forget(of.partition, first.forgotten);
+            sidecar.index.show(of.partition);
         }
         Ok(())
     }
@@ -502,13 +523,20 @@ impl Settler {
     }
 }
 
-/// The oldest batch in the table; `None`: there is none.
-fn oldest(partition: Partition) -> Result<Option<Oldest>, Failure> {
-    let look = || -> Result<Option<Oldest>, Error> {
+/// What is in the table; `None`: nothing.
+fn there(partition: Partition) -> Result<Option<There>, Failure> {
+    transact(|| {
         with_snapshot_of_now(|snapshot| {
-            let first = Batches::open(partition, snapshot)?.first();
-            Ok(first.map(|(batch_no, written_at_us)| Oldest { batch_no, written_at_us }))
+            let mut batches = Batches::open(partition, snapshot)?;
+            let Some(last) = batches.last() else { return Ok(None) };
+            let first = batches.first();
+            Ok(first.map(|(first, since_us)| There { first, last, since_us }))
         })
-    };
-    transact(look)
+    })
+}
+
+/// A transaction that ends now: what is the case before it is so for all snapshots when it is seen by all.
+fn transaction_of_now() -> Result<pg_sys::TransactionId, Failure> {
+    // SAFETY: in a transaction.
+    transact(|| Ok(unsafe { pg_sys::GetTopTransactionId() }))
 }

@@ -47,7 +47,7 @@ const ADOPT: &CStr = c"
 
 const SET_SETTLED: &CStr = c"
     UPDATE allsource.hot_partitions AS p
-       SET settled_batch = $2
+       SET settled_batch = GREATEST(p.settled_batch, $2)
      WHERE p.partition_id OPERATOR(pg_catalog.=) $1";
 
 const DELETE: &CStr = c"
@@ -55,6 +55,7 @@ const DELETE: &CStr = c"
      WHERE b.partition_id OPERATOR(pg_catalog.=) $1
        AND b.batch_no OPERATOR(pg_catalog.<=) $2
        AND b.batch_no OPERATOR(pg_catalog.<>) ALL ($3)
+       AND b.batch_no OPERATOR(pg_catalog.>) $4
     RETURNING b.events, pg_catalog.octet_length(b.body)";
 
 const REWRITE: &CStr = c"
@@ -147,10 +148,11 @@ pub struct Removed {
     pub bytes: u64,
 }
 
-/// Removes what is settled: the batches up to `up_to`, but for the events of streams that could not be
-/// settled.
+/// Removes what is settled: the batches after `after` up to `up_to`, but for the events of streams that could
+/// not be settled.
 pub fn end_pass(
     partition: Partition,
+    after: i64,
     up_to: i64,
     leftovers: &[Leftover],
 ) -> Result<Removed, Error> {
@@ -159,8 +161,8 @@ pub fn end_pass(
         leftovers.iter().flat_map(|leftover| leftover.batches.iter().copied()).collect();
     rewrite(partition, leftovers, &kept, &mut removed)?;
     let kept: Vec<i64> = kept.into_iter().collect();
-    let parameters =
-        [partition_id(partition), number(up_to), (pg_sys::INT8ARRAYOID, kept.into_datum())];
+    let kept = (pg_sys::INT8ARRAYOID, kept.into_datum());
+    let parameters = [partition_id(partition), number(up_to), kept, number(after)];
     execute_as_owner(Root::Batches.table(), DELETE, &parameters, Access::Write, |row| {
         removed.events += row.get(1).map_or(0, |value| value.value() as i32 as u64);
         removed.bytes += row.get(2).map_or(0, |value| value.value() as i32 as u64);

@@ -100,20 +100,26 @@ pub struct Source {
     order: Vec<u32>,
     /// where each stream's events are in `order`
     streams: std::vec::IntoIter<Range<u32>>,
+    /// whether there were more batches
+    is_cut: bool,
 }
 
 impl Source {
-    /// Reads batches of a partition, from the first one on: as many as there is memory for. `None` if there
-    /// is none. Called in a transaction.
-    pub fn read(partition: Partition) -> Result<Option<Self>, Error> {
+    /// Reads the batches of a partition after `after`: as many as there is memory for. `None` if there is
+    /// none. Called in a transaction.
+    pub fn read(partition: Partition, after: i64) -> Result<Option<Self>, Error> {
         let mut source = Self::default();
         let bytes_max = settings::maintenance_bytes();
         let mut bytes = 0;
         with_snapshot_of_now(|snapshot| {
-            Batches::open(partition, snapshot)?.read(i64::MIN, i64::MAX, |batch| {
+            Batches::open(partition, snapshot)?.read(after, i64::MAX, |batch| {
+                if bytes >= bytes_max {
+                    source.is_cut = true;
+                    return Ok(false);
+                }
                 source.add(&batch)?;
                 bytes += batch.body.len() + batch.len.max(0) as usize * EVENT_BYTES;
-                Ok(bytes < bytes_max)
+                Ok(true)
             })
         })?;
         if source.batches.is_empty() {
@@ -151,6 +157,11 @@ impl Source {
         let body = &self.batches[event.batch as usize].body;
         let (stream_id, tenant_id) = (bytes(body, &event.stream_id), bytes(body, &event.tenant_id));
         StreamKey { stream_id, tenant_id }
+    }
+
+    /// Whether there was no batch behind those that were read.
+    pub fn is_last(&self) -> bool {
+        !self.is_cut
     }
 
     /// The last batch of the pass.

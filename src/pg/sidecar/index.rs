@@ -91,13 +91,20 @@ impl Index {
         self.open_engine(true)
     }
 
+    /// Lets backends ask about what is in it of a partition: it is what the table has.
+    pub fn show(&mut self, partition: Partition) {
+        if let Some(applied) = self.applied(partition) {
+            show_applied(partition, applied.batch_no);
+        }
+    }
+
     /// How far a partition is.
     pub fn applied(&mut self, partition: Partition) -> Option<Applied> {
         self.attempt(|engine| Ok(engine.applied(partition))).ok()
     }
 
     /// Applies a batch, as a row of `hot_batches` has it, and says whether it is new: one up to
-    /// [`Self::applied`] is in it already. The batches of a partition come in the order of their numbers,
+    /// [`Self::applied`] is in it already. Backends ask about it after [`Self::show`]. The batches of a partition come in the order of their numbers,
     /// which may be skipped.
     pub fn apply(
         &mut self,
@@ -106,22 +113,13 @@ impl Index {
         checksum: i32,
         body: &[u8],
     ) -> Result<bool, Refusal> {
-        let is_new = self.attempt(|engine| engine.apply(partition, batch_no, checksum, body))?;
-        if is_new {
-            show_applied(partition, batch_no);
-        }
-        Ok(is_new)
+        self.attempt(|engine| engine.apply(partition, batch_no, checksum, body))
     }
 
     /// Forgets batches up to this one, which are settled and which no snapshot needs. It is cheap, and to
     /// be called again now and then: what is forgotten is dropped only after a flush and a later call.
     pub fn forget(&mut self, partition: Partition, up_to: i64) -> Result<(), Refusal> {
-        let applied = self.attempt(|engine| {
-            engine.forget(partition, up_to)?;
-            Ok(engine.applied(partition).batch_no)
-        })?;
-        show_applied(partition, applied);
-        Ok(())
+        self.attempt(|engine| engine.forget(partition, up_to))
     }
 
     /// Empties a partition. It is to be applied again from its first batch on that is not settled.
@@ -159,11 +157,9 @@ impl Index {
         self.has_failed &= opened.is_err();
         match opened {
             Ok((engine, reason)) => {
+                // Nobody is to ask before the owner has compared them with the table.
                 for partition in Partition::all() {
-                    shared
-                        .board
-                        .figures
-                        .show_applied(partition, engine.applied(partition).batch_no);
+                    shared.board.figures.show_applied(partition, 0);
                 }
                 if reason.is_some() {
                     shared.board.figures.rebuilt();

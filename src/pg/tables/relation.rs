@@ -120,9 +120,11 @@ pub fn locked_by_caller(partitions: &[bool; PARTITIONS]) -> Result<Option<String
 /// Whether this session has locked a relation of the store in this mode or in a stronger one.
 pub fn has_locked(name: &str, least: pg_sys::LOCKMODE) -> Result<bool, Error> {
     let tag = lock_tag(look_up(name)?);
-    // SAFETY: looks at the locks of this session.
     let mut modes = least..=pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE;
-    Ok(modes.any(|mode| unsafe { pg_sys::LockHeldByMe(&tag, mode) }))
+    Ok(modes.any(|mode| {
+        // SAFETY: looks at the locks of this session.
+        unsafe { pg_sys::LockHeldByMe(&tag, mode) }
+    }))
 }
 
 fn lock_tag(table: pg_sys::Oid) -> pg_sys::LOCKTAG {

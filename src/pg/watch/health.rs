@@ -145,14 +145,10 @@ fn unsettled_events(hot: &[HotNow]) -> Check {
     let restored = || hot.iter().filter(|of| of.is_restored);
     if restored().next().is_some() {
         let numbers: Vec<_> = restored().map(|of| of.partition.number().to_string()).collect();
-        let mut detail = format!(
+        let detail = format!(
             "restored from a dump, and waiting for es_heat, es_cool or es_settle: partition {}",
             numbers.join(", ")
         );
-        // Or something has happened that the settler could not explain.
-        if let Some(error) = restored().find_map(|of| error_of(of.partition)) {
-            detail = format!("{detail}; {error}");
-        }
         return check(NAME, false, detail);
     }
     let ages = hot.iter().filter_map(|of| Some((of.oldest?, of.partition)));
@@ -169,7 +165,7 @@ fn unsettled_events(hot: &[HotNow]) -> Check {
     check(NAME, age < limit, detail)
 }
 
-/// Whether there is a sidecar where it is needed. Without it everything is slower.
+/// Whether there is a sidecar where it is needed. Without it reading tails is slower.
 fn of_sidecar(hot: &[HotNow]) -> Check {
     const NAME: &str = "sidecar";
     if !hot.iter().any(|of| !of.is_restored) {

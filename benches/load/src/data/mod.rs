@@ -1,6 +1,7 @@
 //! What must be there before a workload can be measured: tables, stores, and events in them.
 
 pub mod history;
+pub mod hot;
 pub mod rows;
 mod store;
 
@@ -37,6 +38,10 @@ pub enum Data {
     ScatteredArrays(Size),
     /// The plain table that they are inserted into.
     PlainScattered(Size),
+    /// Streams of some events, in hot partitions and in cold ones.
+    Devices,
+    /// Events that are for them, and for others.
+    DeviceLoad,
     /// Streams to be read.
     History(history::Copy),
 }
@@ -65,6 +70,8 @@ impl Data {
             Self::Scattered(size) => rows::make_scattered(bench, size).await,
             Self::ScatteredArrays(size) => rows::make_scattered_arrays(bench, size).await,
             Self::PlainScattered(size) => rows::make_plain_scattered(bench, size).await,
+            Self::Devices => hot::make_devices(bench).await,
+            Self::DeviceLoad => hot::make_load(bench).await,
             Self::History(copy) => history::make(bench, copy).await,
         }
     }

@@ -157,7 +157,7 @@ pub async fn make_plain_scattered(bench: &Bench, size: Size) -> Result<()> {
 }
 
 /// Makes the table `rows` with uncompressed arrays, a row for each value of `call`.
-async fn make_arrays(bench: &Bench, rows: &str, call: &str) -> Result<()> {
+pub async fn make_arrays(bench: &Bench, rows: &str, call: &str) -> Result<()> {
     let session = bench.server.connect(STORE_DATABASE).await?;
     let sql = format!(
         "CREATE TABLE {rows}_arrays (id bigint PRIMARY KEY, streams text[], types text[],

@@ -1,6 +1,7 @@
 //! Clients that run side by side, whatever they are clients of.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use tokio::sync::Barrier;
 use tokio::task::spawn_local;
 
 use crate::error::Result;
-use crate::measure::footprint::own_cpu_s;
+use crate::measure::footprint::{Memory, own_cpu_s};
 use crate::workload::Client;
 
 /// Latencies are counted in nanoseconds, up to ten minutes, to three digits.
@@ -37,12 +38,27 @@ pub struct Sample {
     pub disk_bytes: Option<f64>,
     /// Processor time of the server's processes in the round; None where it was not looked at.
     pub server_cpu_s: Option<f64>,
+    /// The same by kind of process.
+    #[serde(default)]
+    pub process_cpu_s: BTreeMap<String, f64>,
+    /// Memory of the settler; None where there is nothing for it to do.
+    #[serde(default)]
+    pub settler: Option<Memory>,
     /// Processor time of this harness as a share of one core.
     pub client_cores: f64,
     /// Events per second that were drained from the queue beside the workload, which is measured
     /// under this load; None where there was none.
     #[serde(default)]
     pub load_events_per_s: Option<f64>,
+}
+
+/// How long each client goes on.
+#[derive(Clone, Copy)]
+pub enum Length {
+    /// So long.
+    Time(Duration),
+    /// Until it has written or read so many events.
+    Events(u64),
 }
 
 /// What the clients of a round have done so far.
@@ -58,7 +74,7 @@ struct Tally {
 pub async fn run_clients<T>(
     clients: Vec<Box<dyn Client>>,
     warm_up: Duration,
-    duration: Duration,
+    length: Length,
     mut settle: impl AsyncFnMut() -> Result<()>,
     mut look: impl AsyncFnMut() -> Result<T>,
 ) -> Result<(Sample, T, T)> {
@@ -67,7 +83,7 @@ pub async fn run_clients<T>(
     let runs: Vec<_> = clients
         .into_iter()
         .map(|client| {
-            spawn_local(run_client(client, Rc::clone(&gate), Rc::clone(&tally), warm_up, duration))
+            spawn_local(run_client(client, Rc::clone(&gate), Rc::clone(&tally), warm_up, length))
         })
         .collect();
     gate.wait().await; // all are warm
@@ -92,26 +108,31 @@ async fn run_client(
     gate: Rc<Barrier>,
     tally: Rc<RefCell<Tally>>,
     warm_up: Duration,
-    duration: Duration,
+    length: Length,
 ) -> Result<Box<dyn Client>> {
-    let warm = run_for(client.as_mut(), warm_up, |_, _| {}).await;
+    let warm = run_for(client.as_mut(), Length::Time(warm_up), |_, _| {}).await;
     gate.wait().await;
     gate.wait().await;
     warm?;
-    run_for(client.as_mut(), duration, |events, latency| tally.borrow_mut().add(events, latency))
+    run_for(client.as_mut(), length, |events, latency| tally.borrow_mut().add(events, latency))
         .await?;
     Ok(client)
 }
 
 async fn run_for(
     client: &mut dyn Client,
-    duration: Duration,
+    length: Length,
     mut on_step: impl FnMut(u64, Duration),
 ) -> Result<()> {
     let start = Instant::now();
     let mut end = start;
-    while end - start < duration {
+    let mut done = 0;
+    while match length {
+        Length::Time(duration) => end - start < duration,
+        Length::Events(events) => done < events,
+    } {
         let events = client.step().await?;
+        done += events;
         let now = Instant::now();
         on_step(events, now - end);
         end = now;
@@ -169,9 +190,9 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(100)).await;
             Ok(())
         };
-        let duration = Duration::from_millis(10);
+        let length = Length::Time(Duration::from_millis(10));
         let clients: Vec<Box<dyn Client>> = vec![Box::new(Sleeper)];
-        let run = run_clients(clients, Duration::ZERO, duration, settle, async || Ok(()));
+        let run = run_clients(clients, Duration::ZERO, length, settle, async || Ok(()));
         let (sample, ..) = crate::block_on(run).expect("a sample");
         assert_eq!(settled.get(), 2);
         assert!(sample.events as f64 / sample.events_per_s >= 0.11);

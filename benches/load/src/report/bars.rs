@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::payload::Size;
 use crate::plan::{
-    BULK, ENQUEUE_64, ENQUEUE_BATCH, ENQUEUE_CLIENTS, ENQUEUE_SCATTER, SINGLE, UNDER_LOAD,
+    BULK, ENQUEUE_64, ENQUEUE_BATCH, ENQUEUE_CLIENTS, ENQUEUE_SCATTER, HOT, HOT_CLIENTS, SINGLE,
+    UNDER_LOAD,
 };
 use crate::report::figures::Figures;
 use crate::report::ring::RingResults;
@@ -15,6 +16,11 @@ const READ_CLIENTS: usize = 8;
 const MILLION: f64 = 1e6;
 const RING_BAR: f64 = 10.0 * MILLION;
 const UNDER_LOAD_TIMES_MAX: f64 = 5.0;
+const HOT_READ_P50_TIMES_MAX: f64 = 3.0;
+const HOT_READ_P99_TIMES_MAX: f64 = 5.0;
+const HOT_READ_P99_US_MAX: f64 = 5_000.0;
+const HOT_WAL_MAX: f64 = 0.6;
+const SETTLER_MORE_MB_MAX: f64 = 100.0;
 const RING_PRODUCERS: [usize; 3] = [1, 2, 4];
 
 /// What a session of COPY on each core of a small machine reaches together.
@@ -68,6 +74,7 @@ pub fn judge(figures: &[Figures], ring: Option<&RingResults>) -> Vec<Verdict> {
         verdicts.push(at_least(name, judge.best(name), MILLION));
     }
     verdicts.extend(judge.queue());
+    verdicts.extend(judge.of_hot().hot());
     verdicts.extend(judge_ring(ring));
     verdicts
 }
@@ -150,6 +157,71 @@ impl Judge<'_> {
     fn best(&self, workload: &str) -> Option<f64> {
         let found = self.figures.iter().filter(|f| f.workload == workload);
         found.map(|f| f.events_per_s).reduce(f64::max)
+    }
+
+    fn of_hot(&self) -> Self {
+        let figures = self.figures.iter().copied();
+        Self { figures: figures.filter(|f| f.group.starts_with(HOT)).collect() }
+    }
+
+    /// All about hot partitions.
+    fn hot(&self) -> Vec<Verdict> {
+        let best = |name| self.best(name);
+        let [cold, hot] = SCATTERED;
+        let mut verdicts = vec![
+            ratio(hot, best(hot), cold, best(cold), 2.0),
+            self.scattered_wal(),
+            self.settler_memory(),
+            at_least(TAKE_IN_SMALL[1], best(TAKE_IN_SMALL[1]), MILLION),
+            ratio(TAKE_IN[1], best(TAKE_IN[1]), TWO_COPY, best(COPY_TEXT), 1.0),
+        ];
+        verdicts.extend(self.read_beside());
+        let idle = |[without, with]: [&'static str; 2]| {
+            ratio(with, best(with), without, best(without), 0.97)
+        };
+        verdicts.extend(ORDINARY.map(idle));
+        verdicts
+    }
+
+    fn scattered_wal(&self) -> Verdict {
+        let [cold, hot] = SCATTERED;
+        let bar = format!("{hot}: WAL at most {HOT_WAL_MAX} of {cold}");
+        let wal = |name| self.figures.iter().find(|f| f.workload == name)?.wal_bytes_per_event;
+        let (Some(ours), Some(base)) = (wal(hot), wal(cold)) else { return not_measured(bar) };
+        let share = ours / base;
+        let figure = format!("{share:.2} ({ours:.0} / {base:.0} B)");
+        Verdict { bar, figure, met: Some(share <= HOT_WAL_MAX) }
+    }
+
+    fn settler_memory(&self) -> Verdict {
+        let bar = format!("{}: settler within its settings plus 100 MB", SCATTERED[1]);
+        let figures = self.figures.iter().find(|f| f.workload == SCATTERED[1]);
+        let Some(memory) = figures.and_then(|figures| figures.settler) else {
+            return not_measured(bar);
+        };
+        let figure = format!("{:.0} MB, {:.0} set", memory.peak_mb, memory.set_mb);
+        let met = Some(memory.peak_mb <= memory.set_mb + SETTLER_MORE_MB_MAX);
+        Verdict { bar, figure, met }
+    }
+
+    /// How much longer it takes to read a stream with a tail.
+    fn read_beside(&self) -> Vec<Verdict> {
+        let [cold, tail] = READ_BESIDE;
+        let bars = [
+            format!("{tail}: p50 at most {HOT_READ_P50_TIMES_MAX} of {cold}"),
+            format!("{tail}: p99 at most 5 ms, or {HOT_READ_P99_TIMES_MAX} of {cold}"),
+        ];
+        let (Some(base), Some(ours)) = (self.find(cold, HOT_CLIENTS), self.find(tail, HOT_CLIENTS))
+        else {
+            return bars.map(not_measured).into();
+        };
+        let figure =
+            |ours: f64, base: f64| format!("{:.2} ({ours:.0} us / {base:.0} us)", ours / base);
+        let p99_us_max = (HOT_READ_P99_TIMES_MAX * base.p99_us).max(HOT_READ_P99_US_MAX);
+        let met = [ours.p50_us <= HOT_READ_P50_TIMES_MAX * base.p50_us, ours.p99_us <= p99_us_max];
+        let figures = [figure(ours.p50_us, base.p50_us), figure(ours.p99_us, base.p99_us)];
+        let verdicts = bars.into_iter().zip(figures).zip(met);
+        verdicts.map(|((bar, figure), met)| Verdict { bar, figure, met: Some(met) }).collect()
     }
 
     /// A fast p99 or, where the clients are the limit, twice the events of message-db.

@@ -1,11 +1,12 @@
 //! The figures of a run: what goes into `results.json`, and what the bars are judged by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 use crate::measure::clients::Sample;
+use crate::measure::footprint::Memory;
 use crate::report::bars::Verdict;
 use crate::report::ring::RingResults;
 
@@ -50,6 +51,12 @@ pub struct Figures {
     /// Processor time of the server per event; None where it was not looked at. It depends less than
     /// anything else here on what the machine does besides.
     pub server_us_per_event: Option<f64>,
+    /// The same by kind of process.
+    #[serde(default)]
+    pub process_us_per_event: BTreeMap<String, f64>,
+    /// The most memory that the settler had in any round; None where there was nothing for it to do.
+    #[serde(default)]
+    pub settler: Option<Memory>,
     /// Processor time of the load generator as a share of one core.
     pub client_cores: f64,
     /// Events per second drained from the queue beside the workload; None without such a load.
@@ -68,6 +75,9 @@ impl Figures {
         let events: f64 = rounds.iter().map(|sample| sample.events as f64).sum();
         let disk: Option<f64> = rounds.iter().map(|sample| sample.disk_bytes).sum();
         let per_event = |value: Option<f64>, sample: &Sample| Some(value? / sample.events as f64);
+        let kinds: BTreeSet<_> =
+            rounds.iter().flat_map(|sample| sample.process_cpu_s.keys()).collect();
+        let kinds = kinds.into_iter();
         let rates = || rounds.iter().map(|sample| sample.events_per_s);
         let always = |value: fn(&Sample) -> f64| {
             median(&rounds, |sample| Some(value(sample))).unwrap_or(f64::NAN)
@@ -86,6 +96,18 @@ impl Figures {
             server_us_per_event: median(&rounds, |sample| {
                 per_event(sample.server_cpu_s.map(|cpu_s| cpu_s * 1e6), sample)
             }),
+            process_us_per_event: kinds
+                .map(|kind| {
+                    let of =
+                        |sample: &Sample| sample.process_cpu_s.get(kind).copied().unwrap_or(0.0);
+                    let us = median(&rounds, |sample| per_event(Some(of(sample) * 1e6), sample));
+                    (kind.clone(), us.unwrap_or(f64::NAN))
+                })
+                .collect(),
+            settler: rounds
+                .iter()
+                .filter_map(|sample| sample.settler)
+                .max_by(|a, b| a.peak_mb.total_cmp(&b.peak_mb)),
             client_cores: always(|sample| sample.client_cores),
             load_events_per_s: median(&rounds, |sample| sample.load_events_per_s),
             ratios: BTreeMap::new(),

@@ -7,6 +7,7 @@ pub mod ring;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::measure::footprint::Memory;
 use crate::report::bars::thousands;
 use crate::report::figures::{Figures, Results};
 use crate::report::ring::RingResults;
@@ -77,6 +78,11 @@ fn print_figures(figures: &Figures) {
         figures.ratios.iter().map(|(name, ratio)| format!("{name} {ratio:.2}")).collect();
     if let Some(load) = figures.load_events_per_s {
         ratios.push(format!("beside {} events/s drained", thousands(load)));
+    }
+    if let Some(Memory { peak_mb, set_mb }) = figures.settler {
+        let by_process = figures.process_us_per_event.iter().filter(|(_, us)| **us >= 0.05);
+        ratios.extend(by_process.map(|(kind, us)| format!("{kind} {us:.1} us")));
+        ratios.push(format!("settler {peak_mb:.0} MB of its own, {set_mb:.0} MB set"));
     }
     println!(
         "{:<24} {:>3} {:>11} {:>23} {:>9.0} {:>9.0} {:>7} {:>7} {:>7} {:>6.2}  {}",

@@ -8,7 +8,7 @@ use crate::data::{Data, STORE_DATABASE};
 use crate::payload::{EVENT_TYPES, Size, event_type};
 use crate::streams::{Names, Walk, orders};
 use crate::workload::calls::{Answer, Call, Calls};
-use crate::workload::{About, Workload};
+use crate::workload::{About, Ends, Workload};
 
 /// The report's name of `es_append`.
 pub const ES_APPEND: &str = "es_append";
@@ -52,7 +52,7 @@ pub(crate) const fn appends(name: &'static str) -> About {
 
 /// A workload that hands events over to the store's workers.
 pub(crate) const fn enqueues(name: &'static str) -> About {
-    About { queued: true, ..appends(name) }
+    About { ends: Ends::Flushed, ..appends(name) }
 }
 
 /// One event per call.
@@ -65,8 +65,8 @@ pub(crate) fn append(bench: &Bench) -> Rc<Workload> {
 pub(crate) fn append_under_load(bench: &Bench, load: Rc<Workload>) -> Rc<Workload> {
     // Nothing is said of bytes: nearly all of them are those of the load.
     let about = About::reads(APPEND_UNDER_LOAD, STORE_DATABASE);
-    let Workload { clients, .. } = one(bench, about, ES_APPEND_SQL);
-    Rc::new(Workload { about, data: load.data.clone(), clients, load: Some(load) })
+    let one = one(bench, about, ES_APPEND_SQL);
+    Rc::new(Workload { data: load.data.clone(), load: Some(load), ..one })
 }
 
 /// One event per call, through the queue.

@@ -99,7 +99,13 @@ pub(crate) fn enqueue_scattered(bench: &Bench, size: Size) -> Rc<Workload> {
 }
 
 /// `es_enqueue_batch` over each of the `calls` rows of the arrays made of `rows`, over and over.
-fn ready(about: About, data: &[Data], rows: &str, calls: usize, events: usize) -> Rc<Workload> {
+pub(crate) fn ready(
+    about: About,
+    data: &[Data],
+    rows: &str,
+    calls: usize,
+    events: usize,
+) -> Rc<Workload> {
     let sql = format!(
         "SELECT allsource.es_enqueue_batch(streams, types, payloads) FROM {rows}_arrays WHERE id = $1"
     );

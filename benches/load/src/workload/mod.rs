@@ -4,6 +4,8 @@ mod append;
 mod arrays;
 mod calls;
 mod copy;
+pub mod heat;
+mod hot;
 mod insert;
 mod read_all;
 mod read_stream;
@@ -12,12 +14,14 @@ mod relational;
 pub use append::*;
 pub use arrays::*;
 pub use copy::*;
+pub use hot::*;
 pub use insert::*;
 pub use read_all::*;
 pub use read_stream::*;
 pub use relational::*;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -25,6 +29,7 @@ use crate::bench::Bench;
 use crate::data::Data;
 use crate::error::Result;
 use crate::streams::Seat;
+use crate::workload::heat::Heat;
 
 /// One client with its own connection.
 #[async_trait(?Send)]
@@ -56,39 +61,73 @@ pub(crate) struct About {
     /// For a workload that writes: the tables whose growth counts as bytes on disk, as an SQL
     /// condition on `pg_class c JOIN pg_namespace n`. None for one that reads.
     pub tables: Option<&'static str>,
-    /// Whether its events go through the queue. Then the clock of a round stops when they are
-    /// durable, and it is an error if not all of them were drained.
-    pub queued: bool,
+    /// When the clock of a round stops.
+    pub ends: Ends,
+}
+
+/// When all that the clients of a workload have written is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// When they were answered.
+    Answered,
+    /// When the queue is flushed: it is an error if not all of their events were drained.
+    Flushed,
+    /// When that is settled, too.
+    Settled,
+}
+
+/// How fast a load is.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// Events per second of all its clients.
+    pub events_per_s: usize,
+    /// How long it goes on before what is beside it begins.
+    pub lead: Duration,
 }
 
 /// Something to measure.
+#[derive(Clone)]
 pub(crate) struct Workload {
     /// What there is to know of it.
     pub about: About,
     /// What must have been made before, in this order.
     pub data: Vec<Data>,
     /// Its clients.
-    pub clients: Box<dyn Connect>,
+    pub clients: Rc<dyn Connect>,
     /// What fills the queue as long as this is measured, without being measured itself.
     pub load: Option<Rc<Self>>,
+    /// How fast this is as a load; None: as fast as it can be.
+    pub pace: Option<Pace>,
+    /// Which partitions are hot meanwhile; None where none has ever been.
+    pub heat: Option<Heat>,
+    /// Events of a round; None: as many as there are in its time.
+    pub events: Option<usize>,
 }
 
 impl About {
     /// A workload that reads.
     pub const fn reads(name: &'static str, database: &'static str) -> Self {
-        Self { name, database, tables: None, queued: false }
+        Self { name, database, tables: None, ends: Ends::Answered }
     }
 
     /// A workload that writes to `tables`.
     pub const fn writes(name: &'static str, database: &'static str, tables: &'static str) -> Self {
-        Self { name, database, tables: Some(tables), queued: false }
+        Self { name, database, tables: Some(tables), ends: Ends::Answered }
     }
 }
 
 impl Workload {
     /// A workload that needs `data`, without a load beside it.
     pub fn new(about: About, data: &[Data], clients: impl Connect + 'static) -> Self {
-        Self { about, data: data.into(), clients: Box::new(clients), load: None }
+        Self {
+            about,
+            data: data.into(),
+            clients: Rc::new(clients),
+            load: None,
+            pace: None,
+            heat: None,
+            events: None,
+        }
     }
 
     /// Connects the client at `seat`.
