@@ -89,7 +89,7 @@ fn layers_use_only_what_is_below_them() {
 }
 
 /// The rooms of `src/pg`, each of which knows only those before it. `settings` is a file.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 15] = [
     "error",
     "settings",
     "session",
@@ -99,10 +99,12 @@ const ROOMS: [&str; 13] = [
     "positions",
     "queue",
     "sidecar",
+    "hot",
     "write",
     "read",
     "watch",
     "worker",
+    "settler",
 ];
 
 /// What a file of `src/pg` is called within it: `tables::scan`, or `tables` for its `mod.rs`.

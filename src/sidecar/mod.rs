@@ -2,7 +2,8 @@
 //! truth, which is the table `hot_batches`: deleted, damaged or missing, it is made anew from there.
 //!
 //! Nothing here knows PostgreSQL. One process opens a sidecar, applies the batches of each partition in
-//! their order, and answers what backends ask about the tails of streams.
+//! their order, and answers what backends ask about the tails of streams. It is read for nothing else:
+//! settling reads the table.
 //!
 //! | family | key | value |
 //! | --- | --- | --- |
