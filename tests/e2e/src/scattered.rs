@@ -135,8 +135,8 @@ impl Scattered {
             let events = [event(self.next, self.filler_bytes)];
             let expected = numbers.len() as i64;
             let appended = Append::to(name, &events).expecting(expected).one(client);
-            let version = appended
-                .unwrap_or_else(|error| panic!("es_append: {}", failure::describe(&error)));
+            let version =
+                appended.unwrap_or_else(|error| panic!("es_append: {}", failure::describe(&error)));
             assert_eq!(version, expected + 1, "{name}");
             numbers.push(self.next);
         }
@@ -150,8 +150,7 @@ impl Scattered {
         let query = "SELECT s.name, e.version, (e.payload ->> 'n')::int8 \
                      FROM unnest($1::text[]) AS s (name), LATERAL allsource.es_read(s.name) AS e";
         let rows = client.query(query, &[&self.names()]);
-        let rows =
-            rows.unwrap_or_else(|error| panic!("{context}: {}", failure::describe(&error)));
+        let rows = rows.unwrap_or_else(|error| panic!("{context}: {}", failure::describe(&error)));
         let mut found: BTreeMap<String, Vec<i64>> =
             self.streams.keys().map(|name| (name.clone(), Vec::new())).collect();
         for row in rows {

@@ -77,7 +77,9 @@ const DAMAGES: [Damage; 20] = [
     Script("for f in data.allsource/database/*.sst; do truncate -s -1 $f; done"),
     Script("truncate -s -5 data.allsource/database/MANIFEST-*"),
     Script("for f in data.allsource/database/*.sst; do head -c 4096 /dev/zero >>$f; done"),
-    Script("for f in data.allsource/database/*; do head -c $(stat -c %s $f) /dev/urandom >$f; done"),
+    Script(
+        "for f in data.allsource/database/*; do head -c $(stat -c %s $f) /dev/urandom >$f; done",
+    ),
     Flip(".sst", &[Percent(1), Percent(20), Percent(40), Percent(60), Percent(80)]),
     Flip(".sst", &[BeforeEnd(1), BeforeEnd(30), BeforeEnd(100), BeforeEnd(1_000)]),
     Flip("MANIFEST", &[Percent(10), Percent(50), Percent(90)]),
@@ -324,7 +326,8 @@ fn a_sidecar_newer_than_the_data_changes_no_answer() {
 fn files_of_another_cluster_change_no_answer() {
     let stores = [HotStore::new("hot-one", &[]), HotStore::new("hot-other", &[])];
     let mut clients = [&stores[0], &stores[1]].map(|store| store.cluster.store());
-    let mut knowns = clients.each_mut().map(|client| Scattered::heated(client, &PARTITIONS, STREAMS));
+    let mut knowns =
+        clients.each_mut().map(|client| Scattered::heated(client, &PARTITIONS, STREAMS));
     let first = knowns[0].clone();
     knowns[1].differ_from(&first);
     for server in [Server::Stopped(Stop::Fast), Server::Running, Server::Stopped(Stop::Kill)] {
@@ -429,7 +432,9 @@ fn a_sidecar_that_cannot_be_written_is_done_without() {
 #[test]
 fn a_full_disk_of_the_sidecar_is_done_without() {
     let store = HotStore::new("hot-disk", &[]);
-    let Some(disk) = SmallDisk::mount(&store.cluster, "hot-disk", SIDECAR_MEGABYTES) else { return };
+    let Some(disk) = SmallDisk::mount(&store.cluster, "hot-disk", SIDECAR_MEGABYTES) else {
+        return;
+    };
     store.cluster.stop(Stop::Fast);
     let directory = format!("allsource.sidecar_directory={}/sidecar", disk.path().display());
     let mut settings = vec![SERVED, ONE_WORKER, RARELY, &directory];
@@ -590,9 +595,7 @@ fn survive_kills(name: &str, kill: impl Fn(&Cluster, &mut StdRng)) {
         let producers = PRODUCERS;
         let crew = Crew { cluster, ledger: &ledger, shared: &shared, seed, number, producers };
         let killed = AtomicBool::new(false);
-        let told = |error: &_| {
-            killed.load(Ordering::SeqCst) && failure::is_disconnect(error)
-        };
+        let told = |error: &_| killed.load(Ordering::SeqCst) && failure::is_disconnect(error);
         crew.work_while(told, || {
             patience::until_true("the producers have done something", || {
                 ledger.acknowledged() >= before + ACKNOWLEDGED_BEFORE_KILL

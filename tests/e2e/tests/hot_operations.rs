@@ -112,8 +112,7 @@ fn a_standby_reads_hot_partitions_and_goes_on_when_promoted() {
     let (primary, mut client, mut known) = replicated("hot-primary", &[RARELY]);
     // The primary keeps what the standby's snapshots need.
     let feedback = ["hot_standby_feedback=on", "wal_receiver_status_interval=1s"];
-    let standby =
-        primary.standby("hot-standby", &serving(&[&feedback[..], &[RARELY]].concat()));
+    let standby = primary.standby("hot-standby", &serving(&[&feedback[..], &[RARELY]].concat()));
     let mut replica = standby.store();
     known.enqueue(&mut client, 3);
     wait_for_replay(&mut client, &mut replica);
@@ -207,8 +206,7 @@ fn recovery_to_a_point_in_time_before_and_after_a_settle() {
         ));
         let restore = format!("restore_command=cp {folder}/%f %p");
         let target = format!("recovery_target_name={name}");
-        let settings =
-            serving(&[RARELY, &restore, &target, "recovery_target_action=promote"]);
+        let settings = serving(&[RARELY, &restore, &target, "recovery_target_action=promote"]);
         backup.start_again(&settings);
         let mut client = backup.connect_when_ready(STORE);
         patience::until_true("recovery ends", || {
@@ -258,7 +256,10 @@ fn an_old_primary_is_rewound() {
     let host = socket.parent().expect("the socket's folder").display().to_string();
     let conninfo = format!("host={host} port=5432 user=postgres");
     let mut rewind = old.server_tool("pg_rewind");
-    rewind.arg("-D").arg(old.data_dir()).args(["--source-server", &format!("{conninfo} dbname=postgres")]);
+    rewind
+        .arg("-D")
+        .arg(old.data_dir())
+        .args(["--source-server", &format!("{conninfo} dbname=postgres")]);
     old.run(&mut rewind, "pg_rewind");
     old.shell("touch data/standby.signal");
     let follow = format!("primary_conninfo={conninfo}");
@@ -409,7 +410,9 @@ fn with_feeders<T>(cluster: &Cluster, meanwhile: impl FnOnce() -> T) -> T {
                     };
                     let items: Vec<_> = (0..200).map(item).collect();
                     let durable = round % 3 == 0;
-                    if let Err(error) = (EnqueueBatch { durable, ..EnqueueBatch::of(&items) }).send(&mut client) {
+                    if let Err(error) =
+                        (EnqueueBatch { durable, ..EnqueueBatch::of(&items) }).send(&mut client)
+                    {
                         let told = describe(&error);
                         assert!(TOLERATED.contains(&sqlstate(&error)), "{told}");
                     }
