@@ -17,11 +17,11 @@ pub const EVENTS: &str = "events";
 pub const PARTITION_MARKS: &str = "partitions";
 
 /// A family is flushed when its write buffer has this share of all of them.
-const WRITE_BUFFER_SHARE: usize = 2;
+const WRITE_BUFFER_SHARE: usize = 3;
 /// Files are merged when there are so many of about the same size. Most of what is in them is forgotten
 /// soon, so merging them early would be in vain.
-const MERGED_FILES_MIN: i32 = 12;
-const MERGED_FILES_MAX: i32 = 24;
+const MERGED_FILES_MIN: i32 = 32;
+const MERGED_FILES_MAX: i32 = 64;
 /// Applying must not wait for that.
 const FILES_SLOW: i32 = 500;
 const FILES_STOP: i32 = 1_000;

@@ -107,6 +107,11 @@ impl Cluster {
         self.script("start", &[]);
     }
 
+    /// The same with another installation of PostgreSQL, given its `pg_config`.
+    pub fn resume_with(&self, pg_config: &str) {
+        self.script_of("start", &[], Some(pg_config));
+    }
+
     /// Stops the server; it is gone when this returns.
     pub fn stop(&self, how: Stop) {
         match how {
@@ -289,6 +294,10 @@ impl Cluster {
     /// Runs `scripts/cluster.sh VERB DIR ARGUMENTS` and returns what it printed. Its output goes
     /// to a file, not to a pipe: a server that it starts would keep the pipe open.
     fn script(&self, verb: &str, arguments: &[&str]) -> String {
+        self.script_of(verb, arguments, None)
+    }
+
+    fn script_of(&self, verb: &str, arguments: &[&str], pg_config: Option<&str>) -> String {
         let script = project_dir().join("scripts/cluster.sh");
         let path = std::env::temp_dir().join(format!(
             "{}.{verb}.out",
@@ -296,6 +305,7 @@ impl Cluster {
         ));
         let file = File::create(&path).expect("a file for the script's output");
         let status = Command::new("bash")
+            .envs(pg_config.map(|path| ("PG_CONFIG", path)))
             .arg(script)
             .arg(verb)
             .arg(&self.dir)

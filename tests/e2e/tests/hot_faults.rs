@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use allsource_e2e::bulk::{dead_letters, flush, worker_when, workers_up};
+use allsource_e2e::bulk::{dead_letters, flush, is_well, worker_when, workers_up};
 use allsource_e2e::calls::{all_events, assert_verified, names_in};
 use allsource_e2e::cluster::{ONE_WORKER, SERVED, STORE, Stop};
 use allsource_e2e::hot::settler;
@@ -32,6 +32,10 @@ const SMALL: [&str; 2] =
 /// More than a sidecar needs at first.
 const SIDECAR_MEGABYTES: u32 = 24;
 const TABLE_MEGABYTES: u32 = 80;
+/// What is killed at random is busy all the time, in these partitions.
+const OFTEN: &str = "allsource.settle_interval=20ms";
+const SMALL_BATCHES: &str = "allsource.batch_max_events=40";
+const KILLED_UNDER: [i32; 3] = [3, 17, 30];
 const PRODUCERS: u64 = 5;
 const ACKNOWLEDGED_BEFORE_KILL: usize = 150;
 const AFTER_THAT_MS_MAX: u64 = 400;
@@ -175,6 +179,51 @@ fn survive_damages(name: &str, server: Server, step: usize) {
     known.cool(&mut client, "in the end");
 }
 
+/// A transaction with one snapshot, which is older than all of that, reads the same for as long as it
+/// lives: what has been settled since, too, and with a sidecar that was made anew since.
+#[test]
+fn an_old_snapshot_reads_the_same_while_files_are_damaged() {
+    let store = HotStore::new("hot-old-snapshot", &[]);
+    let (mut client, mut old) = (store.cluster.store(), store.cluster.store());
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, STREAMS);
+    known.enqueue(&mut client, 3);
+    known.settle(&mut client, "at first");
+    known.enqueue(&mut client, 5);
+    until_applied(&mut client, &PARTITIONS);
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").expect("BEGIN");
+    let before = known.clone();
+    before.assert_read(&mut old, "at first");
+    for (number, damage) in DAMAGES.into_iter().enumerate().step_by(4) {
+        let context = format!("{damage:?}");
+        known.enqueue(&mut client, 2);
+        store.flush_sidecar(&mut client);
+        before.assert_read(&mut old, &context);
+        damage.apply(&store.cluster);
+        before.assert_read(&mut old, &context);
+        known.goes_on(&mut client, &context, number % 8 == 0);
+        before.assert_read(&mut old, &context);
+        hot::rebuild(&mut client).expect("es_sidecar_rebuild");
+        before.assert_read(&mut old, &context);
+        known.assert_read(&mut client, &context);
+        // Another process in place of the settler.
+        let query = "SELECT pg_terminate_backend($1, 10000)";
+        let pid = settler(&mut client);
+        client.execute(query, &[&pid]).expect(query);
+        before.assert_read(&mut old, &context);
+        known.enqueue(&mut client, 1);
+        known.settle(&mut client, &context);
+        before.assert_read(&mut old, &context);
+    }
+    known.cool(&mut client, "in the end");
+    before.assert_read(&mut old, "cold");
+    known.heat(&mut client);
+    known.enqueue(&mut client, 1);
+    before.assert_read(&mut old, "hot again");
+    old.batch_execute("COMMIT").expect("COMMIT");
+    known.assert_read(&mut old, "in the end");
+    known.cool(&mut client, "in the end");
+}
+
 /// A server with hot partitions that are settled when somebody asks for it.
 struct HotStore {
     cluster: Cluster,
@@ -243,7 +292,6 @@ fn older_files_change_no_answer() {
     client = store.while_stopped(Stop::Fast, "cp -a data.allsource old");
     for script in [
         "rm -rf data.allsource && cp -a old data.allsource",
-        "cp -a old/database data.allsource",
         "rm -f data.allsource/database/MANIFEST-*; cp -a old/database data.allsource",
         "rm -f data.allsource/database/*.sst; cp -a old/database/*.sst data.allsource/database",
         "cp -a old/database/CURRENT data.allsource/database",
@@ -330,7 +378,7 @@ fn files_of_another_cluster_change_no_answer() {
         clients.each_mut().map(|client| Scattered::heated(client, &PARTITIONS, STREAMS));
     let first = knowns[0].clone();
     knowns[1].differ_from(&first);
-    for server in [Server::Stopped(Stop::Fast), Server::Running, Server::Stopped(Stop::Kill)] {
+    for server in [Server::Stopped(Stop::Fast), Server::Running] {
         let context = format!("{server:?}");
         for (index, store) in stores.iter().enumerate() {
             knowns[index].enqueue(&mut clients[index], 6);
@@ -397,14 +445,16 @@ fn a_sidecar_that_cannot_be_written_is_done_without() {
     let store = HotStore::new("hot-readonly", &[]);
     let mut client = store.cluster.store();
     let mut known = Scattered::heated(&mut client, &PARTITIONS, STREAMS);
-    for (wreck, repair) in [
+    for (wreck, repair, is_away) in [
         (
             "chmod 500 data.allsource/database data.allsource",
             "chmod 700 data.allsource data.allsource/database",
+            true,
         ),
-        ("chmod 0 data.allsource", "chmod 700 data.allsource"),
-        ("rm -rf data.allsource && echo >data.allsource", "rm data.allsource"),
-        ("chmod 400 data.allsource/database/*", "rm -rf data.allsource"),
+        ("chmod 0 data.allsource", "chmod 700 data.allsource", true),
+        ("rm -rf data.allsource && echo >data.allsource", "rm data.allsource", true),
+        // They are replaced.
+        ("chmod 400 data.allsource/database/*", "true", false),
     ] {
         known.enqueue(&mut client, 3);
         store.flush_sidecar(&mut client);
@@ -422,8 +472,13 @@ fn a_sidecar_that_cannot_be_written_is_done_without() {
             known.enqueue(&mut client, 3);
             known.assert_read(&mut client, &context);
         }
+        if is_away {
+            assert!(!is_well(&mut client, "sidecar"), "{wreck}");
+        }
+        assert!(is_well(&mut client, "unsettled events"), "{wreck}");
         store.cluster.shell(repair);
         known.goes_on(&mut client, repair, true);
+        assert!(is_well(&mut client, "sidecar"), "{repair}");
     }
     known.cool(&mut client, "in the end");
 }
@@ -572,22 +627,53 @@ fn a_server_killed_after_a_pass_loses_nothing() {
     });
 }
 
+/// Who ends a process of the extension politely is not noticed by anybody.
+#[test]
+fn terminated_processes_are_followed_by_others() {
+    let settings = ["allsource.workers=2", OFTEN, SMALL_BATCHES];
+    let store = HotStore::new("hot-terminated", &settings);
+    let mut client = store.cluster.store();
+    let mut names = |partition: &i32| names_in(&mut client, *partition, 6);
+    let shared: Vec<String> = KILLED_UNDER.iter().flat_map(&mut names).collect();
+    let (ledger, seed, cluster) = (Ledger::default(), Seed::announce(), &store.cluster);
+    KILLED_UNDER.iter().for_each(|number| hot::heat(&mut client, *number).expect("es_heat"));
+    let crew =
+        Crew { cluster, ledger: &ledger, shared: &shared, seed, number: 1, producers: PRODUCERS };
+    crew.work_while(
+        |_| false,
+        || {
+            for round in 0..16 * sizes::factor() {
+                let pid = match round % 4 {
+                    0 => workers_up(&mut client)[round as usize / 4 % 2],
+                    _ => settler(&mut client),
+                };
+                let query = "SELECT pg_terminate_backend($1, 20000)";
+                let gone: bool = client.query_one(query, &[&pid]).expect(query).get(0);
+                assert!(gone, "process {pid} is still there");
+                let before = ledger.acknowledged();
+                patience::until_true("they go on", || ledger.acknowledged() > before + 20);
+            }
+        },
+    );
+    assert_eq!(ledger.unsettled(), 0, "events that nobody knows to be durable");
+    for partition in KILLED_UNDER {
+        hot::cool_within(&mut client, partition, "50s").expect("es_cool");
+    }
+    ledger.assert_holds(&all_events(&mut client).expect("the content"));
+    assert_verified(&mut client);
+}
+
 /// Rounds in which producers work, and something is killed under them.
 fn survive_kills(name: &str, kill: impl Fn(&Cluster, &mut StdRng)) {
     let seed = Seed::announce();
-    let mut settings = vec![SERVED, "allsource.workers=2", "allsource.settle_interval=20ms"];
-    settings.extend(["allsource.batch_max_events=40"]);
-    settings.extend(SMALL);
-    let cluster = Cluster::with_queue(name, &settings);
-    let store = HotStore { cluster };
+    let store = HotStore::new(name, &["allsource.workers=2", OFTEN, SMALL_BATCHES]);
     let mut client = store.cluster.store();
-    let partitions = [3, 17, 30];
-    let shared: Vec<String> =
-        partitions.iter().flat_map(|partition| names_in(&mut client, *partition, 6)).collect();
+    let mut names = |partition: &i32| names_in(&mut client, *partition, 6);
+    let shared: Vec<String> = KILLED_UNDER.iter().flat_map(&mut names).collect();
     let ledger = Ledger::default();
     for round in 0..sizes::number("ALLSOURCE_CRASH_ROUNDS", 4 * sizes::factor()) {
         let mut rng = seed.rng(round * 1_000);
-        for partition in partitions {
+        for partition in KILLED_UNDER {
             hot::heat(&mut client, partition).expect("es_heat");
         }
         let before = ledger.acknowledged();
@@ -616,7 +702,7 @@ fn survive_kills(name: &str, kill: impl Fn(&Cluster, &mut StdRng)) {
         if round % 2 == 0 {
             hot::settle(&mut client).expect("es_settle");
         } else {
-            for partition in partitions {
+            for partition in KILLED_UNDER {
                 hot::cool_within(&mut client, partition, "50s").expect("es_cool");
             }
         }

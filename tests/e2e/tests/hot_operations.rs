@@ -261,7 +261,8 @@ fn an_old_primary_is_rewound() {
         .arg(old.data_dir())
         .args(["--source-server", &format!("{conninfo} dbname=postgres")]);
     old.run(&mut rewind, "pg_rewind");
-    old.shell("touch data/standby.signal");
+    // What it has there from the new primary says that the old one is to be followed.
+    old.shell("touch data/standby.signal; : >data/postgresql.auto.conf");
     let follow = format!("primary_conninfo={conninfo}");
     old.start_again(&serving(&[&REPLICATED[..], &[RARELY, &follow]].concat()));
     let mut client = old.connect_when_ready(STORE);
@@ -583,6 +584,55 @@ fn another_number_of_workers_goes_on() {
         if round % 2 == 1 {
             known.goes_on(&mut client, &context, false);
         }
+    }
+    known.cool(&mut client, "in the end");
+}
+
+/// The server is started with a build that has no sidecar: an installation of PostgreSQL whose `pg_config`
+/// `ALLSOURCE_E2E_PLAIN_PG_CONFIG` names. Nothing becomes hot there, and everything is read and settled.
+#[test]
+fn a_build_without_the_sidecar_reads_and_settles() {
+    let Ok(pg_config) = std::env::var("ALLSOURCE_E2E_PLAIN_PG_CONFIG") else {
+        println!("skipped: ALLSOURCE_E2E_PLAIN_PG_CONFIG names no build without the sidecar");
+        return;
+    };
+    let cluster = Cluster::with_queue("hot-plain", &[RARELY]);
+    let mut client = cluster.store();
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, STREAMS);
+    for (number, how) in [Stop::Fast, Stop::Kill].into_iter().enumerate() {
+        let context = format!("{how:?}");
+        known.enqueue(&mut client, 3);
+        known.settle(&mut client, &context);
+        known.enqueue(&mut client, 5);
+        until_applied(&mut client, &PARTITIONS);
+        cluster.stop(how);
+        cluster.resume_with(&pg_config);
+        client = connect(&cluster);
+        known.assert_read(&mut client, &context);
+        for partition in [PARTITIONS[0], 9] {
+            let heated = hot::heat(&mut client, partition);
+            assert_eq!(refusal(heated), failure::NOT_SUPPORTED, "es_heat({partition})");
+        }
+        let query = "SELECT serving FROM allsource.es_sidecar_stats()";
+        assert!(!client.query_one(query, &[]).expect(query).get::<_, bool>(0));
+        known.enqueue(&mut client, 3);
+        known.append(&mut client, 3);
+        known.assert_read(&mut client, &context);
+        assert_verified(&mut client);
+        if number == 0 {
+            known.settle(&mut client, &context);
+            known.enqueue(&mut client, 3);
+        } else {
+            known.cool(&mut client, &context);
+            known.enqueue(&mut client, 3);
+            known.assert_settled(&mut client, &context);
+        }
+        cluster.stop(Stop::Fast);
+        cluster.resume();
+        client = connect(&cluster);
+        known.assert_read(&mut client, &context);
+        known.heat(&mut client);
+        known.goes_on(&mut client, &context, false);
     }
     known.cool(&mut client, "in the end");
 }
