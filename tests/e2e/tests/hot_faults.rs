@@ -549,6 +549,8 @@ fn a_full_disk_of_the_tables_only_delays() {
     let filler = disk.fill();
     let refused = hot::settle_within(&mut client, None, "2s").expect_err("there is no room");
     assert_eq!(failure::sqlstate(&refused), failure::CANCELLED);
+    let told = failure::describe(&refused);
+    assert!(told.contains("No space left on device"), "{told}");
     known.assert_read(&mut client, "no room to settle");
     let items: Vec<_> = (0..40).map(|_| known.next_items()).collect();
     for items in &items {
