@@ -23,8 +23,8 @@ measure UmaDB, and --set NAME=VALUE, a setting of its server, as often as needed
                       enqueue-64 enqueue-batch enqueue-batch-small enqueue-import
                       enqueue-scattered enqueue-scattered-small append-under-load
                       read-1 read-8 read-64 read-all, and with run.sh: ring;
-                      hot-scattered hot-take-in hot-take-in-small hot-read hot-idle-append
-                      hot-idle-read hot-idle-enqueue, with run.sh's server for them
+                      hot-idle-append hot-idle-read hot-idle-enqueue hot-read hot-take-in
+                      hot-take-in-small hot-scattered, with run.sh's server for them
   --baselines         only what needs no extension
   --streams N         streams written to (10000)
   --read-streams N    streams of 100 events read from (5000)

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use allsource_e2e::bulk::{self, Enqueue, EnqueueBatch, flush, pause, resume, workers_up};
-use allsource_e2e::calls::{all_events, assert_verified, current_version, verify};
+use allsource_e2e::calls::{all_events, assert_verified, current_version, names_in, verify};
 use allsource_e2e::cluster::Stop;
 use allsource_e2e::failure::{
     BAD_ARGUMENT, CANCELLED, NOT_ALLOWED, NOT_IN_STATE, READ_ONLY, SERIALIZATION_FAILURE, describe,
@@ -28,8 +28,8 @@ use serde_json::{Value, json};
 const RARELY: &str = "allsource.settle_interval=1h";
 const OFTEN: &str = "allsource.settle_interval=20ms";
 
-/// What a stream of the same partition is called.
-const HELD: &str = "held";
+/// How much one pass of the settler may hold in memory.
+const LITTLE_MEMORY: &str = "maintenance_work_mem=1MB";
 
 fn event(payload: Value) -> NewEvent {
     NewEvent::new("t", payload)
@@ -74,32 +74,114 @@ fn append(
     Append::to(stream, &[event(json!(number))]).one(client)
 }
 
-fn partition_of(client: &mut impl GenericClient, stream: &str) -> i32 {
-    let query = "SELECT allsource.es_partition($1)";
-    client.query_one(query, &[&stream]).expect(query).get(0)
+/// Other streams of a partition than that of its [`Place`].
+fn neighbours(client: &mut Client, partition: i32, count: i64) -> Vec<String> {
+    names_in(client, partition, count + 1).split_off(1)
 }
 
-/// Streams of the partition of another one.
-fn neighbours(client: &mut Client, stream: &str, count: usize) -> Vec<String> {
-    let own = partition_of(client, stream);
-    let names = (0..).map(|number| format!("neighbour-{number}"));
-    names.filter(|name| partition_of(client, name) == own).take(count).collect()
+/// A stream of a partition that is not hot.
+fn elsewhere(client: &mut Client, partition: i32) -> String {
+    names_in(client, partition + 1, 1).remove(0)
 }
 
-/// A stream of another partition.
-fn elsewhere(client: &mut Client, stream: &str) -> String {
-    let own = partition_of(client, stream);
-    let mut names = (0..).map(|number| format!("free-{number}"));
-    names.find(|name| partition_of(client, name) != own).expect("a name")
+/// Where a scenario takes place: a server with one worker, a partition of its own that is hot, and a
+/// stream of that. The partition behind it is its own too, and cold.
+#[derive(Clone, Copy)]
+struct Place<'c> {
+    cluster: &'c Cluster,
+    partition: i32,
+    held: &'c str,
 }
 
-/// A server with one worker and one hot partition, that of [`HELD`].
-fn heated(name: &str, settings: &[&str]) -> (Cluster, i32) {
+/// A scenario and its name.
+type Scenario = (&'static str, fn(Place<'_>));
+
+macro_rules! scenarios {
+    ($($scenario:ident),* $(,)?) => { &[$((stringify!($scenario), $scenario as fn(Place<'_>))),*] };
+}
+
+/// Runs scenarios one after another on one server, which they leave settled.
+fn run(name: &str, settings: &[&str], scenarios: &[Scenario]) {
     let cluster = Cluster::with_queue(name, settings);
-    let mut client = cluster.store();
-    let partition = partition_of(&mut client, HELD);
-    hot::heat(&mut client, partition).expect("es_heat");
-    (cluster, partition)
+    for ((scenario, play), partition) in scenarios.iter().zip((0..32).step_by(2)) {
+        println!("{scenario}");
+        let mut client = cluster.store();
+        let held = names_in(&mut client, partition, 1).remove(0);
+        hot::heat(&mut client, partition).expect("es_heat");
+        play(Place { cluster: &cluster, partition, held: &held });
+        // Some restart the server.
+        assert_settled(&mut cluster.store());
+    }
+}
+
+#[test]
+fn appends_and_tails() {
+    let scenarios = scenarios![
+        events_enqueued_for_a_locked_stream_come_after_the_append,
+        expected_versions_count_the_tail,
+        a_stream_that_is_known_by_its_tail_is_not_created_again,
+        a_savepoint_gives_back_the_tail_that_an_append_has_settled,
+        a_savepoint_after_the_tail_was_settled_keeps_it,
+        an_append_behind_a_tail_that_its_snapshot_does_not_show_is_refused,
+        an_append_that_waits_for_a_stream_finds_what_came_meanwhile,
+    ];
+    run("hot-appends", &[RARELY], scenarios);
+}
+
+#[test]
+fn snapshots() {
+    let scenarios = scenarios![
+        a_snapshot_shows_the_same_over_several_settles,
+        a_snapshot_shows_the_same_when_the_sidecar_is_made_anew,
+        a_snapshot_shows_the_same_behind_what_passes_have_left,
+        a_snapshot_shows_the_same_behind_what_passes_have_left_when_the_sidecar_is_made_anew,
+    ];
+    run("hot-snapshots", &[RARELY], scenarios);
+}
+
+#[test]
+fn what_cannot_be_settled() {
+    let scenarios = scenarios![
+        a_locked_stream_holds_up_no_other,
+        a_stream_that_an_index_fails_for_is_left_and_others_are_settled,
+        a_stream_that_a_trigger_fails_for_is_left_and_others_are_settled,
+        what_the_holder_of_a_stream_has_settled_is_counted_once,
+        a_long_tail_that_cannot_be_settled_holds_up_no_other,
+    ];
+    run("hot-left", &[RARELY, LITTLE_MEMORY], scenarios);
+}
+
+#[test]
+fn tables_that_are_changed_and_locked() {
+    let scenarios = scenarios![
+        tables_are_rewritten_while_hot,
+        locked_tables_hold_up_only_what_needs_them,
+        the_list_of_hot_partitions_may_be_locked,
+    ];
+    run("hot-tables", &[RARELY], scenarios);
+}
+
+#[test]
+fn commands() {
+    let scenarios = scenarios![
+        cooling_settles_waits_and_times_out,
+        a_partition_is_hot_after_it_was_made_hot_whoever_wanted_it_cold_before,
+        commands_take_effect_at_once_and_need_a_transaction_that_holds_nothing,
+        roles_may_do_what_they_are_for,
+        a_pause_holds_up_settling_and_refuses_commands,
+    ];
+    run("hot-commands", &[RARELY], scenarios);
+}
+
+#[test]
+fn what_the_owner_does_to_the_tables() {
+    let scenarios = scenarios![
+        a_damaged_batch_is_found,
+        a_partition_that_was_forgotten_is_hot_again_with_its_batches,
+        batches_that_their_owner_has_removed_do_not_come_back,
+        a_store_that_its_owner_has_emptied_is_empty,
+    ];
+    run("hot-owner", &[RARELY], scenarios);
 }
 
 /// Settles all, and nothing may be left or wrong then.
@@ -122,42 +204,40 @@ fn last_error(client: &mut Client, partition: i32) -> String {
 // Appends and tails.
 
 /// Enqueued while the stream is locked, events come behind those of who has locked it.
-#[test]
-fn events_enqueued_for_a_locked_stream_come_after_the_append() {
-    let (cluster, _) = heated("hot-locked", &[RARELY]);
+fn events_enqueued_for_a_locked_stream_come_after_the_append(
+    Place { cluster, partition, held }: Place<'_>,
+) {
     let (mut client, mut holder) = (cluster.store(), cluster.store());
     let sightings = Sightings::default();
     for (round, end) in ["COMMIT", "ROLLBACK", "COMMIT"].into_iter().enumerate() {
         let first = 100 * i64::try_from(round).expect("a number");
-        enqueue_durably(&mut client, HELD, first..first + 3);
-        let before = read(&mut client, HELD);
+        enqueue_durably(&mut client, held, first..first + 3);
+        let before = read(&mut client, held);
         sightings.note(&before, "before");
         holder.batch_execute("BEGIN").expect("BEGIN");
-        let version = append(&mut holder, HELD, first + 50).expect("es_append");
+        let version = append(&mut holder, held, first + 50).expect("es_append");
         assert_eq!(version, before.len() as i64 + 1, "the tail counts");
-        enqueue(&mut client, HELD, first + 3..first + 20);
-        let free = elsewhere(&mut client, HELD);
+        enqueue(&mut client, held, first + 3..first + 20);
+        let free = elsewhere(&mut client, partition);
         enqueue_durably(&mut client, &free, first..first + 1);
-        assert_eq!(read(&mut client, HELD), before, "{end}: while it is locked");
+        assert_eq!(read(&mut client, held), before, "{end}: while it is locked");
         holder.batch_execute(end).expect(end);
         flush(&mut client).expect("es_flush");
         let mut right: Vec<Value> = before.iter().map(|event| event.payload.clone()).collect();
         right.extend((end == "COMMIT").then(|| json!(first + 50)));
         right.extend(numbers(first + 3..first + 20));
-        assert_eq!(payloads(&mut client, HELD), right, "after {end}");
-        sightings.note(&read(&mut client, HELD), end);
+        assert_eq!(payloads(&mut client, held), right, "after {end}");
+        sightings.note(&read(&mut client, held), end);
     }
     assert_settled(&mut client);
-    sightings.note(&read(&mut client, HELD), "settled");
+    sightings.note(&read(&mut client, held), "settled");
 }
 
-#[test]
-fn expected_versions_count_the_tail() {
-    let (cluster, _) = heated("hot-expected", &[RARELY]);
+fn expected_versions_count_the_tail(Place { cluster, partition, held }: Place<'_>) {
     let mut client = cluster.store();
-    enqueue_durably(&mut client, HELD, 0..3);
+    enqueue_durably(&mut client, held, 0..3);
     let more = [event(json!(3))];
-    let append = Append::to(HELD, &more);
+    let append = Append::to(held, &more);
     for wrong in [0, 1, 2, 4] {
         let error = append.expecting(wrong).one(&mut client).expect_err("a wrong version");
         assert_eq!(sqlstate(&error), SERIALIZATION_FAILURE, "{}", describe(&error));
@@ -167,22 +247,22 @@ fn expected_versions_count_the_tail() {
     // A stream that is known by its tail is there, and has no entity.
     let error = Append { entity: Some("e"), ..append }.one(&mut client).expect_err("an entity");
     assert_eq!(sqlstate(&error), BAD_ARGUMENT, "{}", describe(&error));
-    assert_eq!(unsettled(&mut client, HELD), 3, "what is refused settles nothing");
+    assert_eq!(unsettled(&mut client, held), 3, "what is refused settles nothing");
     assert_eq!(append.expecting(3).one(&mut client).expect("es_append"), 4);
-    assert_eq!(unsettled(&mut client, HELD), 0);
-    enqueue_durably(&mut client, HELD, 4..6);
+    assert_eq!(unsettled(&mut client, held), 0);
+    enqueue_durably(&mut client, held, 4..6);
     assert_eq!(append.expecting(-1).one(&mut client).expect("any version above 0"), 7);
-    enqueue_durably(&mut client, HELD, 7..9);
+    enqueue_durably(&mut client, held, 7..9);
     let query = "SELECT current_version FROM allsource.es_create_stream($1)";
-    let version: i64 = client.query_one(query, &[&HELD]).expect(query).get(0);
+    let version: i64 = client.query_one(query, &[&held]).expect(query).get(0);
     assert_eq!(version, 9);
-    let names = neighbours(&mut client, HELD, 2);
+    let names = neighbours(&mut client, partition, 2);
     enqueue_durably(&mut client, &names[0], 0..2);
     let item = |stream: &str, expected| {
         let event = event(json!("b"));
         BatchItem { stream: stream.to_owned(), expected: Some(expected), event }
     };
-    let items = [item(&names[0], 2), item(&names[1], 0), item(HELD, 9)];
+    let items = [item(&names[0], 2), item(&names[1], 0), item(held, 9)];
     let written = Batch::of(&items).append(&mut client).expect("es_append_batch");
     let firsts: Vec<i64> = written.iter().map(|stream| stream.first_version).collect();
     assert_eq!(firsts, [3, 1, 10]);
@@ -192,67 +272,63 @@ fn expected_versions_count_the_tail() {
 }
 
 /// A stream that has only a tail, and is asked to be created.
-#[test]
-fn a_stream_that_is_known_by_its_tail_is_not_created_again() {
-    let (cluster, _) = heated("hot-create", &[RARELY]);
+fn a_stream_that_is_known_by_its_tail_is_not_created_again(Place { cluster, held, .. }: Place<'_>) {
     let mut client = cluster.store();
-    enqueue_durably(&mut client, HELD, 0..3);
+    enqueue_durably(&mut client, held, 0..3);
     let query = "SELECT current_version FROM allsource.es_create_stream($1)";
-    let version: i64 = client.query_one(query, &[&HELD]).expect(query).get(0);
+    let version: i64 = client.query_one(query, &[&held]).expect(query).get(0);
     assert_eq!(version, 3);
-    assert_eq!(current_version(&mut client, HELD, "default").expect("es_stream"), Some(3));
-    assert_eq!(append(&mut client, HELD, 3).expect("es_append"), 4);
+    assert_eq!(current_version(&mut client, held, "default").expect("es_stream"), Some(3));
+    assert_eq!(append(&mut client, held, 3).expect("es_append"), 4);
     assert_settled(&mut client);
-    assert_eq!(payloads(&mut client, HELD), numbers(0..4));
+    assert_eq!(payloads(&mut client, held), numbers(0..4));
 }
 
 /// The append has settled the tail, and that is undone with it.
-#[test]
-fn a_savepoint_gives_back_the_tail_that_an_append_has_settled() {
-    let (cluster, _) = heated("hot-savepoint", &[RARELY]);
+fn a_savepoint_gives_back_the_tail_that_an_append_has_settled(
+    Place { cluster, held, .. }: Place<'_>,
+) {
     let (mut client, mut writer) = (cluster.store(), cluster.store());
     let sightings = Sightings::default();
-    enqueue_durably(&mut client, HELD, 0..3);
-    sightings.note(&read(&mut client, HELD), "the tail");
+    enqueue_durably(&mut client, held, 0..3);
+    sightings.note(&read(&mut client, held), "the tail");
     writer.batch_execute("BEGIN; SAVEPOINT a").expect("BEGIN");
-    assert_eq!(append(&mut writer, HELD, 100).expect("es_append"), 4);
-    assert_eq!(unsettled(&mut writer, HELD), 0);
+    assert_eq!(append(&mut writer, held, 100).expect("es_append"), 4);
+    assert_eq!(unsettled(&mut writer, held), 0);
     writer.batch_execute("ROLLBACK TO a").expect("ROLLBACK TO");
-    assert_eq!(unsettled(&mut writer, HELD), 3);
+    assert_eq!(unsettled(&mut writer, held), 3);
     // Again, in the same transaction.
-    assert_eq!(append(&mut writer, HELD, 101).expect("es_append"), 4);
+    assert_eq!(append(&mut writer, held, 101).expect("es_append"), 4);
     writer.batch_execute("ROLLBACK TO a").expect("ROLLBACK TO");
     // Nobody holds the stream now: it grows, and is settled, while the transaction is open.
-    enqueue_durably(&mut client, HELD, 3..5);
-    assert_eq!(payloads(&mut client, HELD), numbers(0..5));
-    assert_eq!(payloads(&mut writer, HELD), numbers(0..5));
-    sightings.note(&read(&mut client, HELD), "grown");
+    enqueue_durably(&mut client, held, 3..5);
+    assert_eq!(payloads(&mut client, held), numbers(0..5));
+    assert_eq!(payloads(&mut writer, held), numbers(0..5));
+    sightings.note(&read(&mut client, held), "grown");
     hot::settle(&mut client).expect("es_settle");
-    assert_eq!(unsettled(&mut client, HELD), 0);
-    sightings.note(&read(&mut client, HELD), "settled");
-    assert_eq!(append(&mut writer, HELD, 5).expect("es_append"), 6);
+    assert_eq!(unsettled(&mut client, held), 0);
+    sightings.note(&read(&mut client, held), "settled");
+    assert_eq!(append(&mut writer, held, 5).expect("es_append"), 6);
     writer.batch_execute("COMMIT").expect("COMMIT");
-    assert_eq!(payloads(&mut client, HELD), numbers(0..6));
-    sightings.note(&read(&mut client, HELD), "committed");
+    assert_eq!(payloads(&mut client, held), numbers(0..6));
+    sightings.note(&read(&mut client, held), "committed");
     assert_settled(&mut client);
 }
 
 /// The same for a stream whose tail was settled by an append of the transaction before the savepoint.
-#[test]
-fn a_savepoint_after_the_tail_was_settled_keeps_it() {
-    let (cluster, _) = heated("hot-kept", &[RARELY]);
+fn a_savepoint_after_the_tail_was_settled_keeps_it(Place { cluster, held, .. }: Place<'_>) {
     let (mut client, mut writer) = (cluster.store(), cluster.store());
-    enqueue_durably(&mut client, HELD, 0..3);
+    enqueue_durably(&mut client, held, 0..3);
     writer.batch_execute("BEGIN").expect("BEGIN");
-    assert_eq!(append(&mut writer, HELD, 3).expect("es_append"), 4);
+    assert_eq!(append(&mut writer, held, 3).expect("es_append"), 4);
     writer.batch_execute("SAVEPOINT a").expect("SAVEPOINT");
-    assert_eq!(append(&mut writer, HELD, 100).expect("es_append"), 5);
+    assert_eq!(append(&mut writer, held, 100).expect("es_append"), 5);
     writer.batch_execute("ROLLBACK TO a").expect("ROLLBACK TO");
-    enqueue(&mut client, HELD, 5..7);
-    assert_eq!(append(&mut writer, HELD, 4).expect("es_append"), 5);
+    enqueue(&mut client, held, 5..7);
+    assert_eq!(append(&mut writer, held, 4).expect("es_append"), 5);
     writer.batch_execute("COMMIT").expect("COMMIT");
     flush(&mut client).expect("es_flush");
-    assert_eq!(payloads(&mut client, HELD), numbers(0..7));
+    assert_eq!(payloads(&mut client, held), numbers(0..7));
     assert_settled(&mut client);
 }
 
@@ -272,17 +348,17 @@ enum Left {
 
 /// What a snapshot shows stays the same while what it shows is settled, and the batches are gone. Also
 /// when the sidecar is made anew meanwhile.
-fn assert_snapshots_stay(name: &str, left: Left, mut disturb: impl FnMut(&mut Client)) {
-    let (cluster, partition) = heated(name, &[RARELY]);
+fn assert_snapshots_stay(place: Place<'_>, left: Left, mut disturb: impl FnMut(&mut Client)) {
+    let Place { cluster, partition, held } = place;
     let mut client = cluster.store();
     let (mut one, mut other, mut importer) = (cluster.store(), cluster.store(), cluster.store());
     let mut holder = cluster.store();
     if left == Left::First {
-        enqueue_durably(&mut client, HELD, 0..3);
+        enqueue_durably(&mut client, held, 0..3);
         holder.batch_execute("BEGIN").expect("BEGIN");
-        append(&mut holder, HELD, 3).expect("es_append");
+        append(&mut holder, held, 3).expect("es_append");
     }
-    let names = neighbours(&mut client, HELD, 3);
+    let names = neighbours(&mut client, partition, 3);
     append(&mut client, &names[0], 0).expect("es_append");
     for name in &names {
         enqueue_durably(&mut client, name, 1..4);
@@ -311,7 +387,7 @@ fn assert_snapshots_stay(name: &str, left: Left, mut disturb: impl FnMut(&mut Cl
         disturb(&mut client);
         enqueue_durably(&mut client, &names[1], 10 * round + 10..10 * round + 13);
         append(&mut client, &names[2], 10 * round + 13).expect("es_append");
-        until_applied(&mut client);
+        until_applied(&mut client, held);
         for (name, (shown, shown_later)) in names.iter().zip(shown.iter().zip(&shown_later)) {
             assert_eq!(read(&mut one, name), *shown, "{name} in round {round}");
             assert_eq!(read(&mut other, name), *shown_later, "{name} later, in round {round}");
@@ -340,24 +416,22 @@ fn assert_snapshots_stay(name: &str, left: Left, mut disturb: impl FnMut(&mut Cl
     assert_settled(&mut client);
 }
 
-#[test]
-fn a_snapshot_shows_the_same_over_several_settles() {
-    assert_snapshots_stay("hot-snapshot", Left::Nothing, |_| {});
+fn a_snapshot_shows_the_same_over_several_settles(place: Place<'_>) {
+    assert_snapshots_stay(place, Left::Nothing, |_| {});
 }
 
-#[test]
-fn a_snapshot_shows_the_same_when_the_sidecar_is_made_anew() {
-    assert_snapshots_stay("hot-snapshot-anew", Left::Nothing, make_sidecar_anew);
+fn a_snapshot_shows_the_same_when_the_sidecar_is_made_anew(place: Place<'_>) {
+    assert_snapshots_stay(place, Left::Nothing, make_sidecar_anew);
 }
 
-#[test]
-fn a_snapshot_shows_the_same_behind_what_passes_have_left() {
-    assert_snapshots_stay("hot-snapshot-left", Left::First, |_| {});
+fn a_snapshot_shows_the_same_behind_what_passes_have_left(place: Place<'_>) {
+    assert_snapshots_stay(place, Left::First, |_| {});
 }
 
-#[test]
-fn a_snapshot_shows_the_same_behind_what_passes_have_left_when_the_sidecar_is_made_anew() {
-    assert_snapshots_stay("hot-snapshot-both", Left::First, make_sidecar_anew);
+fn a_snapshot_shows_the_same_behind_what_passes_have_left_when_the_sidecar_is_made_anew(
+    place: Place<'_>,
+) {
+    assert_snapshots_stay(place, Left::First, make_sidecar_anew);
 }
 
 fn make_sidecar_anew(client: &mut Client) {
@@ -369,11 +443,11 @@ fn make_sidecar_anew(client: &mut Client) {
 }
 
 /// What a snapshot does not show must not be appended behind.
-#[test]
-fn an_append_behind_a_tail_that_its_snapshot_does_not_show_is_refused() {
-    let (cluster, _) = heated("hot-repeatable", &[RARELY]);
+fn an_append_behind_a_tail_that_its_snapshot_does_not_show_is_refused(
+    Place { cluster, partition, .. }: Place<'_>,
+) {
     let (mut client, mut writer) = (cluster.store(), cluster.store());
-    let names = neighbours(&mut client, HELD, 6);
+    let names = neighbours(&mut client, partition, 6);
     let [headless, with_head, shown, settled, settled_unseen, new] = &names[..] else {
         unreachable!("six names")
     };
@@ -429,13 +503,13 @@ fn readers_never_see_an_event_change_and_never_miss_a_durable_one() {
     const ROUNDS: u64 = 120;
     let seed = Seed::announce();
     let settings = [OFTEN, "allsource.workers=2", "allsource.batch_max_events=50"];
-    let (cluster, _) = heated("hot-readers", &settings);
+    let cluster = Cluster::with_queue("hot-readers", &settings);
     let mut client = cluster.store();
-    let mut names = neighbours(&mut client, HELD, 12);
-    let free = elsewhere(&mut client, HELD);
-    let other = partition_of(&mut client, &free);
-    hot::heat(&mut client, other).expect("es_heat");
-    names.extend(neighbours(&mut client, &free, 6));
+    let mut names = Vec::new();
+    for (partition, count) in [(0, 12), (1, 6)] {
+        hot::heat(&mut client, partition).expect("es_heat");
+        names.extend(names_in(&mut client, partition, count));
+    }
     let (names, sightings) = (&names, Sightings::default());
     let (sightings, cluster) = (&sightings, &cluster);
     // By stream: what is known to be durable.
@@ -565,15 +639,19 @@ fn assert_order_of_each(events: &[Event]) {
 
 /// A request to settle is met however it falls between what the settler does.
 #[test]
-fn no_request_to_settle_is_forgotten() {
+fn many_requests_and_long_tails() {
+    let scenarios =
+        scenarios![no_request_to_settle_is_forgotten, a_long_tail_is_read_and_settled_in_order];
+    run("hot-many", &[RARELY, "allsource.queue_size=64MB"], scenarios);
+}
+
+fn no_request_to_settle_is_forgotten(Place { cluster, partition, .. }: Place<'_>) {
     const ROUNDS: i64 = 150;
-    let (cluster, _) = heated("hot-requests", &[RARELY]);
-    let cluster = &cluster;
     thread::scope(|scope| {
         for number in 0..3 {
             scope.spawn(move || {
                 let mut client = cluster.store();
-                let name = neighbours(&mut client, HELD, 3).remove(number);
+                let name = neighbours(&mut client, partition, 3).remove(number);
                 for round in 0..ROUNDS {
                     enqueue_durably(&mut client, &name, round..round + 1);
                     hot::settle_within(&mut client, None, "30s").expect("es_settle");
@@ -587,13 +665,11 @@ fn no_request_to_settle_is_forgotten() {
 }
 
 /// Longer than what is settled at once, and with events that are larger than an answer of the sidecar.
-#[test]
-fn a_long_tail_is_read_and_settled_in_order() {
+fn a_long_tail_is_read_and_settled_in_order(Place { cluster, partition, .. }: Place<'_>) {
     const EVENTS: i64 = 40_000;
-    let (cluster, _) = heated("hot-long", &[RARELY, "allsource.queue_size=64MB"]);
     let mut client = cluster.store();
     let filler = "x".repeat(600);
-    let names = neighbours(&mut client, HELD, 3);
+    let names = neighbours(&mut client, partition, 3);
     let large = json!((0..20_000).map(|n| format!("{n}-{}", n * 7)).collect::<Vec<_>>());
     for from in (0..EVENTS).step_by(2_000) {
         let items: Vec<(String, NewEvent)> = (from..from + 2_000)
@@ -630,16 +706,14 @@ fn a_long_tail_is_read_and_settled_in_order() {
 // What cannot be settled.
 
 /// An idle transaction has appended to one stream.
-#[test]
-fn a_locked_stream_holds_up_no_other() {
-    let (cluster, partition) = heated("hot-idle", &[RARELY]);
+fn a_locked_stream_holds_up_no_other(Place { cluster, partition, held }: Place<'_>) {
     let (mut client, mut holder) = (cluster.store(), cluster.store());
-    let names = neighbours(&mut client, HELD, 20);
-    enqueue_durably(&mut client, HELD, 0..4);
+    let names = neighbours(&mut client, partition, 20);
+    enqueue_durably(&mut client, held, 0..4);
     let sightings = Sightings::default();
     holder.batch_execute("BEGIN").expect("BEGIN");
-    append(&mut holder, HELD, 4).expect("es_append");
-    enqueue(&mut client, HELD, 5..8);
+    append(&mut holder, held, 4).expect("es_append");
+    enqueue(&mut client, held, 5..8);
     for round in 0..3 {
         for name in &names {
             enqueue(&mut client, name, 10 * round..10 * round + 10);
@@ -647,27 +721,27 @@ fn a_locked_stream_holds_up_no_other() {
         enqueue_durably(&mut client, &names[0], 1_000 + round..1_001 + round);
         let error = hot::settle_within(&mut client, Some(partition), "300ms").expect_err("locked");
         assert_eq!(sqlstate(&error), CANCELLED, "{}", describe(&error));
-        assert!(describe(&error).contains(HELD), "{}", describe(&error));
+        assert!(describe(&error).contains(held), "{}", describe(&error));
         assert!(last_error(&mut client, partition).contains("is locked by process"));
         patience::until_true("the others are settled", || {
             names.iter().all(|name| unsettled(&mut client, name) == 0)
         });
-        assert_eq!(payloads(&mut client, HELD), numbers(0..4), "round {round}");
-        sightings.note(&read(&mut client, HELD), "held");
+        assert_eq!(payloads(&mut client, held), numbers(0..4), "round {round}");
+        sightings.note(&read(&mut client, held), "held");
         assert_verified(&mut client);
     }
     // A stream of another partition that is hot is settled as ever.
-    let free = elsewhere(&mut client, HELD);
-    let other = partition_of(&mut client, &free);
+    let free = elsewhere(&mut client, partition);
+    let other = partition + 1;
     hot::heat(&mut client, other).expect("es_heat");
     enqueue_durably(&mut client, &free, 0..3);
     hot::settle_within(&mut client, Some(other), "30s").expect("es_settle");
     assert_eq!(unsettled(&mut client, &free), 0);
     holder.batch_execute("COMMIT").expect("COMMIT");
     flush(&mut client).expect("es_flush");
-    assert_eq!(payloads(&mut client, HELD), numbers(0..8));
+    assert_eq!(payloads(&mut client, held), numbers(0..8));
     assert_settled(&mut client);
-    sightings.note(&read(&mut client, HELD), "settled");
+    sightings.note(&read(&mut client, held), "settled");
     assert_eq!(last_error(&mut client, partition), "");
     let query = "SELECT sum(total_events)::int8, sum(unsettled_events)::int8 \
                  FROM allsource.partition_stats";
@@ -677,13 +751,13 @@ fn a_locked_stream_holds_up_no_other() {
 }
 
 /// Events that were passed over stand in the table only, and are counted once.
-#[test]
-fn what_the_holder_of_a_stream_has_settled_is_counted_once() {
-    let (cluster, partition) = heated("hot-counted", &[RARELY]);
+fn what_the_holder_of_a_stream_has_settled_is_counted_once(
+    Place { cluster, partition, held }: Place<'_>,
+) {
     let (mut client, mut holder) = (cluster.store(), cluster.store());
-    enqueue_durably(&mut client, HELD, 0..1);
+    enqueue_durably(&mut client, held, 0..1);
     holder.batch_execute("BEGIN").expect("BEGIN");
-    append(&mut holder, HELD, 1).expect("es_append");
+    append(&mut holder, held, 1).expect("es_append");
     // More and more rarely: the next attempt is not soon.
     hot::settle_within(&mut client, Some(partition), "5s").expect_err("locked");
     let query = "SELECT total_events, unsettled_events FROM allsource.partition_stats \
@@ -724,21 +798,20 @@ fn failing_trigger(client: &mut Client, partition: i32) {
 
 /// Code of users fails for one stream: it is left, and others are settled; also over a restart.
 fn assert_failing_stream_is_left(
-    name: &str,
+    Place { cluster, partition, held }: Place<'_>,
     make_fail: impl Fn(&mut Client, i32),
     reason: &str,
     mend: impl Fn(i32) -> String,
     how: Stop,
 ) {
-    let (cluster, partition) = heated(name, &[RARELY]);
     let mut client = cluster.store();
-    let names = neighbours(&mut client, HELD, 10);
+    let names = neighbours(&mut client, partition, 10);
     let sightings = Sightings::default();
     make_fail(&mut client, partition);
     let bad = NewEvent { event_type: "bad".into(), ..event(json!("bad")) };
-    enqueue_durably(&mut client, HELD, 0..2);
-    Enqueue::to(HELD, &bad).durably().send(&mut client).expect("it is taken in");
-    enqueue_durably(&mut client, HELD, 3..5);
+    enqueue_durably(&mut client, held, 0..2);
+    Enqueue::to(held, &bad).durably().send(&mut client).expect("it is taken in");
+    enqueue_durably(&mut client, held, 3..5);
     let right = [json!(0), json!(1), json!("bad"), json!(3), json!(4), json!(5), json!(6)];
     for round in 0..2 {
         for name in &names {
@@ -747,73 +820,65 @@ fn assert_failing_stream_is_left(
         let error = hot::settle_within(&mut client, None, "300ms").expect_err("it fails");
         assert_eq!(sqlstate(&error), CANCELLED, "{}", describe(&error));
         let message = last_error(&mut client, partition);
-        assert!(message.contains(HELD) && message.contains(reason), "{message}");
+        assert!(message.contains(held) && message.contains(reason), "{message}");
         patience::until_true("the others are settled", || {
             names.iter().all(|name| unsettled(&mut client, name) == 0)
         });
-        assert_eq!(payloads(&mut client, HELD), right[..5]);
-        sightings.note(&read(&mut client, HELD), "it fails");
+        assert_eq!(payloads(&mut client, held), right[..5]);
+        sightings.note(&read(&mut client, held), "it fails");
         // An append would have to settle it first.
-        let error = append(&mut client, HELD, 100).expect_err("it fails");
+        let error = append(&mut client, held, 100).expect_err("it fails");
         assert!(describe(&error).contains(reason), "{}", describe(&error));
         assert_verified(&mut client);
     }
     // It still grows.
-    enqueue_durably(&mut client, HELD, 5..7);
-    assert_eq!(payloads(&mut client, HELD), right);
+    enqueue_durably(&mut client, held, 5..7);
+    assert_eq!(payloads(&mut client, held), right);
     drop(client);
     cluster.stop(how);
     cluster.resume();
     client = cluster.store();
     workers_up(&mut client);
-    assert_eq!(payloads(&mut client, HELD), right, "after {how:?}");
-    sightings.note(&read(&mut client, HELD), "restarted");
+    assert_eq!(payloads(&mut client, held), right, "after {how:?}");
+    sightings.note(&read(&mut client, held), "restarted");
     hot::settle_within(&mut client, None, "300ms").expect_err("it fails");
-    assert_eq!(payloads(&mut client, HELD), right, "after {how:?} and settling");
+    assert_eq!(payloads(&mut client, held), right, "after {how:?} and settling");
     for name in &names {
         assert_eq!(payloads(&mut client, name), numbers(0..2), "after {how:?}");
     }
     client.batch_execute(&mend(partition)).expect("mended");
     patience::until_true("it is settled", || {
         hot::settle_within(&mut client, None, "30s").expect("es_settle");
-        unsettled(&mut client, HELD) == 0
+        unsettled(&mut client, held) == 0
     });
-    assert_eq!(payloads(&mut client, HELD), right);
-    sightings.note(&read(&mut client, HELD), "settled");
-    assert_eq!(append(&mut client, HELD, 100).expect("es_append"), 8);
+    assert_eq!(payloads(&mut client, held), right);
+    sightings.note(&read(&mut client, held), "settled");
+    assert_eq!(append(&mut client, held, 100).expect("es_append"), 8);
     assert_settled(&mut client);
 }
 
-#[test]
-fn a_stream_that_an_index_fails_for_is_left_and_others_are_settled() {
+fn a_stream_that_an_index_fails_for_is_left_and_others_are_settled(place: Place<'_>) {
     let mend = |_| "DROP INDEX allsource.failing".to_owned();
-    assert_failing_stream_is_left("hot-index", failing_index, "this index fails", mend, Stop::Kill);
+    assert_failing_stream_is_left(place, failing_index, "this index fails", mend, Stop::Kill);
 }
 
-#[test]
-fn a_stream_that_a_trigger_fails_for_is_left_and_others_are_settled() {
+fn a_stream_that_a_trigger_fails_for_is_left_and_others_are_settled(place: Place<'_>) {
     let mend =
         |partition: i32| format!("DROP TRIGGER failing ON allsource.event_log_p{partition:02}");
-    assert_failing_stream_is_left(
-        "hot-trigger",
-        failing_trigger,
-        "this trigger fails",
-        mend,
-        Stop::Fast,
-    );
+    assert_failing_stream_is_left(place, failing_trigger, "this trigger fails", mend, Stop::Fast);
 }
 
 /// The tail that cannot be settled takes more than a pass may have in memory.
-#[test]
-fn a_long_tail_that_cannot_be_settled_holds_up_no_other() {
-    let (cluster, partition) = heated("hot-long-left", &[RARELY, "maintenance_work_mem=1MB"]);
+fn a_long_tail_that_cannot_be_settled_holds_up_no_other(
+    Place { cluster, partition, held }: Place<'_>,
+) {
     let mut client = cluster.store();
-    let names = neighbours(&mut client, HELD, 3);
+    let names = neighbours(&mut client, partition, 3);
     failing_index(&mut client, partition);
     let filler = "x".repeat(1_000);
     let bad = |n: i64| NewEvent::new("bad", json!({"n": n, "filler": filler}));
     for from in (0..6_000).step_by(1_000) {
-        let items: Vec<_> = (from..from + 1_000).map(|n| (HELD.to_owned(), bad(n))).collect();
+        let items: Vec<_> = (from..from + 1_000).map(|n| (held.to_owned(), bad(n))).collect();
         EnqueueBatch::of(&items).durably().send(&mut client).expect("durable");
     }
     for name in &names {
@@ -823,21 +888,19 @@ fn a_long_tail_that_cannot_be_settled_holds_up_no_other() {
     patience::until_true("the others are settled", || {
         names.iter().all(|name| unsettled(&mut client, name) == 0)
     });
-    assert_eq!(read(&mut client, HELD).len(), 6_000);
+    assert_eq!(read(&mut client, held).len(), 6_000);
     client.batch_execute("DROP INDEX allsource.failing").expect("DROP INDEX");
     assert_settled(&mut client);
     let found: Vec<_> =
-        read(&mut client, HELD).iter().map(|e| e.payload["n"].as_i64().expect("n")).collect();
+        read(&mut client, held).iter().map(|e| e.payload["n"].as_i64().expect("n")).collect();
     assert!(found == (0..6_000).collect::<Vec<_>>(), "{} events", found.len());
 }
 
 // Tables that are changed and locked.
 
-#[test]
-fn tables_are_rewritten_while_hot() {
-    let (cluster, partition) = heated("hot-rewritten", &[RARELY]);
+fn tables_are_rewritten_while_hot(Place { cluster, partition, .. }: Place<'_>) {
     let (mut client, mut old) = (cluster.store(), cluster.store());
-    let names = neighbours(&mut client, HELD, 5);
+    let names = neighbours(&mut client, partition, 5);
     let sightings = Sightings::default();
     let leaves: Vec<String> = ["hot_batches", "event_streams", "event_log", "event_ids"]
         .iter()
@@ -891,30 +954,28 @@ fn tables_are_rewritten_while_hot() {
 }
 
 /// What settling needs is locked: events are taken in and read, and settled afterwards.
-#[test]
-fn locked_tables_hold_up_only_what_needs_them() {
-    let (cluster, partition) = heated("hot-tables", &[RARELY]);
+fn locked_tables_hold_up_only_what_needs_them(Place { cluster, partition, held }: Place<'_>) {
     let (mut client, mut locker) = (cluster.store(), cluster.store());
-    let free = elsewhere(&mut client, HELD);
+    let free = elsewhere(&mut client, partition);
     let (mut right, mut free_right) = (0, 0);
     for root in ["event_log", "event_streams", "hot_batches"] {
         for mode in ["SHARE", "EXCLUSIVE", "ACCESS EXCLUSIVE"] {
-            enqueue_durably(&mut client, HELD, right..right + 2);
+            enqueue_durably(&mut client, held, right..right + 2);
             right += 2;
             let lock = format!("BEGIN; LOCK TABLE allsource.{root}_p{partition:02} IN {mode} MODE");
             locker.batch_execute(&lock).expect("LOCK");
             if root != "hot_batches" {
                 // Whatever it needs is not locked.
-                enqueue_durably(&mut client, HELD, right..right + 2);
+                enqueue_durably(&mut client, held, right..right + 2);
             } else {
-                enqueue(&mut client, HELD, right..right + 2);
+                enqueue(&mut client, held, right..right + 2);
             }
             right += 2;
             enqueue_durably(&mut client, &free, free_right..free_right + 1);
             free_right += 1;
             assert_eq!(payloads(&mut client, &free), numbers(0..free_right), "{root} {mode}");
             if mode != "ACCESS EXCLUSIVE" {
-                let there = payloads(&mut client, HELD);
+                let there = payloads(&mut client, held);
                 let locked = if root == "hot_batches" { 2 } else { 0 };
                 assert!(there.len() as i64 >= right - locked, "{root} {mode}: {there:?}");
                 let error = hot::settle_within(&mut client, Some(partition), "500ms");
@@ -923,7 +984,7 @@ fn locked_tables_hold_up_only_what_needs_them() {
             }
             locker.batch_execute("COMMIT").expect("COMMIT");
             flush(&mut client).expect("es_flush");
-            assert_eq!(payloads(&mut client, HELD), numbers(0..right), "{root} {mode}");
+            assert_eq!(payloads(&mut client, held), numbers(0..right), "{root} {mode}");
             if mode == "SHARE" {
                 assert_settled(&mut client);
             }
@@ -933,23 +994,21 @@ fn locked_tables_hold_up_only_what_needs_them() {
 }
 
 /// Of all partitions: whoever needs not know of a change of it goes on.
-#[test]
-fn the_list_of_hot_partitions_may_be_locked() {
-    let (cluster, partition) = heated("hot-list", &[RARELY]);
+fn the_list_of_hot_partitions_may_be_locked(Place { cluster, partition, held }: Place<'_>) {
     let (mut client, mut locker) = (cluster.store(), cluster.store());
-    let free = elsewhere(&mut client, HELD);
-    enqueue_durably(&mut client, HELD, 0..2);
+    let free = elsewhere(&mut client, partition);
+    enqueue_durably(&mut client, held, 0..2);
     enqueue_durably(&mut client, &free, 0..2);
     for (mode, number) in [("SHARE", 2), ("EXCLUSIVE", 4), ("ACCESS EXCLUSIVE", 6)] {
         let lock = format!("BEGIN; LOCK TABLE allsource.hot_partitions IN {mode} MODE");
         locker.batch_execute(&lock).expect("LOCK");
-        for stream in [HELD, &free] {
+        for stream in [held, &free] {
             enqueue(&mut client, stream, number..number + 1);
             assert!(payloads(&mut client, stream).len() >= number as usize, "{mode}: {stream}");
         }
         locker.batch_execute("COMMIT").expect("COMMIT");
         flush(&mut client).expect("es_flush");
-        for stream in [HELD, &free] {
+        for stream in [held, &free] {
             append(&mut client, stream, number + 1).expect("es_append");
             assert_eq!(payloads(&mut client, stream), numbers(0..number + 2), "{mode}: {stream}");
         }
@@ -968,12 +1027,10 @@ fn the_list_of_hot_partitions_may_be_locked() {
 
 // Commands.
 
-#[test]
-fn a_pause_holds_up_settling_and_refuses_commands() {
-    let (cluster, partition) = heated("hot-pause", &[OFTEN]);
+fn a_pause_holds_up_settling_and_refuses_commands(Place { cluster, partition, held }: Place<'_>) {
     let (mut client, mut other) = (cluster.store(), cluster.store());
     pause(&mut client).expect("es_worker_pause");
-    enqueue(&mut client, HELD, 0..5);
+    enqueue(&mut client, held, 0..5);
     for refused in [
         hot::heat(&mut client, partition),
         hot::cool(&mut client, partition),
@@ -981,19 +1038,19 @@ fn a_pause_holds_up_settling_and_refuses_commands() {
     ] {
         assert_eq!(refusal(refused), NOT_IN_STATE);
     }
-    assert_eq!(payloads(&mut client, HELD), Vec::<Value>::new());
+    assert_eq!(payloads(&mut client, held), Vec::<Value>::new());
     resume(&mut client).expect("es_worker_resume");
     flush(&mut client).expect("es_flush");
-    assert_eq!(payloads(&mut client, HELD), numbers(0..5));
+    assert_eq!(payloads(&mut client, held), numbers(0..5));
     assert_settled(&mut client);
     // A tail that is there during a pause stays, and is appended behind.
     let mut holder = other.transaction().expect("BEGIN");
-    append(&mut holder, &neighbours(&mut client, HELD, 1)[0], 0).expect("es_append");
-    enqueue_durably(&mut client, HELD, 5..7);
+    append(&mut holder, &neighbours(&mut client, partition, 1)[0], 0).expect("es_append");
+    enqueue_durably(&mut client, held, 5..7);
     pause(&mut client).expect("es_worker_pause");
-    let before = read(&mut client, HELD);
-    assert_eq!(append(&mut client, HELD, 7).expect("es_append"), 8);
-    let after = read(&mut client, HELD);
+    let before = read(&mut client, held);
+    assert_eq!(append(&mut client, held, 7).expect("es_append"), 8);
+    let after = read(&mut client, held);
     for (before, after) in before.iter().zip(&after) {
         assert_eq!((before.version, before.timestamp), (after.version, after.timestamp));
     }
@@ -1006,28 +1063,26 @@ fn a_pause_holds_up_settling_and_refuses_commands() {
     // What was asked for during the pause was refused, and is not done later.
     assert_settled(&mut client);
     assert_eq!(hot::state(&mut client, partition).as_deref(), Some("hot"));
-    assert_eq!(payloads(&mut client, HELD), numbers(0..8));
+    assert_eq!(payloads(&mut client, held), numbers(0..8));
 }
 
-#[test]
-fn cooling_settles_waits_and_times_out() {
-    let (cluster, partition) = heated("hot-cool", &[RARELY]);
+fn cooling_settles_waits_and_times_out(Place { cluster, partition, held }: Place<'_>) {
     let (mut client, mut holder) = (cluster.store(), cluster.store());
-    enqueue_durably(&mut client, HELD, 0..3);
+    enqueue_durably(&mut client, held, 0..3);
     holder.batch_execute("BEGIN").expect("BEGIN");
-    append(&mut holder, HELD, 3).expect("es_append");
+    append(&mut holder, held, 3).expect("es_append");
     let error = hot::cool_within(&mut client, partition, "500ms").expect_err("it is locked");
     assert_eq!(sqlstate(&error), CANCELLED, "{}", describe(&error));
-    assert!(describe(&error).contains(HELD), "{}", describe(&error));
+    assert!(describe(&error).contains(held), "{}", describe(&error));
     // It takes no more batches.
-    let name = neighbours(&mut client, HELD, 1).remove(0);
+    let name = neighbours(&mut client, partition, 1).remove(0);
     enqueue_durably(&mut client, &name, 0..3);
     assert_eq!(unsettled(&mut client, &name), 0);
     holder.batch_execute("COMMIT").expect("COMMIT");
     hot::cool_within(&mut client, partition, "30s").expect("es_cool");
     assert_eq!(hot::state(&mut client, partition).as_deref(), Some("cold"));
     assert_eq!(hot::batches(&mut client, partition), 0);
-    assert_eq!(payloads(&mut client, HELD), numbers(0..4));
+    assert_eq!(payloads(&mut client, held), numbers(0..4));
     // Again, and what was never hot.
     hot::cool(&mut client, partition).expect("es_cool");
     hot::cool(&mut client, (partition + 1) % 32).expect("es_cool");
@@ -1035,41 +1090,41 @@ fn cooling_settles_waits_and_times_out() {
     // Numbers of batches go on.
     for round in 1..4 {
         hot::heat(&mut client, partition).expect("es_heat");
-        enqueue_durably(&mut client, HELD, 4 * round..4 * round + 4);
-        assert_eq!(unsettled(&mut client, HELD), 4, "round {round}");
+        enqueue_durably(&mut client, held, 4 * round..4 * round + 4);
+        assert_eq!(unsettled(&mut client, held), 4, "round {round}");
         hot::cool(&mut client, partition).expect("es_cool");
-        assert_eq!(unsettled(&mut client, HELD), 0, "round {round}");
+        assert_eq!(unsettled(&mut client, held), 0, "round {round}");
     }
-    assert_eq!(payloads(&mut client, HELD), numbers(0..16));
+    assert_eq!(payloads(&mut client, held), numbers(0..16));
     assert_settled(&mut client);
 }
 
 /// The last one who has said something counts, and not who was not answered in time.
-#[test]
-fn a_partition_is_hot_after_it_was_made_hot_whoever_wanted_it_cold_before() {
-    let (cluster, partition) = heated("hot-again", &[RARELY]);
+fn a_partition_is_hot_after_it_was_made_hot_whoever_wanted_it_cold_before(
+    Place { cluster, partition, held }: Place<'_>,
+) {
     let (mut client, mut holder) = (cluster.store(), cluster.store());
-    enqueue_durably(&mut client, HELD, 0..3);
+    enqueue_durably(&mut client, held, 0..3);
     holder.batch_execute("BEGIN").expect("BEGIN");
-    append(&mut holder, HELD, 3).expect("es_append");
+    append(&mut holder, held, 3).expect("es_append");
     let error = hot::cool_within(&mut client, partition, "500ms").expect_err("it is locked");
     assert_eq!(sqlstate(&error), CANCELLED, "{}", describe(&error));
     hot::heat(&mut client, partition).expect("es_heat");
     holder.batch_execute("COMMIT").expect("COMMIT");
     assert_settled(&mut client);
     assert_eq!(hot::state(&mut client, partition).as_deref(), Some("hot"));
-    enqueue_durably(&mut client, HELD, 4..6);
-    assert_eq!(unsettled(&mut client, HELD), 2);
+    enqueue_durably(&mut client, held, 4..6);
+    assert_eq!(unsettled(&mut client, held), 2);
     assert_settled(&mut client);
 }
 
-#[test]
-fn commands_take_effect_at_once_and_need_a_transaction_that_holds_nothing() {
-    let (cluster, partition) = heated("hot-commands", &[RARELY]);
+fn commands_take_effect_at_once_and_need_a_transaction_that_holds_nothing(
+    Place { cluster, partition, held }: Place<'_>,
+) {
     let mut client = cluster.store();
-    let free = elsewhere(&mut client, HELD);
+    let free = elsewhere(&mut client, partition);
     let mut transaction = client.transaction().expect("BEGIN");
-    let other = partition_of(&mut transaction, &free);
+    let other = partition + 1;
     hot::heat(&mut transaction, other).expect("es_heat");
     transaction.rollback().expect("ROLLBACK");
     assert_eq!(hot::state(&mut client, other).as_deref(), Some("hot"), "after ROLLBACK");
@@ -1084,7 +1139,7 @@ fn commands_take_effect_at_once_and_need_a_transaction_that_holds_nothing() {
     ];
     for command in commands {
         let mut transaction = client.transaction().expect("BEGIN");
-        append(&mut transaction, HELD, 1).expect("es_append");
+        append(&mut transaction, held, 1).expect("es_append");
         assert_eq!(refusal(command(&mut transaction, partition)), NOT_IN_STATE);
         transaction.rollback().expect("ROLLBACK");
         let mut transaction = client.build_transaction().read_only(true).start().expect("BEGIN");
@@ -1093,7 +1148,7 @@ fn commands_take_effect_at_once_and_need_a_transaction_that_holds_nothing() {
     // Given back with the savepoint.
     let mut transaction = client.transaction().expect("BEGIN");
     let mut savepoint = transaction.savepoint("a").expect("SAVEPOINT");
-    append(&mut savepoint, HELD, 1).expect("es_append");
+    append(&mut savepoint, held, 1).expect("es_append");
     savepoint.rollback().expect("ROLLBACK TO");
     hot::settle_within(&mut transaction, None, "30s").expect("es_settle");
     hot::cool(&mut transaction, other).expect("es_cool");
@@ -1107,11 +1162,9 @@ fn commands_take_effect_at_once_and_need_a_transaction_that_holds_nothing() {
     assert_settled(&mut client);
 }
 
-#[test]
-fn roles_may_do_what_they_are_for() {
-    let (cluster, partition) = heated("hot-roles", &[RARELY]);
+fn roles_may_do_what_they_are_for(Place { cluster, partition, held }: Place<'_>) {
     let mut client = cluster.store();
-    enqueue_durably(&mut client, HELD, 0..2);
+    enqueue_durably(&mut client, held, 0..2);
     for role in ["reader", "writer", "admin"] {
         let sql = format!("CREATE ROLE a_{role} IN ROLE allsource_{role}; SET ROLE a_{role}");
         client.batch_execute(&sql).expect(&sql);
@@ -1136,12 +1189,12 @@ fn roles_may_do_what_they_are_for() {
             }
         }
         // Who may read reads tails, though not the rows that hold them.
-        assert_eq!(payloads(&mut client, HELD), numbers(0..2), "{role}");
+        assert_eq!(payloads(&mut client, held), numbers(0..2), "{role}");
         assert_eq!(hot::state(&mut client, partition).as_deref(), Some("hot"), "{role}");
         client.batch_execute("RESET ROLE").expect("RESET ROLE");
     }
     client.batch_execute("SET ROLE a_writer").expect("SET ROLE");
-    assert_eq!(append(&mut client, HELD, 2).expect("es_append"), 3);
+    assert_eq!(append(&mut client, held, 2).expect("es_append"), 3);
     client.batch_execute("RESET ROLE; CREATE ROLE nobody; SET ROLE nobody").expect("a role");
     assert_eq!(refusal(hot::heat(&mut client, partition)), NOT_ALLOWED);
     client.batch_execute("RESET ROLE").expect("RESET ROLE");
@@ -1151,131 +1204,126 @@ fn roles_may_do_what_they_are_for() {
 // What the owner does to the tables.
 
 /// As before a restored dump: nothing of what was there is left, whatever the sidecar holds.
-#[test]
-fn a_store_that_its_owner_has_emptied_is_empty() {
-    let (cluster, _) = heated("hot-emptied", &[RARELY]);
+fn a_store_that_its_owner_has_emptied_is_empty(Place { cluster, partition, held }: Place<'_>) {
     let mut client = cluster.store();
-    append(&mut client, HELD, 0).expect("es_append");
-    enqueue_durably(&mut client, HELD, 1..4);
-    let name = neighbours(&mut client, HELD, 1).remove(0);
+    append(&mut client, held, 0).expect("es_append");
+    enqueue_durably(&mut client, held, 1..4);
+    let name = neighbours(&mut client, partition, 1).remove(0);
     enqueue_durably(&mut client, &name, 0..3);
     hot::settle(&mut client).expect("es_settle");
-    enqueue_durably(&mut client, HELD, 4..6);
+    enqueue_durably(&mut client, held, 4..6);
     enqueue_durably(&mut client, &name, 3..6);
-    until_applied(&mut client);
+    until_applied(&mut client, held);
     client
         .batch_execute(
             "TRUNCATE allsource.event_streams, allsource.event_log, allsource.event_ids, \
              allsource.hot_batches",
         )
         .expect("TRUNCATE");
-    assert_eq!(payloads(&mut client, HELD), Vec::<Value>::new());
-    enqueue_durably(&mut client, HELD, 0..2);
-    assert_eq!(payloads(&mut client, HELD), numbers(0..2));
+    assert_eq!(payloads(&mut client, held), Vec::<Value>::new());
+    enqueue_durably(&mut client, held, 0..2);
+    assert_eq!(payloads(&mut client, held), numbers(0..2));
     assert_eq!(append(&mut client, &name, 0).expect("es_append"), 1);
     assert_settled(&mut client);
-    assert_eq!(payloads(&mut client, HELD), numbers(0..2));
+    assert_eq!(payloads(&mut client, held), numbers(0..2));
     assert_eq!(payloads(&mut client, &name), numbers(0..1));
 }
 
 /// Waits until the sidecar has all batches, which it is given as long as somebody reads tails.
-fn until_applied(client: &mut Client) {
+fn until_applied(client: &mut Client, stream: &str) {
     let query = "SELECT COALESCE(sum(sidecar_lag), 0)::int8 FROM allsource.hot_partitions_status";
     patience::until_true("the sidecar has all batches", || {
-        read(client, HELD);
+        read(client, stream);
         client.query_one(query, &[]).expect(query).get::<_, i64>(0) == 0
     });
 }
 
-#[test]
-fn batches_that_their_owner_has_removed_do_not_come_back() {
-    let (cluster, partition) = heated("hot-removed", &[RARELY]);
+fn batches_that_their_owner_has_removed_do_not_come_back(
+    Place { cluster, partition, held }: Place<'_>,
+) {
     let mut client = cluster.store();
     for remove in [
         "TRUNCATE allsource.hot_batches".to_owned(),
         format!("TRUNCATE allsource.hot_batches_p{partition:02}"),
         "DELETE FROM allsource.hot_batches".to_owned(),
     ] {
-        let kept = payloads(&mut client, HELD);
-        enqueue_durably(&mut client, HELD, 100..103);
-        until_applied(&mut client);
+        let kept = payloads(&mut client, held);
+        enqueue_durably(&mut client, held, 100..103);
+        until_applied(&mut client, held);
         client.batch_execute(&remove).expect(&remove);
-        assert_eq!(payloads(&mut client, HELD), kept, "after {remove}");
-        enqueue_durably(&mut client, HELD, 0..2);
+        assert_eq!(payloads(&mut client, held), kept, "after {remove}");
+        enqueue_durably(&mut client, held, 0..2);
         let right = [&kept[..], &numbers(0..2)].concat();
-        assert_eq!(payloads(&mut client, HELD), right, "after {remove}");
+        assert_eq!(payloads(&mut client, held), right, "after {remove}");
         assert_settled(&mut client);
-        assert_eq!(payloads(&mut client, HELD), right, "settled after {remove}");
+        assert_eq!(payloads(&mut client, held), right, "settled after {remove}");
     }
 }
 
 /// A damaged row is found, and does not keep other partitions from anything.
-#[test]
-fn a_damaged_batch_is_found() {
-    let (cluster, partition) = heated("hot-damaged", &[RARELY]);
+fn a_damaged_batch_is_found(Place { cluster, partition, held }: Place<'_>) {
     let mut client = cluster.store();
-    enqueue_durably(&mut client, HELD, 0..3);
+    enqueue_durably(&mut client, held, 0..3);
     assert_eq!(verify(&mut client).expect("es_verify"), Vec::<String>::new());
     client
         .batch_execute("UPDATE allsource.hot_batches SET checksum = checksum # 1")
         .expect("UPDATE");
     let faults = verify(&mut client).expect("es_verify");
     assert!(!faults.is_empty(), "es_verify finds nothing in partition {partition}");
-    let free = elsewhere(&mut client, HELD);
+    let free = elsewhere(&mut client, partition);
     append(&mut client, &free, 0).expect("es_append");
     assert_eq!(payloads(&mut client, &free), numbers(0..1));
     client
         .batch_execute("UPDATE allsource.hot_batches SET checksum = checksum # 1")
         .expect("UPDATE");
-    assert_eq!(payloads(&mut client, HELD), numbers(0..3));
+    assert_eq!(payloads(&mut client, held), numbers(0..3));
     assert_settled(&mut client);
 }
 
 /// The row of a partition is the owner's to delete; its batches are found again.
-#[test]
-fn a_partition_that_was_forgotten_is_hot_again_with_its_batches() {
-    let (cluster, partition) = heated("hot-forgotten", &[RARELY]);
+fn a_partition_that_was_forgotten_is_hot_again_with_its_batches(
+    Place { cluster, partition, held }: Place<'_>,
+) {
     let mut client = cluster.store();
-    append(&mut client, HELD, 0).expect("es_append");
-    enqueue_durably(&mut client, HELD, 1..4);
-    let name = neighbours(&mut client, HELD, 1).remove(0);
+    append(&mut client, held, 0).expect("es_append");
+    enqueue_durably(&mut client, held, 1..4);
+    let name = neighbours(&mut client, partition, 1).remove(0);
     enqueue_durably(&mut client, &name, 0..3);
     client.batch_execute("DELETE FROM allsource.hot_partitions").expect("DELETE");
     let faults = verify(&mut client).expect("es_verify");
     assert!(!faults.is_empty(), "es_verify finds no fault in batches of a partition never hot");
     hot::heat(&mut client, partition).expect("es_heat");
-    assert_eq!(payloads(&mut client, HELD), numbers(0..4));
+    assert_eq!(payloads(&mut client, held), numbers(0..4));
     enqueue_durably(&mut client, &name, 3..5);
     assert_eq!(payloads(&mut client, &name), numbers(0..5));
-    assert_eq!(append(&mut client, HELD, 4).expect("es_append"), 5);
+    assert_eq!(append(&mut client, held, 4).expect("es_append"), 5);
     assert_settled(&mut client);
     assert_eq!(payloads(&mut client, &name), numbers(0..5));
 }
 
 /// Appends that wait for each other and for a stream's tail.
-#[test]
-fn an_append_that_waits_for_a_stream_finds_what_came_meanwhile() {
-    let (cluster, _) = heated("hot-wait", &[RARELY]);
+fn an_append_that_waits_for_a_stream_finds_what_came_meanwhile(
+    Place { cluster, held, .. }: Place<'_>,
+) {
     let (mut client, mut holder) = (cluster.store(), cluster.store());
-    let cluster = &cluster;
-    enqueue_durably(&mut client, HELD, 0..2);
+    enqueue_durably(&mut client, held, 0..2);
     for end in ["ROLLBACK", "COMMIT"] {
-        let there = payloads(&mut client, HELD).len() as i64;
+        let there = payloads(&mut client, held).len() as i64;
         holder.batch_execute("BEGIN").expect("BEGIN");
-        append(&mut holder, HELD, 100).expect("es_append");
+        append(&mut holder, held, 100).expect("es_append");
         thread::scope(|scope| {
             let mut waiting = cluster.store();
             let pid = process_of(&mut waiting);
-            let waiter = scope.spawn(move || append(&mut waiting, HELD, 200));
+            let waiter = scope.spawn(move || append(&mut waiting, held, 200));
             until_waits(&mut client, pid);
             holder.batch_execute(end).expect(end);
             let version = waiter.join().expect("a session").expect("es_append");
             assert_eq!(version, there + if end == "COMMIT" { 2 } else { 1 }, "{end}");
         });
-        enqueue_durably(&mut client, HELD, 300..303);
-        assert_is_stream(&read(&mut client, HELD), end);
+        enqueue_durably(&mut client, held, 300..303);
+        assert_is_stream(&read(&mut client, held), end);
     }
     let right = [0, 1, 200, 300, 301, 302, 100, 200, 300, 301, 302].map(|number| json!(number));
-    assert_eq!(payloads(&mut client, HELD), right);
+    assert_eq!(payloads(&mut client, held), right);
     assert_settled(&mut client);
 }

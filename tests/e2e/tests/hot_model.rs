@@ -194,10 +194,10 @@ impl<'c> Model<'c> {
         let mut target = Target { stream, tenant, entity: None };
         // Every sixth stream has an entity, which is given when it is created and later now and then.
         let index = self.names.iter().position(|name| *name == target.stream).expect("a name");
-        if index % STREAMS_PER_PARTITION as usize == 0 {
-            if self.may_be_new(&target) || self.rng.random_bool(0.3) {
-                target.entity = Some(format!("entity of {}", target.stream));
-            }
+        if index % STREAMS_PER_PARTITION as usize == 0
+            && (self.may_be_new(&target) || self.rng.random_bool(0.3))
+        {
+            target.entity = Some(format!("entity of {}", target.stream));
         }
         target
     }
