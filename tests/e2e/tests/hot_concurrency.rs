@@ -768,7 +768,7 @@ fn what_the_holder_of_a_stream_has_settled_is_counted_once(
     };
     assert_eq!(counts(&mut client), (1, 1));
     holder.batch_execute("COMMIT").expect("COMMIT");
-    assert_eq!(counts(&mut client), (2, 0));
+    // Until the next pass the event may be counted in both places.
     assert_settled(&mut client);
     assert_eq!(counts(&mut client), (2, 0));
 }
