@@ -1,5 +1,6 @@
 //! What is counted and shown. All loads and stores are relaxed: nothing else is read by them.
 
+use crate::model::hot::Batches;
 use crate::model::partition::{PARTITIONS, Partition};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -13,6 +14,7 @@ pub struct Figures {
     memory_bytes: AtomicU64,
     entries: AtomicU64,
     applied: [AtomicI64; PARTITIONS],
+    forgotten: [AtomicI64; PARTITIONS],
 }
 
 /// The figures of now.
@@ -53,14 +55,16 @@ impl Figures {
         self.entries.store(entries, Relaxed);
     }
 
-    /// Shows the last batch of a partition that the sidecar has.
-    pub fn show_applied(&self, partition: Partition, batch_no: i64) {
-        self.applied[partition.index()].store(batch_no, Relaxed);
+    /// Shows which batches of a partition the sidecar has.
+    pub fn show(&self, partition: Partition, batches: Batches) {
+        self.applied[partition.index()].store(batches.up_to, Relaxed);
+        self.forgotten[partition.index()].store(batches.after, Relaxed);
     }
 
-    /// The last batch of a partition that the sidecar has.
-    pub fn applied(&self, partition: Partition) -> i64 {
-        self.applied[partition.index()].load(Relaxed)
+    /// The batches of a partition that the sidecar has.
+    pub fn batches(&self, partition: Partition) -> Batches {
+        let get = |of: &[AtomicI64; PARTITIONS]| of[partition.index()].load(Relaxed);
+        Batches { after: get(&self.forgotten), up_to: get(&self.applied) }
     }
 
     /// The figures of now.

@@ -182,6 +182,12 @@ impl Control {
         Some(self.0.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 
+    /// Whether it is this process.
+    pub fn is_this_process(&self) -> bool {
+        // SAFETY: a constant of this process.
+        self.pid() == Some(unsafe { pg_sys::MyProcPid })
+    }
+
     /// Wakes it.
     pub fn wake(&self) {
         let process = self.0.process.load(Ordering::Relaxed);

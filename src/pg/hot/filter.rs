@@ -2,6 +2,7 @@
 //! appended to. It says more than is true, never less, so most calls need not look into the tables.
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
+use crate::model::memory::push;
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::error::Error;
 use crate::pg::session::xact::database_oid;
@@ -18,9 +19,6 @@ const MARKS: usize = 1 << 15;
 /// Streams share this many counts of appends.
 const COUNTS: usize = 1 << 16;
 
-/// A transaction that appends to more streams than this counts as one that appends to all.
-const NOTED_MAX: usize = 10_000;
-
 /// No batch comes this far: nothing is known.
 const UNKNOWN: i64 = i64::MAX;
 
@@ -34,9 +32,6 @@ struct PartitionMarks {
     settled: AtomicI64,
     /// The same for all snapshots.
     settled_for_all: AtomicI64,
-    /// The sidecar may have forgotten batches up to this one: no snapshot shows more of them than is in
-    /// the table.
-    forgotten: AtomicI64,
     /// The last batch that was begun.
     last: AtomicI64,
     /// The transaction that writes batches, or has written the last ones.
@@ -48,8 +43,6 @@ struct Shared {
     /// The store that the marks are of: database and incarnation; 0: of none.
     store: AtomicU64,
     partitions: [PartitionMarks; PARTITIONS],
-    /// Transactions that append to more streams than are noted.
-    appending_to_many: AtomicU32,
     /// Transactions that append to streams, by hash.
     appending: [AtomicU32; COUNTS],
     /// By partition and hash: the newest batch that has an event of such a stream.
@@ -114,8 +107,7 @@ impl Marks {
             shared.store.store(0, Ordering::SeqCst);
             for (marks, newest) in shared.partitions.iter().zip(&shared.newest) {
                 marks.base.store(UNKNOWN, Ordering::SeqCst);
-                for mark in [&marks.settled, &marks.settled_for_all, &marks.forgotten, &marks.last]
-                {
+                for mark in [&marks.settled, &marks.settled_for_all, &marks.last] {
                     mark.store(0, Ordering::SeqCst);
                 }
                 marks.writer.store(0, Ordering::SeqCst);
@@ -158,6 +150,14 @@ impl Marks {
         );
     }
 
+    /// Nothing is known any more: somebody has put other rows into the table.
+    pub fn reset(&self) {
+        let marks = self.of_partition;
+        marks.base.store(UNKNOWN, Ordering::SeqCst);
+        marks.settled.store(0, Ordering::SeqCst);
+        marks.settled_for_all.store(0, Ordering::SeqCst);
+    }
+
     /// The number of the next batch.
     pub fn next_batch(&self) -> i64 {
         self.of_partition.last.fetch_add(1, Ordering::SeqCst) + 1
@@ -178,11 +178,17 @@ impl Marks {
     /// Marks a stream of this hash as having events in a batch. Returns whether they can be put there: no
     /// transaction is appending to such a stream.
     pub fn mark(&self, key: u64, batch_no: i64) -> bool {
+        let is_free = || {
+            shared().is_none_or(|shared| {
+                shared.appending[key as usize % COUNTS].load(Ordering::SeqCst) == 0
+            })
+        };
+        // Mostly it is, and otherwise there is no need for a mark.
+        if !is_free() {
+            return false;
+        }
         self.newest[key as usize % MARKS].fetch_max(batch_no, Ordering::SeqCst);
-        shared().is_none_or(|shared| {
-            shared.appending_to_many.load(Ordering::SeqCst) == 0
-                && shared.appending[key as usize % COUNTS].load(Ordering::SeqCst) == 0
-        })
+        is_free()
     }
 
     /// Waits for the transaction that writes batches, if that is another one.
@@ -208,11 +214,9 @@ impl Marks {
         self.of_partition.settled.fetch_max(batch_no, Ordering::SeqCst);
     }
 
-    /// Everything up to batch `settled` is settled for all snapshots, and up to batch `forgotten`, but for
-    /// what is still in the table.
-    pub fn set_forgotten(&self, settled: i64, forgotten: i64) {
-        self.of_partition.settled_for_all.fetch_max(settled, Ordering::SeqCst);
-        self.of_partition.forgotten.fetch_max(forgotten, Ordering::SeqCst);
+    /// The same for all snapshots.
+    pub fn set_settled_for_all(&self, batch_no: i64) {
+        self.of_partition.settled_for_all.fetch_max(batch_no, Ordering::SeqCst);
     }
 
     /// Up to which batch everything is settled.
@@ -224,40 +228,31 @@ impl Marks {
     pub fn settled_for_all(&self) -> i64 {
         self.of_partition.settled_for_all.load(Ordering::SeqCst)
     }
-
-    /// Up to which batch the sidecar may have forgotten what is not in the table.
-    pub fn forgotten(&self) -> i64 {
-        self.of_partition.forgotten.load(Ordering::SeqCst)
-    }
 }
 
 thread_local! {
     static CALLBACK_SET: Cell<bool> = const { Cell::new(false) };
     /// The counts that this transaction has raised.
     static NOTED: RefCell<Vec<u16>> = const { RefCell::new(Vec::new()) };
-    static APPENDS_TO_MANY: Cell<bool> = const { Cell::new(false) };
+    /// The same, a bit for each count.
+    static IS_NOTED: RefCell<[u64; COUNTS / 64]> = const { RefCell::new([0; COUNTS / 64]) };
 }
 
 /// Notes that this transaction appends to a stream of this hash, until it ends. Called before the caller
 /// looks for a tail of the stream.
 pub fn note_appending(key: u64) -> Result<(), Error> {
     let Some(shared) = shared() else { return Ok(()) };
-    if APPENDS_TO_MANY.get() {
+    let count = key as usize % COUNTS;
+    let (word, bit) = (count / 64, 1 << (count % 64));
+    if IS_NOTED.with_borrow(|noted| noted[word] & bit != 0) {
         return Ok(());
     }
     watch_transactions();
-    NOTED.with_borrow_mut(|noted| {
-        // SeqCst: either this transaction sees the worker's mark, or the worker sees that it is noted.
-        if noted.len() == NOTED_MAX {
-            shared.appending_to_many.fetch_add(1, Ordering::SeqCst);
-            APPENDS_TO_MANY.set(true);
-            return Ok(());
-        }
-        let count = key as usize % COUNTS;
-        crate::model::memory::push(noted, count as u16)?;
-        shared.appending[count].fetch_add(1, Ordering::SeqCst);
-        Ok(())
-    })
+    NOTED.with_borrow_mut(|noted| push(noted, count as u16))?;
+    IS_NOTED.with_borrow_mut(|noted| noted[word] |= bit);
+    // SeqCst: either this transaction sees the worker's mark, or the worker sees that it is noted.
+    shared.appending[count].fetch_add(1, Ordering::SeqCst);
+    Ok(())
 }
 
 fn watch_transactions() {
@@ -281,12 +276,10 @@ unsafe extern "C-unwind" fn transaction_event(
     );
     let Some(shared) = shared().filter(|_| ends) else { return };
     NOTED.with_borrow_mut(|noted| {
-        for count in noted.drain(..) {
-            shared.appending[usize::from(count)].fetch_sub(1, Ordering::SeqCst);
+        for count in noted.drain(..).map(usize::from) {
+            shared.appending[count].fetch_sub(1, Ordering::SeqCst);
+            IS_NOTED.with_borrow_mut(|noted| noted[count / 64] &= !(1 << (count % 64)));
         }
         noted.shrink_to(64);
     });
-    if APPENDS_TO_MANY.take() {
-        shared.appending_to_many.fetch_sub(1, Ordering::SeqCst);
-    }
 }

@@ -1,5 +1,7 @@
 //! Which partitions are or were hot: the rows of `hot_partitions`, remembered until they change.
 
+use super::control::Control;
+use super::filter::Marks;
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::call::datum::body;
 use crate::pg::call::rows::int4;
@@ -165,6 +167,13 @@ fn from_row(row: &Row, ours: i64) -> (i32, HotPartition) {
 pub fn forget_all() -> Result<(), Error> {
     // SAFETY: the table is there, and locked by the statement that has changed it.
     unsafe { pgrx::pg_sys::CacheInvalidateRelcacheByRelid(look_up(TABLE)?) }
+    // The settler knows what it does; others restore a dump.
+    let is_settler = Control::get().is_some_and(|control| control.is_this_process());
+    for partition in Partition::all().filter(|_| !is_settler) {
+        if let Some(marks) = Marks::of(partition)? {
+            marks.reset();
+        }
+    }
     Ok(())
 }
 

@@ -170,11 +170,18 @@ impl Tails {
     /// or it does not exist. Under REPEATABLE READ an error, if the transaction's snapshot does not show
     /// all of it.
     pub fn read(&self, stream: StreamKey<'_>, settled: i64) -> Result<Tail, Error> {
-        if let Some(marks) = self.marks {
-            marks.wait_for_writer();
-        }
-        let tail =
-            with_snapshot_of_now(|snapshot| read(self.partition, stream, settled, snapshot))?;
+        let tail = match self.known_last {
+            Some(last) => {
+                let name = (copied(stream.stream_id)?, copied(stream.tenant_id)?);
+                let pieces =
+                    self.known.get(&name).map_or(Ok(Vec::new()), |pieces| copied(pieces))?;
+                Tail::new(pieces, last)?
+            }
+            None => {
+                self.wait_for_writer();
+                with_snapshot_of_now(|snapshot| read(self.partition, stream, settled, snapshot))?
+            }
+        };
         if uses_one_snapshot()
             && let Some(newest) = TailReader::new(&tail.pieces).filter_map(Result::ok).last()
         {
@@ -204,8 +211,9 @@ pub fn read(
     };
     let mut pieces = Vec::new();
     // What passes have left stands in the table only, and what is new is not in the sidecar yet.
-    let first = settled.max(forgotten(partition)?.min(last));
-    let middle = sidecar::applied(partition).map_or(first, |applied| applied.clamp(first, last));
+    let known = sidecar::batches(partition).unwrap_or(hot::Batches { after: last, up_to: last });
+    let first = settled.max(known.after.min(last));
+    let middle = known.up_to.clamp(first, last);
     read_table(&mut batches, stream, settled, first, &mut pieces)?;
     let of_table = pieces.len();
     let indexed = hot::Batches { after: first, up_to: middle };
@@ -249,19 +257,15 @@ fn read_table(
     })
 }
 
-/// Up to which batch the sidecar may have forgotten what the table still has; the highest number, if nothing
-/// is known of a sidecar.
-pub fn forgotten(partition: Partition) -> Result<i64, Error> {
-    Ok(Marks::of(partition)?.map_or(i64::MAX, |marks| marks.forgotten()))
-}
-
 /// How many events of a stream the sidecar has in these batches; `None` if it does not answer.
 pub fn count_in_sidecar(
     partition: Partition,
     stream: StreamKey<'_>,
     batches: hot::Batches,
 ) -> Result<Option<u64>, Error> {
-    if sidecar::applied(partition).is_none_or(|applied| applied < batches.up_to) {
+    let has_all =
+        |known: hot::Batches| known.after <= batches.after && batches.up_to <= known.up_to;
+    if !sidecar::batches(partition).is_some_and(has_all) {
         return Ok(None);
     }
     Ok(sidecar::count(&query(partition, stream, batches)?))

@@ -8,8 +8,9 @@ use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::hot::batches::Batches;
 use crate::pg::hot::map::settled_batches;
-use crate::pg::hot::tail::{count_in_sidecar, forgotten, read_if_any};
+use crate::pg::hot::tail::{count_in_sidecar, read_if_any};
 use crate::pg::session::xact::statement_snapshot;
+use crate::pg::sidecar;
 use crate::pg::tables::heads::Heads;
 use crate::pg::tables::log::{LogReader, StoredRun};
 use crate::pg::tables::relation::For;
@@ -73,7 +74,8 @@ pub fn verify_batches(
             );
             put(BatchFault { stream: None, detail })?;
         }
-        let behind = settled[one.index()].unwrap_or(0).max(forgotten(one)?);
+        let forgotten = sidecar::batches(one).map_or(0, |known| known.after);
+        let behind = settled[one.index()].unwrap_or(0).max(forgotten);
         batches.read(i64::MIN, i64::MAX, |batch| {
             let number = format!("batch {} of partition {}", batch.batch_no, one.number());
             let fault = |detail| BatchFault { stream: None, detail };

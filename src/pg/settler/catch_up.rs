@@ -3,6 +3,7 @@
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::hot::batches::{Batches, StoredBatch};
+use crate::pg::hot::map::settled_batches;
 use crate::pg::session::xact::with_snapshot_of_now;
 use crate::pg::sidecar::{Applied, Index, Refusal};
 
@@ -20,22 +21,34 @@ pub struct CaughtUp {
 }
 
 /// Applies batches that the sidecar does not have, some at once. Discards first what it has of the
-/// partition, if that is not what the table has. `None`: it is away. Called in a transaction.
+/// partition, if that is not what the table has. Unless it `is_compared`, nothing is known of what it has.
+/// `None`: it is away. Called in a transaction.
+///
+/// Batches that passes have settled are never applied: the table has only what the passes have left of
+/// them, but older snapshots may show all, and must not be answered as if there had been nothing else.
 pub fn catch_up(
     index: &mut Index,
     partition: Partition,
     applied: Applied,
-    settled: i64,
+    is_compared: bool,
 ) -> Result<Option<CaughtUp>, Error> {
     with_snapshot_of_now(|snapshot| {
+        let settled = settled_batches()?[partition.index()].unwrap_or(0);
         let mut table = Batches::open(partition, snapshot)?;
         let first = table.first().map_or(settled + 1, |(batch_no, _)| batch_no);
         let mut after = applied.batch_no;
+        let mut is_compared = is_compared;
         if !is_of_table(&mut table, applied, settled.max(first - 1), settled)? {
-            match index.discard(partition) {
-                Ok(()) => after = 0,
-                Err(refusal) => return away(refusal),
+            if let Err(refusal) = index.discard(partition) {
+                return away(refusal);
             }
+            (after, is_compared) = (0, false);
+        }
+        if after < settled || !is_compared {
+            if let Err(refusal) = index.forget(partition, settled) {
+                return away(refusal);
+            }
+            after = after.max(settled);
         }
         let mut caught_up = CaughtUp { batches: 0, is_more: false, first };
         let mut refused = None;
@@ -47,8 +60,7 @@ pub fn catch_up(
                 return Ok(false);
             }
             let StoredBatch { batch_no, checksum, body, .. } = batch;
-            // What was settled before it was applied is in no snapshot of now. But older ones may show it,
-            // and must not be answered as if there had been nothing.
+            // Numbers are skipped where a batch was not written after all, or was settled and removed.
             let gap = match batch_no - 1 > after {
                 true => index.forget(partition, batch_no - 1),
                 false => Ok(()),

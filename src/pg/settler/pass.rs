@@ -24,7 +24,12 @@ pub struct Behind {
     streams: BTreeSet<StreamName>,
     /// the first batch that has events of them
     first_left: i64,
+    /// how many passes have begun behind others
+    passes: usize,
 }
+
+/// After so many passes the next one begins with the first batch again: what was in the way may be gone.
+const PASSES_BEHIND_MAX: usize = 16;
 
 /// A pass that has begun.
 #[derive(Debug)]
@@ -132,13 +137,20 @@ impl Pass {
         let mut behind = self.behind.take();
         if let Some(first) = leftovers.iter().filter_map(|left| left.batches.first()).min() {
             let streams = BTreeSet::new();
-            let behind = behind.get_or_insert(Behind { after: up_to, streams, first_left: *first });
+            let behind = behind.get_or_insert(Behind {
+                after: up_to,
+                streams,
+                first_left: *first,
+                passes: 0,
+            });
             behind.first_left = behind.first_left.min(*first);
             behind.streams.extend(self.leftovers.drain(..).map(|left| left.name));
         }
         let first_left = behind.as_ref().map(|behind| behind.first_left);
         let is_last = self.source.is_last();
-        let behind = behind.filter(|_| !is_last).map(|behind| Behind { after: up_to, ..behind });
+        let behind = behind
+            .filter(|behind| !is_last && behind.passes < PASSES_BEHIND_MAX)
+            .map(|behind| Behind { after: up_to, passes: behind.passes + 1, ..behind });
         Ok(Step::Ended(Ended {
             up_to,
             settled: first_left.map_or(up_to, |first| first - 1),

@@ -56,6 +56,7 @@ pub extern "C-unwind" fn allsource_settler_main(_argument: pg_sys::Datum) {
         partitions: Partition::all().map(OfPartition::new).collect(),
         sidecar: None,
         next_look: Instant::now(),
+        rounds: 0,
         backoff: Backoff::default(),
         last_message: String::new(),
     };
@@ -137,6 +138,7 @@ struct Settler {
     sidecar: Option<Sidecar>,
     /// when partitions are next looked at, whether they are to be hot or cold
     next_look: Instant,
+    rounds: usize,
     backoff: Backoff,
     last_message: String,
 }
@@ -170,7 +172,11 @@ impl Settler {
         self.see_to_thermostats(store)?;
         self.see_to_sidecar(store);
         let mut is_busy = self.apply()?;
-        for index in 0..self.partitions.len() {
+        let mut first_failure = None;
+        // Each round begins with another partition.
+        self.rounds = self.rounds.wrapping_add(1);
+        for number in 0..self.partitions.len() {
+            let index = (self.rounds + number) % self.partitions.len();
             let known = self.partitions[index].known;
             if known.is_none_or(|known| known.state == State::Never) {
                 continue;
@@ -182,11 +188,15 @@ impl Settler {
                     is_busy = true;
                 }
                 Ok(false) => {}
-                Err(failure) if failure.remedy() == Remedy::TryLater => return Err(failure),
-                Err(failure) => self.partition_failed(index, &failure),
+                Err(failure) => {
+                    self.partition_failed(index, &failure);
+                    if failure.remedy() == Remedy::TryLater {
+                        first_failure.get_or_insert(failure);
+                    }
+                }
             }
         }
-        Ok(is_busy)
+        first_failure.map_or(Ok(is_busy), Err)
     }
 
     /// Reads which partitions are hot.
@@ -207,7 +217,8 @@ impl Settler {
         }
         for of in &mut self.partitions {
             let known = loaded.map(|(_, map)| map[of.partition.index()]);
-            if of.known.is_none() && known.is_some_and(|known| known.state != State::Never) {
+            let is_ours = |known: HotPartition| known.state != State::Never && known.is_ours;
+            if !of.known.is_some_and(is_ours) && known.is_some_and(is_ours) {
                 self.control
                     .of(of.partition)
                     .bytes
@@ -335,8 +346,8 @@ impl Settler {
             if of.is_compared && applied.batch_no >= last {
                 continue;
             }
-            let index = &mut sidecar.index;
-            let applied = transact(|| catch_up(index, of.partition, applied, known.settled_batch));
+            let (index, is_compared) = (&mut sidecar.index, of.is_compared);
+            let applied = transact(|| catch_up(index, of.partition, applied, is_compared));
             let applied = match applied {
                 Ok(Some(applied)) => applied,
                 Ok(None) => return Ok(false),
@@ -375,11 +386,21 @@ impl Settler {
             if Instant::now() < of.due && !(is_wanted && of.backoff.failures() == 0) {
                 return Ok(false);
             }
+            let wanted = wishes.wanted.load(Ordering::SeqCst);
+            let bytes = wishes.bytes.load(Ordering::Relaxed);
             let Some(there) = there(of.partition)? else {
+                // Unless there is more by now.
+                let (order, relaxed) = (Ordering::SeqCst, Ordering::Relaxed);
+                let _ = wishes.wanted.compare_exchange(wanted, 0, order, order);
+                let _ = wishes.bytes.compare_exchange(bytes, 0, relaxed, relaxed);
                 self.nothing_is_left(index, store, known)?;
                 return Ok(false);
             };
             if let Some(marks) = Marks::claim(of.partition, store) {
+                if there.first <= marks.settled() {
+                    // They were not there before: a dump was restored into this store.
+                    marks.reset();
+                }
                 marks.keep(known.settled_batch.max(there.last));
                 marks.set_settled(there.first - 1);
             }
@@ -425,7 +446,13 @@ impl Settler {
         }
         let Ended { transaction, settled, up_to: forgotten, .. } = ended;
         of.forgettable.push_back(Forgettable { transaction, settled, forgotten });
-        wishes.error.set(ended.reason.as_deref().unwrap_or_default());
+        // As long as the next pass begins behind this one, what is left there is still left.
+        if ended.reason.is_some() || ended.behind.is_none() {
+            wishes.error.set(ended.reason.as_deref().unwrap_or_default());
+        }
+        if let Some(known) = &mut of.known {
+            known.settled_batch = known.settled_batch.max(ended.up_to);
+        }
         of.behind = ended.behind;
         if of.behind.is_some() {
             of.due = Instant::now();
@@ -462,7 +489,6 @@ impl Settler {
                 of.forgettable.push_back(Forgettable { transaction, settled, forgotten: settled });
             }
         }
-        wishes.wanted.store(0, Ordering::SeqCst);
         wishes.error.set("");
         of.due = Instant::now() + SLEEP_MAX;
         if known.state == State::Cooling {
@@ -486,7 +512,7 @@ impl Settler {
         }
         of.forgettable.pop_front();
         if let Some(marks) = Marks::claim(of.partition, store) {
-            marks.set_forgotten(first.settled, first.forgotten);
+            marks.set_settled_for_all(first.settled);
         }
         if let Some(sidecar) = self.sidecar.as_mut().filter(|_| of.is_compared) {
             // If that fails it is away, and is opened again.

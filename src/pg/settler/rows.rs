@@ -5,6 +5,7 @@
 use super::piece::Leftover;
 use crate::codec::hot_batch::{HotBatchWriter, Pushed, checksum};
 use crate::codec::record::{Home, Record};
+use crate::model::memory::copied;
 use crate::model::partition::Partition;
 use crate::pg::call::datum::text;
 use crate::pg::call::rows::{int4, int8};
@@ -21,14 +22,17 @@ use std::collections::BTreeSet;
 use std::ffi::CStr;
 
 // Numbers go on above all that heads know of: a row may have been deleted.
+const LAST_SETTLED: &CStr = c"
+    SELECT pg_catalog.max(s.settled_batch)
+      FROM allsource.event_streams s
+     WHERE s.partition_id OPERATOR(pg_catalog.=) $1
+       AND NOT EXISTS (SELECT FROM allsource.hot_partitions p
+                        WHERE p.partition_id OPERATOR(pg_catalog.=) $1)";
+
 const HEAT: &CStr = c"
     INSERT INTO allsource.hot_partitions AS p (partition_id, state, since, settled_batch, store_id,
                 is_automatic)
-    SELECT $1, 'hot', pg_catalog.clock_timestamp(),
-           COALESCE((SELECT pg_catalog.max(s.settled_batch)
-                       FROM allsource.event_streams s
-                      WHERE s.partition_id OPERATOR(pg_catalog.=) $1), 0),
-           $2, $3
+    VALUES ($1, 'hot', pg_catalog.clock_timestamp(), $4, $2, $3)
         ON CONFLICT (partition_id) DO UPDATE
        SET state = 'hot', store_id = $2, is_automatic = $3,
            since = CASE WHEN p.state OPERATOR(pg_catalog.=) 'hot' THEN p.since
@@ -91,9 +95,16 @@ fn lock_states() -> Result<(), Error> {
 
 /// Makes a partition hot.
 pub fn heat(partition: Partition, incarnation: u32, is_automatic: bool) -> Result<(), Error> {
+    // All heads are read for it, and nobody is to wait for that. Without a row they stay as they are.
+    let mut settled = 0;
+    execute_as_owner(TABLE, LAST_SETTLED, &[partition_id(partition)], Access::Read, |row| {
+        settled = row.get(1).map_or(0, |value| value.value() as i64);
+        Ok(())
+    })?;
     lock_states()?;
     let is_automatic = (pg_sys::BOOLOID, Some(pg_sys::Datum::from(is_automatic)));
-    change(HEAT, &[partition_id(partition), number(store_id(incarnation)), is_automatic])
+    let store_id = number(store_id(incarnation));
+    change(HEAT, &[partition_id(partition), store_id, is_automatic, number(settled)])
 }
 
 /// Makes a partition take no more batches.
@@ -211,7 +222,7 @@ fn rewrite(
             if body.len() < before {
                 removed.events += (before - body.len()) as u64;
                 removed.bytes += (batch.body.len() - body.size_bytes()) as u64;
-                written.push((batch.batch_no, body.len(), body.body().to_vec()));
+                written.push((batch.batch_no, body.len(), copied(body.body())?));
             }
             Ok(true)
         })

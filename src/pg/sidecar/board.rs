@@ -109,10 +109,10 @@ pub fn count(query: &Query<'_>) -> Option<u64> {
     count.flatten()
 }
 
-/// The last batch of a partition that the sidecar has, if somebody serves.
-pub fn applied(partition: Partition) -> Option<i64> {
+/// The batches of a partition that the sidecar has, if somebody serves.
+pub fn batches(partition: Partition) -> Option<Batches> {
     let board = &shared()?.board;
-    board.is_served().then(|| board.figures.applied(partition))
+    board.is_served().then(|| board.figures.batches(partition))
 }
 
 /// How the sidecar is; `None` where the library was not loaded at server start.

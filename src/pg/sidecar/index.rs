@@ -7,6 +7,7 @@
 use super::board;
 use super::engine::{Applied, Engine, Fault, Owner, Statistics};
 use crate::codec::record::Home;
+use crate::model::hot::Batches;
 use crate::model::memory::OutOfMemory;
 use crate::model::partition::Partition;
 use pgrx::pg_sys;
@@ -93,8 +94,8 @@ impl Index {
 
     /// Lets backends ask about what is in it of a partition: it is what the table has.
     pub fn show(&mut self, partition: Partition) {
-        if let Some(applied) = self.applied(partition) {
-            show_applied(partition, applied.batch_no);
+        if let Some(Applied { forgotten, batch_no, .. }) = self.applied(partition) {
+            show(partition, Batches { after: forgotten, up_to: batch_no });
         }
     }
 
@@ -125,7 +126,7 @@ impl Index {
     /// Empties a partition. It is to be applied again from its first batch on that is not settled.
     pub fn discard(&mut self, partition: Partition) -> Result<(), Refusal> {
         self.attempt(|engine| engine.discard(partition))?;
-        show_applied(partition, 0);
+        show(partition, NOTHING);
         Ok(())
     }
 
@@ -153,14 +154,12 @@ impl Index {
     fn open_engine(&mut self, emptied: bool) -> bool {
         let Some(shared) = board::shared() else { return false };
         let owner = self.owner;
+        // Nobody is to ask before the owner has compared them with the table.
+        Partition::all().for_each(|partition| show(partition, NOTHING));
         let opened = guarded(|| Engine::open(&shared.board, owner, emptied));
         self.has_failed &= opened.is_err();
         match opened {
             Ok((engine, reason)) => {
-                // Nobody is to ask before the owner has compared them with the table.
-                for partition in Partition::all() {
-                    shared.board.figures.show_applied(partition, 0);
-                }
                 if reason.is_some() {
                     shared.board.figures.rebuilt();
                 }
@@ -215,9 +214,13 @@ impl Drop for Index {
     }
 }
 
-fn show_applied(partition: Partition, batch_no: i64) {
+/// No batches.
+const NOTHING: Batches = Batches { after: 0, up_to: 0 };
+
+/// Shows backends which batches they may ask about.
+fn show(partition: Partition, batches: Batches) {
     if let Some(shared) = board::shared() {
-        shared.board.figures.show_applied(partition, batch_no);
+        shared.board.figures.show(partition, batches);
     }
 }
 

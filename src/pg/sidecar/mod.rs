@@ -8,6 +8,6 @@ mod board;
 mod engine;
 mod index;
 
-pub use board::{AREA, Query, applied, count, status, tail};
+pub use board::{AREA, Query, batches, count, status, tail};
 pub use engine::Applied;
 pub use index::{Index, Refusal};

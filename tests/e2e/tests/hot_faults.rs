@@ -1,44 +1,27 @@
-//! What happens to the files of the sidecar, to its disk, and to the processes that write and settle
-//! batches: no answer changes, nothing that was acknowledged is lost, and nothing is there twice.
+//! What happens to the files of the sidecar and to its disk changes no answer, and nothing is lost.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use allsource_e2e::bulk::{dead_letters, flush, is_well, worker_when, workers_up};
-use allsource_e2e::calls::{all_events, assert_verified, names_in};
+use allsource_e2e::calls::names_in;
 use allsource_e2e::cluster::{ONE_WORKER, SERVED, STORE, Stop};
 use allsource_e2e::hot::settler;
+use allsource_e2e::hot_store::{PARTITIONS, RARELY, SMALL};
 use allsource_e2e::scattered::until_applied;
 use allsource_e2e::{
-    Cluster, Crew, EnqueueBatch, Ledger, Scattered, Seed, SmallDisk, failure, hot, patience, sizes,
+    Cluster, EnqueueBatch, HotStore, Scattered, SmallDisk, failure, hot, patience,
 };
 use postgres::Client;
-use rand::RngExt;
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
 
-const PARTITIONS: [i32; 2] = [3, 17];
 const STREAMS: i64 = 20;
-/// Nothing is settled before somebody asks for it.
-const RARELY: &str = "allsource.settle_interval=1h";
-/// So that much is read from files.
-const SMALL: [&str; 2] =
-    ["allsource.sidecar_cache_size=1MB", "allsource.sidecar_write_buffer_size=1MB"];
 /// More than a sidecar needs at first.
 const SIDECAR_MEGABYTES: u32 = 24;
 const TABLE_MEGABYTES: u32 = 80;
-/// What is killed at random is busy all the time, in these partitions.
-const OFTEN: &str = "allsource.settle_interval=20ms";
-const SMALL_BATCHES: &str = "allsource.batch_max_events=40";
-const KILLED_UNDER: [i32; 3] = [3, 17, 30];
-const PRODUCERS: u64 = 5;
-const ACKNOWLEDGED_BEFORE_KILL: usize = 150;
-const AFTER_THAT_MS_MAX: u64 = 400;
 
 /// How the server is while files are damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,61 +205,6 @@ fn an_old_snapshot_reads_the_same_while_files_are_damaged() {
     old.batch_execute("COMMIT").expect("COMMIT");
     known.assert_read(&mut old, "in the end");
     known.cool(&mut client, "in the end");
-}
-
-/// A server with hot partitions that are settled when somebody asks for it.
-struct HotStore {
-    cluster: Cluster,
-}
-
-impl HotStore {
-    fn new(name: &str, settings: &[&str]) -> Self {
-        let mut all = vec![RARELY];
-        all.extend(SMALL);
-        all.extend(settings);
-        Self { cluster: Cluster::with_queue(name, &all) }
-    }
-
-    /// Has the sidecar write all of its memory to files, when it has all batches. It may be away at first,
-    /// or work on with files that nobody else finds. Gives a copy of it.
-    fn flush_sidecar(&self, client: &mut Client) -> String {
-        self.cluster.shell("rm -rf copy");
-        let copy = self.cluster.dir().join("copy").display().to_string();
-        let query = "SELECT allsource.es_sidecar_checkpoint($1)";
-        patience::until_true("the sidecar is copied", || {
-            until_applied(client, &PARTITIONS);
-            let copied = client.execute(query, &[&copy]);
-            if let Err(error) = &copied {
-                let told = failure::describe(error);
-                assert!(told.contains("sidecar cannot be copied"), "{told}");
-                hot::rebuild(client).expect("es_sidecar_rebuild");
-            }
-            copied.is_ok()
-        });
-        copy
-    }
-
-    /// Waits until the sidecar has forgotten all that is settled.
-    fn until_forgotten(&self, client: &mut Client) {
-        // Two rounds of the settler that begin after the pass.
-        for _ in 0..2 {
-            hot::heat(client, PARTITIONS[0]).expect("es_heat");
-        }
-    }
-
-    /// Stops the server, changes something with a script, and starts it again.
-    fn while_stopped(&self, how: Stop, script: &str) -> Client {
-        self.cluster.stop(how);
-        self.cluster.shell(script);
-        self.resume()
-    }
-
-    fn resume(&self) -> Client {
-        self.cluster.resume();
-        let mut client = self.cluster.connect_when_ready(STORE);
-        workers_up(&mut client);
-        client
-    }
 }
 
 /// What RocksDB has written is replaced by what it had written some time before, in parts or as a whole.
@@ -513,6 +441,9 @@ fn a_full_disk_of_the_sidecar_is_done_without() {
         known.assert_read(&mut client, &context);
         known.append(&mut client, 5);
         known.settle(&mut client, &context);
+        let pid = settler(&mut client);
+        let query = "SELECT pg_terminate_backend($1, 20000)";
+        assert!(client.query_one(query, &[&pid]).expect(query).get::<_, bool>(0), "{context}");
         known.filler_bytes = 200;
         known.enqueue(&mut client, 3);
         known.assert_read(&mut client, &context);
@@ -549,6 +480,8 @@ fn a_full_disk_of_the_tables_only_delays() {
     let filler = disk.fill();
     let refused = hot::settle_within(&mut client, None, "2s").expect_err("there is no room");
     assert_eq!(failure::sqlstate(&refused), failure::CANCELLED);
+    let told = failure::describe(&refused);
+    assert!(told.contains("No space left on device"), "{told}");
     known.assert_read(&mut client, "no room to settle");
     let items: Vec<_> = (0..40).map(|_| known.next_items()).collect();
     for items in &items {
@@ -565,254 +498,6 @@ fn a_full_disk_of_the_tables_only_delays() {
     drop(client);
     drop(store);
     drop(disk);
-}
-
-/// The settler stands still, and answers nobody, while others read and write.
-#[test]
-fn a_settler_that_stands_still_holds_up_nobody() {
-    let store = HotStore::new("hot-still", &[]);
-    let mut client = store.cluster.store();
-    // Each look for a tail is answered after a second.
-    let mut known = Scattered::heated(&mut client, &PARTITIONS, 3);
-    known.enqueue(&mut client, 5);
-    until_applied(&mut client, &PARTITIONS);
-    let pid = settler(&mut client);
-    store.cluster.signal("STOP", pid);
-    known.assert_read(&mut client, "stopped");
-    known.append(&mut client, 2);
-    known.enqueue(&mut client, 5);
-    known.assert_read(&mut client, "stopped");
-    let refused = hot::settle_within(&mut client, None, "1s").expect_err("nobody settles");
-    assert_eq!(failure::sqlstate(&refused), failure::CANCELLED);
-    store.cluster.signal("CONT", pid);
-    known.goes_on(&mut client, "continued", true);
-    known.cool(&mut client, "in the end");
-}
-
-#[test]
-fn a_killed_settler_loses_nothing() {
-    survive_kills("hot-kill-settler", |cluster, _| {
-        let pid = settler(&mut cluster.store());
-        cluster.signal("KILL", pid);
-    });
-}
-
-#[test]
-fn a_killed_worker_loses_nothing() {
-    survive_kills("hot-kill-worker", |cluster, rng| {
-        let pids = workers_up(&mut cluster.store());
-        cluster.signal("KILL", *pids.choose(rng).expect("a worker"));
-    });
-}
-
-#[test]
-fn a_killed_server_loses_nothing() {
-    survive_kills("hot-kill-server", |cluster, _| {
-        cluster.stop(Stop::Kill);
-        cluster.resume();
-    });
-}
-
-/// Right after batches have been removed, which is when the sidecar is behind.
-#[test]
-fn a_server_killed_after_a_pass_loses_nothing() {
-    survive_kills("hot-kill-pass", |cluster, _| {
-        let mut client = cluster.store();
-        let query = "SELECT sum(settled_batch)::int8 FROM allsource.hot_partitions";
-        let mut settled = || client.query_one(query, &[]).expect(query).get::<_, i64>(0);
-        let before = settled();
-        patience::until_true("a pass ends", || settled() > before);
-        cluster.stop(Stop::Kill);
-        cluster.resume();
-    });
-}
-
-/// Who ends a process of the extension politely is not noticed by anybody.
-#[test]
-fn terminated_processes_are_followed_by_others() {
-    let settings = ["allsource.workers=2", OFTEN, SMALL_BATCHES];
-    let store = HotStore::new("hot-terminated", &settings);
-    let mut client = store.cluster.store();
-    let mut names = |partition: &i32| names_in(&mut client, *partition, 6);
-    let shared: Vec<String> = KILLED_UNDER.iter().flat_map(&mut names).collect();
-    let (ledger, seed, cluster) = (Ledger::default(), Seed::announce(), &store.cluster);
-    KILLED_UNDER.iter().for_each(|number| hot::heat(&mut client, *number).expect("es_heat"));
-    let crew =
-        Crew { cluster, ledger: &ledger, shared: &shared, seed, number: 1, producers: PRODUCERS };
-    crew.work_while(
-        |_| false,
-        || {
-            for round in 0..16 * sizes::factor() {
-                let pid = match round % 4 {
-                    0 => workers_up(&mut client)[round as usize / 4 % 2],
-                    _ => settler(&mut client),
-                };
-                let query = "SELECT pg_terminate_backend($1, 20000)";
-                let gone: bool = client.query_one(query, &[&pid]).expect(query).get(0);
-                assert!(gone, "process {pid} is still there");
-                let before = ledger.acknowledged();
-                patience::until_true("they go on", || ledger.acknowledged() > before + 20);
-            }
-        },
-    );
-    assert_eq!(ledger.unsettled(), 0, "events that nobody knows to be durable");
-    for partition in KILLED_UNDER {
-        hot::cool_within(&mut client, partition, "50s").expect("es_cool");
-    }
-    ledger.assert_holds(&all_events(&mut client).expect("the content"));
-    assert_verified(&mut client);
-}
-
-/// Rounds in which producers work, and something is killed under them.
-fn survive_kills(name: &str, kill: impl Fn(&Cluster, &mut StdRng)) {
-    let seed = Seed::announce();
-    let store = HotStore::new(name, &["allsource.workers=2", OFTEN, SMALL_BATCHES]);
-    let mut client = store.cluster.store();
-    let mut names = |partition: &i32| names_in(&mut client, *partition, 6);
-    let shared: Vec<String> = KILLED_UNDER.iter().flat_map(&mut names).collect();
-    let ledger = Ledger::default();
-    for round in 0..sizes::number("ALLSOURCE_CRASH_ROUNDS", 4 * sizes::factor()) {
-        let mut rng = seed.rng(round * 1_000);
-        for partition in KILLED_UNDER {
-            hot::heat(&mut client, partition).expect("es_heat");
-        }
-        let before = ledger.acknowledged();
-        let (cluster, number) = (&store.cluster, round + 1);
-        let producers = PRODUCERS;
-        let crew = Crew { cluster, ledger: &ledger, shared: &shared, seed, number, producers };
-        let killed = AtomicBool::new(false);
-        let told = |error: &_| killed.load(Ordering::SeqCst) && failure::is_disconnect(error);
-        crew.work_while(told, || {
-            patience::until_true("the producers have done something", || {
-                ledger.acknowledged() >= before + ACKNOWLEDGED_BEFORE_KILL
-            });
-            thread::sleep(Duration::from_millis(rng.random_range(0..AFTER_THAT_MS_MAX)));
-            killed.store(true, Ordering::SeqCst);
-            kill(cluster, &mut rng);
-            // All of them have noticed.
-            drop(cluster.connect_when_ready(STORE));
-        });
-        println!("round {round}: {} events acknowledged", ledger.acknowledged() - before);
-        client = patience::until("the server is up again", || {
-            let mut client = store.cluster.try_connect(STORE).ok()?;
-            workers_up(&mut client);
-            Some(client)
-        });
-        flush(&mut client).expect("es_flush");
-        if round % 2 == 0 {
-            hot::settle(&mut client).expect("es_settle");
-        } else {
-            for partition in KILLED_UNDER {
-                hot::cool_within(&mut client, partition, "50s").expect("es_cool");
-            }
-        }
-        ledger.assert_holds(&all_events(&mut client).expect("the content"));
-        assert_verified(&mut client);
-    }
-}
-
-/// Where a process of the extension is held, by a trigger of the tables' owner.
-#[derive(Clone, Copy, Debug)]
-struct Breakpoint {
-    table: &'static str,
-    event: &'static str,
-    /// so many calls of the trigger go through
-    skipped: i64,
-}
-
-const DRAINING: [Breakpoint; 2] = [
-    Breakpoint { table: "hot_batches_p03", event: "BEFORE INSERT", skipped: 0 },
-    Breakpoint { table: "hot_batches_p03", event: "AFTER INSERT", skipped: 0 },
-];
-
-const SETTLING: [Breakpoint; 8] = [
-    Breakpoint { table: "event_log_p03", event: "AFTER INSERT", skipped: 0 },
-    Breakpoint { table: "event_log_p03", event: "AFTER INSERT", skipped: 540 },
-    Breakpoint { table: "event_streams_p03", event: "BEFORE UPDATE", skipped: 0 },
-    Breakpoint { table: "event_streams_p03", event: "BEFORE UPDATE", skipped: 18 },
-    Breakpoint { table: "hot_batches_p03", event: "BEFORE DELETE", skipped: 0 },
-    Breakpoint { table: "hot_batches_p03", event: "AFTER DELETE", skipped: 0 },
-    Breakpoint { table: "hot_partitions", event: "BEFORE UPDATE", skipped: 0 },
-    Breakpoint { table: "hot_partitions", event: "AFTER UPDATE", skipped: 0 },
-];
-
-impl Breakpoint {
-    /// Who comes here next is held.
-    fn set(self, client: &mut Client) {
-        let Self { table, event, skipped } = self;
-        client
-            .batch_execute(&format!(
-                "CREATE SCHEMA breakpoint; CREATE SEQUENCE breakpoint.calls; \
-                 GRANT USAGE ON SCHEMA breakpoint TO PUBLIC; \
-                 CREATE FUNCTION breakpoint.hold() RETURNS trigger \
-                 LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
-                     IF nextval('breakpoint.calls') > {skipped} THEN PERFORM pg_sleep(600); END IF; \
-                     RETURN COALESCE(NEW, OLD); END $$; \
-                 CREATE TRIGGER breakpoint {event} ON allsource.{table} \
-                     FOR EACH ROW EXECUTE FUNCTION breakpoint.hold(); \
-                 ALTER TABLE allsource.{table} ENABLE ALWAYS TRIGGER breakpoint"
-            ))
-            .unwrap_or_else(|error| panic!("{self:?}: {}", failure::describe(&error)));
-    }
-
-    fn remove(client: &mut Client) {
-        client.batch_execute("DROP SCHEMA breakpoint CASCADE").expect("DROP SCHEMA");
-    }
-}
-
-/// Returns as soon as a process is held.
-fn until_held(onlooker: &mut Client, pid: i32) {
-    let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'";
-    patience::until_true("a process is held", || {
-        onlooker.query_one(query, &[&pid]).expect(query).get::<_, i64>(0) > 0
-    });
-}
-
-/// The server is killed at each step between a batch that is drained and one that is removed.
-#[test]
-fn a_server_killed_at_each_step_loses_nothing() {
-    let store = HotStore::new("hot-steps", &[]);
-    let mut client = store.cluster.store();
-    let mut known = Scattered::heated(&mut client, &[3], STREAMS);
-    let drains = DRAINING.map(|breakpoint| (breakpoint, true));
-    let settles = SETTLING.map(|breakpoint| (breakpoint, false));
-    for (number, (breakpoint, drains)) in drains.into_iter().chain(settles).enumerate() {
-        let context = format!("{breakpoint:?}");
-        known.enqueue(&mut client, 4);
-        if breakpoint.skipped > 0 {
-            // A pass has two pieces, and this is in the second one.
-            known.filler_bytes = 8_000;
-            known.enqueue(&mut client, 30);
-            known.filler_bytes = 200;
-        }
-        if number % 2 == 0 {
-            until_applied(&mut client, &[3]);
-        }
-        breakpoint.set(&mut client);
-        let pid = if drains {
-            let items = known.next_items();
-            EnqueueBatch::of(&items).send(&mut client).expect("es_enqueue_batch");
-            workers_up(&mut client)[0]
-        } else {
-            let asked = hot::settle_within(&mut client, Some(3), "10ms");
-            assert_eq!(failure::refusal(asked), failure::CANCELLED);
-            settler(&mut client)
-        };
-        until_held(&mut client, pid);
-        known.assert_read(&mut client, &context);
-        if number % 3 == 0 {
-            store.cluster.signal("KILL", pid);
-            patience::until_true("the server is killed", || client.simple_query("").is_err());
-            client = store.cluster.connect_when_ready(STORE);
-            workers_up(&mut client);
-        } else {
-            client = store.while_stopped(Stop::Kill, "");
-        }
-        Breakpoint::remove(&mut client);
-        known.assert_read(&mut client, &context);
-        known.goes_on(&mut client, &context, number % 2 == 1);
-    }
-    known.cool(&mut client, "in the end");
 }
 
 /// A sidecar of another time of the store is opened, and somebody has locked the batches of one partition

@@ -25,7 +25,7 @@ use rand::seq::IndexedRandom;
 use serde_json::json;
 use uuid::Uuid;
 
-const STEPS: u64 = 600;
+const STEPS: u64 = 1_500;
 const PARTITIONS: [i32; 4] = [0, 3, 17, 31];
 /// The last one stays cold.
 const HEATED: usize = 3;

@@ -11,6 +11,7 @@ use allsource_e2e::calls::{assert_verified, names_in};
 use allsource_e2e::cluster::{ONE_WORKER, SERVED, STORE, Stop};
 use allsource_e2e::failure::{self, describe, refusal, sqlstate};
 use allsource_e2e::hot::{self, batches, state};
+use allsource_e2e::hot_store::{OFTEN, PARTITIONS, RARELY};
 use allsource_e2e::scattered::until_applied;
 use allsource_e2e::{
     Cluster, Crew, Dump, EnqueueBatch, Ledger, NewEvent, Scattered, Seed, patience,
@@ -18,10 +19,7 @@ use allsource_e2e::{
 use postgres::Client;
 use serde_json::json;
 
-const PARTITIONS: [i32; 2] = [3, 17];
 const STREAMS: i64 = 20;
-const RARELY: &str = "allsource.settle_interval=1h";
-const OFTEN: &str = "allsource.settle_interval=20ms";
 const REPLICATED: [&str; 4] =
     ["wal_level=replica", "max_wal_senders=6", "wal_log_hints=on", "wal_keep_size=128MB"];
 const RESTORED: &str = "restored";
