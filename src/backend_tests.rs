@@ -214,6 +214,7 @@ mod tests {
         );
         assert_eq!(sidecar::count(&ask(stream_id, 3)), Some(6));
         index.begin_flush().expect("a disk");
+        index.show(partition);
         let statistics = index.statistics().expect("an index");
         let status = sidecar::status().expect("a board");
         assert!(status.is_served && status.figures.disk_bytes == statistics.disk_bytes);

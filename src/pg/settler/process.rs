@@ -376,6 +376,8 @@ impl Settler {
     /// Does the next step for a partition. Returns whether there is more to do now.
     fn see_to(&mut self, index: usize, store: u32) -> Result<bool, Failure> {
         self.forget(index, store)?;
+        // One pass at a time: each may take as much memory as it is allowed to.
+        let is_passing = self.partitions.iter().any(|of| of.pass.is_some());
         let of = &mut self.partitions[index];
         let wishes = self.control.of(of.partition);
         let Some(known) = of.known.filter(|known| known.is_ours && known.may_have_batches()) else {
@@ -383,6 +385,9 @@ impl Settler {
         };
         let is_wanted = wishes.wanted.load(Ordering::SeqCst) > 0 || known.state == State::Cooling;
         if of.pass.is_none() {
+            if is_passing {
+                return Ok(false);
+            }
             if Instant::now() < of.due && !(is_wanted && of.backoff.failures() == 0) {
                 return Ok(false);
             }

@@ -86,6 +86,15 @@ impl Event {
     }
 }
 
+impl Event {
+    /// No less than it takes in a piece, nearly always.
+    fn size_bytes(&self) -> usize {
+        const OVERHEAD_BYTES: usize = 32;
+        let parts = [Some(&self.event_type), Some(&self.payload), self.metadata.as_ref()];
+        OVERHEAD_BYTES + parts.into_iter().flatten().map(|part| part.len()).sum::<usize>()
+    }
+}
+
 /// The part of a body.
 fn bytes<'b>(body: &'b [u8], part: &Range<u32>) -> &'b [u8] {
     &body[part.start as usize..part.end as usize]
@@ -181,7 +190,8 @@ impl Source {
         while page.len() < PAGE_STREAMS && bytes < PAGE_BYTES {
             let Some(range) = self.streams.next() else { break };
             let indexes = &self.order[range.start as usize..range.end as usize];
-            let mut pieces = Vec::new();
+            let sizes = indexes.iter().map(|index| self.events[*index as usize].size_bytes());
+            let mut pieces = with_room(sizes.sum())?;
             for of_batch in indexes.chunk_by(|a, b| self.batch_of(*a) == self.batch_of(*b)) {
                 one.clear();
                 for index in of_batch {
