@@ -28,6 +28,8 @@ CREATE FUNCTION allsource.es_verify(
 )
 LANGUAGE c STABLE PARALLEL SAFE COST 100000 ROWS 10
 SET search_path = pg_catalog, pg_temp
+-- Its queries are over all leaves, and would be compiled for seconds however little there is.
+SET jit = off
 AS 'MODULE_PATHNAME', 'es_verify';
 
 COMMENT ON FUNCTION allsource.es_verify IS 'a row for each fault found in the store, a partition or a stream: gap, overlap, position out of order, position taken twice, checksum, orphan, head differs from log, misplaced, event id, hot batch; no row if there is none';

@@ -213,7 +213,7 @@ mod tests {
             matches!(cancelled.map_err(Caught::failure), Err(failure) if failure.sqlstate == *b"57014")
         );
         assert_eq!(sidecar::count(&ask(stream_id, 3)), Some(6));
-        index.flush().expect("a disk");
+        index.begin_flush().expect("a disk");
         let statistics = index.statistics().expect("an index");
         let status = sidecar::status().expect("a board");
         assert!(status.is_served && status.figures.disk_bytes == statistics.disk_bytes);

@@ -22,6 +22,9 @@ pub enum SidecarError {
         /// what RocksDB says
         reason: String,
     },
+    /// Too much waits to be written to files, or they cannot be written now. It can be tried again.
+    #[error("sidecar cannot take more now")]
+    Busy,
     /// What is stored is not what was written, without RocksDB having noticed.
     #[error("sidecar is damaged")]
     Damaged,
@@ -77,7 +80,10 @@ impl SidecarError {
 
 impl From<rocksdb::Error> for SidecarError {
     fn from(error: rocksdb::Error) -> Self {
-        Self::Database { reason: error.into_string() }
+        match error.kind() {
+            rocksdb::ErrorKind::Incomplete => Self::Busy,
+            _ => Self::Database { reason: error.into_string() },
+        }
     }
 }
 

@@ -176,6 +176,8 @@ fn family(settings: Settings, memory: &Memory) -> Options {
 pub fn writing() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.disable_wal(true);
+    // The writer has other things to do than to wait, and a full disk may never have room again.
+    options.set_no_slowdown(true);
     // A batch is sorted.
     options.set_memtable_insert_hint_per_batch(true);
     options

@@ -32,6 +32,13 @@ impl Sidecar {
         Ok(self.database.flush_cfs_opt(&self.all_families()?, &options)?)
     }
 
+    /// Begins to write what is in memory to files, and does not wait for that.
+    pub fn begin_flush(&self) -> Result<(), SidecarError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(false);
+        Ok(self.database.flush_cfs_opt(&self.all_families()?, &options)?)
+    }
+
     /// Makes a copy in `path`, which must not exist yet, out of links to files where that is possible.
     pub fn checkpoint(&self, path: &Path) -> Result<(), SidecarError> {
         self.flush()?;

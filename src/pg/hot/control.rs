@@ -19,6 +19,9 @@ const NOTE_INTERVAL_US: i64 = 1_000_000;
 /// Tails are read if one was read within this time.
 const TAILS_ARE_READ_US: i64 = 60_000_000;
 
+/// The settler makes progress if it has settled something within this time.
+const PROGRESS_US: i64 = 2_000_000;
+
 /// A request that sessions make, and whether it was met.
 #[repr(C)]
 pub struct Ticket {
@@ -89,6 +92,8 @@ struct Shared {
     process: AtomicU32,
     is_paused: AtomicBool,
     partitions: [OfPartition; PARTITIONS],
+    /// when events were settled last; in microseconds since 2000-01-01
+    settled_at_us: AtomicI64,
     /// when a tail was read last, about; in microseconds since 2000-01-01
     tail_read_at_us: AtomicI64,
     /// tails that readers have looked for and found, and not found
@@ -244,6 +249,16 @@ impl Control {
     /// Whether somebody has read a tail lately.
     pub fn are_tails_read(&self) -> bool {
         now_us() < self.0.tail_read_at_us.load(Ordering::Relaxed) + TAILS_ARE_READ_US
+    }
+
+    /// Events were settled.
+    pub fn has_settled(&self) {
+        self.0.settled_at_us.store(now_us(), Ordering::Relaxed);
+    }
+
+    /// Whether events were settled within the last second or so: it is worth while to wait for more.
+    pub fn makes_progress(&self) -> bool {
+        now_us() < self.0.settled_at_us.load(Ordering::Relaxed) + PROGRESS_US
     }
 
     /// Counts a reader's look for a tail.

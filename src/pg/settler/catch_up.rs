@@ -22,7 +22,7 @@ pub struct CaughtUp {
 
 /// Applies batches that the sidecar does not have, some at once. Discards first what it has of the
 /// partition, if that is not what the table has. Unless it `is_compared`, nothing is known of what it has.
-/// `None`: it is away. Called in a transaction.
+/// `None`: it is away, or takes nothing now. Called in a transaction.
 ///
 /// Batches that passes have settled are never applied: the table has only what the passes have left of
 /// them, but older snapshots may show all, and must not be answered as if there had been nothing else.
@@ -76,7 +76,7 @@ pub fn catch_up(
             Ok(true)
         })?;
         match refused {
-            None => Ok(Some(caught_up)),
+            None | Some(Refusal::Busy) => Ok(Some(caught_up)),
             Some(refusal) => away(refusal),
         }
     })
@@ -107,7 +107,7 @@ fn is_of_table(
 
 fn away(refusal: Refusal) -> Result<Option<CaughtUp>, Error> {
     match refusal {
-        Refusal::Away => Ok(None),
+        Refusal::Away | Refusal::Busy => Ok(None),
         Refusal::Memory(error) => Err(error.into()),
         Refusal::Impossible { reason } => Err(Error::Sidecar { reason }),
     }

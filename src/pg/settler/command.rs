@@ -36,9 +36,7 @@ pub fn cool(partition: Partition, timeout: Option<Duration>) -> Result<(), Error
     let control = open()?;
     let asked = ask(control, &control.of(partition).cool, "partition cannot be made cold", timeout);
     asked.map_err(|error| match error {
-        Error::SettleTimeout { .. } => {
-            Error::SettleTimeout { reason: control.of(partition).error.get() }
-        }
+        Error::SettleTimeout { .. } => Error::SettleTimeout { reason: reason(control, partition) },
         error => error,
     })
 }
@@ -65,7 +63,7 @@ pub fn settle(partition: Option<Partition>, timeout: Option<Duration>) -> Result
     for (partition, marks, last) in targets {
         let is_settled = || (marks.settled() >= last).then_some(());
         if wait(control, deadline, is_settled)?.is_none() {
-            return Err(Error::SettleTimeout { reason: control.of(partition).error.get() });
+            return Err(Error::SettleTimeout { reason: reason(control, partition) });
         }
     }
     Ok(())
@@ -101,6 +99,11 @@ pub fn wait_until_paused() -> Result<(), Error> {
         });
     }
     Ok(())
+}
+
+/// Why a partition is not settled.
+fn reason(control: Control, partition: Partition) -> Option<String> {
+    control.of(partition).error.get().or_else(|| control.error().get())
 }
 
 /// The settler, for a call that waits for it.

@@ -66,8 +66,8 @@ pub struct Ended {
 /// How far a pass has come.
 #[derive(Debug)]
 pub enum Step {
-    /// Events were settled, and there are more.
-    Settled,
+    /// So many events were settled, and there are more.
+    Settled(u64),
     /// It has ended.
     Ended(Ended),
 }
@@ -107,7 +107,7 @@ impl Pass {
         }
         let settled = settle_page(self.store, self.partition, &self.page)?;
         self.page.clear();
-        let Settled { leftovers, reason, failed, .. } = settled;
+        let Settled { events, leftovers, reason, failed } = settled;
         self.leftovers.extend(leftovers);
         self.reason = reason.or(self.reason.take());
         self.failed += failed;
@@ -116,7 +116,7 @@ impl Pass {
             let what = format!("too many streams cannot be settled; one of them: {reason}");
             return Err(Error::Internal { what }.to_failure());
         }
-        Ok(Step::Settled)
+        Ok(Step::Settled(events))
     }
 
     fn end(&mut self) -> Result<Step, Failure> {

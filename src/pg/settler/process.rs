@@ -416,7 +416,8 @@ impl Settler {
         }
         let Some(pass) = &mut of.pass else { return Ok(false) };
         match pass.step()? {
-            Step::Settled => {}
+            Step::Settled(0) => {}
+            Step::Settled(_) => self.control.has_settled(),
             Step::Ended(ended) => {
                 of.pass = None;
                 self.ended(index, store, ended);

@@ -80,7 +80,7 @@ impl Sidecar {
         }
         // What fails here closes it, which is seen the next time.
         if self.has_applied && now >= self.next_flush {
-            self.has_applied = self.index.flush().is_err();
+            self.has_applied = self.index.begin_flush().is_err();
             self.next_flush = now + FLUSH_INTERVAL;
             self.backoff.succeeded();
             self.last_error.clear();

@@ -29,6 +29,9 @@ pub enum Refusal {
         /// why
         reason: String,
     },
+    /// It cannot be done now, but perhaps later. Nothing has changed.
+    #[error("sidecar cannot take more now")]
+    Busy,
     /// There is not as much memory. Nothing has changed.
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
@@ -130,10 +133,10 @@ impl Index {
         Ok(())
     }
 
-    /// Writes what is in memory to files. What was applied before need not be applied again after the
-    /// process has ended in any way.
-    pub fn flush(&mut self) -> Result<(), Refusal> {
-        self.attempt(|engine| engine.flush())
+    /// Begins to write what is in memory to files. When that is done, what was applied before need not be
+    /// applied again after the process has ended in any way.
+    pub fn begin_flush(&mut self) -> Result<(), Refusal> {
+        self.attempt(|engine| engine.begin_flush())
     }
 
     /// Makes a copy in a path that does not exist.
@@ -171,6 +174,10 @@ impl Index {
                 self.note(reason);
                 false
             }
+            Err(Fault::Busy) => {
+                self.note("it cannot be opened now".to_owned());
+                false
+            }
             Err(Fault::Memory(refused)) => {
                 self.note(refused.to_string());
                 false
@@ -190,6 +197,7 @@ impl Index {
         match done.ok_or(Refusal::Away)? {
             Ok(done) => Ok(done),
             Err(Fault::Refused(reason)) => Err(Refusal::Impossible { reason }),
+            Err(Fault::Busy) => Err(Refusal::Busy),
             Err(Fault::Memory(refused)) => Err(refused.into()),
             Err(Fault::Failed(reason)) => {
                 close_engine();

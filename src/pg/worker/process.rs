@@ -298,7 +298,8 @@ impl Process {
 fn wait_for_settler(queues: Queues) {
     let Some(control) = Control::get() else { return };
     let may_go_on = || {
-        let is_alone = control.pid().is_none() || queues.paused() || is_shutdown_requested();
+        let is_alone = control.pid().is_none() || !control.makes_progress();
+        let is_alone = is_alone || queues.paused() || is_shutdown_requested();
         (is_alone || control.unsettled_bytes() <= settings::hot_max_bytes()).then_some(())
     };
     if may_go_on().is_none() {

@@ -49,7 +49,7 @@ impl Engine {
         match *self {}
     }
 
-    pub fn flush(&self) -> Result<(), Fault> {
+    pub fn begin_flush(&self) -> Result<(), Fault> {
         match *self {}
     }
 

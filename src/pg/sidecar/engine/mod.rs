@@ -36,6 +36,8 @@ pub enum Fault {
     Failed(String),
     /// What was asked for cannot be done; nothing has changed.
     Refused(String),
+    /// It cannot be done now; nothing has changed.
+    Busy,
     /// There is not as much memory; nothing has changed.
     Memory(OutOfMemory),
 }

@@ -96,12 +96,11 @@ impl Engine {
         Ok(self.sidecar.discard_partition(partition)?)
     }
 
-    pub fn flush(&self) -> Result<(), Fault> {
-        Ok(self.sidecar.flush()?)
+    pub fn begin_flush(&self) -> Result<(), Fault> {
+        Ok(self.sidecar.begin_flush()?)
     }
 
     pub fn checkpoint(&self, path: &Path) -> Result<(), Fault> {
-        self.flush()?;
         // Where it cannot be copied to says nothing about the sidecar.
         self.sidecar.checkpoint(path).map_err(|error| Fault::Refused(error.describe()))
     }
@@ -119,6 +118,7 @@ impl Engine {
 impl From<SidecarError> for Fault {
     fn from(error: SidecarError) -> Self {
         match error {
+            SidecarError::Busy => Self::Busy,
             SidecarError::OutOfMemory(refused) => Self::Memory(refused),
             SidecarError::Directory { .. } | SidecarError::InUse => Self::Failed(error.describe()),
             error if error.is_failure() => Self::Failed(error.describe()),
