@@ -17,8 +17,8 @@ SETTINGS=(shared_buffers=2GB max_wal_size=8GB checkpoint_timeout=15min max_conne
 # Hot partitions are for stores whose indexes have no room in memory. Passes are short there, because a
 # round is.
 HOT_SETTINGS=(shared_buffers=512MB allsource.settle_interval=2s)
-HOT_FLAGS=(--streams 200000 --hot-events 500000 --import-events 200000 --rounds 3)
-FULL_FLAGS=(--streams 2000000 --hot-events 10000000)
+HOT_FLAGS=(--streams 200000 --hot-events 500000 --import-events 200000 --rounds 3 --seconds 1)
+FULL_FLAGS=(--streams 2000000 --hot-events 10000000 --seconds 3 --rounds 2)
 FULL_SETTINGS=(shared_buffers=512MB)
 # The baselines alone can be measured where the extension is not installed.
 PRELOAD=(shared_preload_libraries=allsource "allsource.database=$STORE_DATABASE")

@@ -36,7 +36,7 @@ pub const ORDINARY: [[&str; 2]; 3] = [
     ["es_enqueue, no sidecar", "es_enqueue, idle sidecar"],
 ];
 
-const LOAD: Pace = Pace { events_per_s: 100_000, lead: Duration::from_secs(4) };
+const LOAD: Pace = Pace { events_per_s: 100_000, lead: Duration::from_secs(3) };
 
 const LOADED: [Data; 4] =
     [Data::Store, Data::Scattered(Size::Full), Data::Devices, Data::DeviceLoad];
