@@ -10,7 +10,7 @@ mod forked;
 mod hot;
 
 use allsource::model::partition::Partition;
-use allsource::sidecar::{Batches, Opened, Settings, Sidecar, StreamName};
+use allsource::sidecar::{Batches, Opened, Settings, Sidecar, SidecarError, StreamName};
 use forked::{Child, End};
 use hot::{Batch, Folder, IDENTITY, Truth, streams_of};
 use nix::sys::resource::{Resource, setrlimit};
