@@ -155,7 +155,7 @@ impl Truth {
                 sidecar.discard_partition(partition)?;
             }
             for batch in self.of(partition) {
-                sidecar.apply(&batch.reader())?;
+                apply(sidecar, batch)?;
             }
         }
         Ok(())
@@ -241,4 +241,14 @@ pub fn streams_of(partition: Partition) -> Vec<StreamName> {
         }
     }
     streams
+}
+
+/// Applies a batch; where there is too much to be written to files, after that was done.
+pub fn apply(sidecar: &Sidecar, batch: &Batch) -> Result<bool, SidecarError> {
+    loop {
+        match sidecar.apply(&batch.reader()) {
+            Err(SidecarError::Busy) => sidecar.flush()?,
+            applied => return applied,
+        }
+    }
 }

@@ -94,7 +94,7 @@ fn run(steps: Vec<Step>) {
                     .map(|(stream, payload)| (stream.get(streams).clone(), payload))
                     .collect();
                 let batch = Batch::new(partition, truth.last(partition) + 1 + skip, &events);
-                assert_eq!(open.apply(&batch.reader()), Ok(true));
+                assert_eq!(crate::hot::apply(open, &batch), Ok(true));
                 assert_eq!(open.applied(partition), batch.batch_no);
                 truth.batches.push(batch);
             }

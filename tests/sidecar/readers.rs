@@ -49,7 +49,7 @@ fn they_answer_while_batches_are_applied() {
         let applying = scope.spawn(|| {
             for batch_no in 1..=400 {
                 let batch = batch(batch_no, &streams);
-                sidecar.apply(&batch.reader()).unwrap();
+                crate::hot::apply(&sidecar, &batch).unwrap();
                 truth.batches.push(batch);
             }
         });

@@ -96,7 +96,7 @@ impl Served {
 
     fn apply(&self, batch_no: i64) -> Batch {
         let batch = batch(batch_no, &self.streams);
-        self.sidecar.apply(&batch.reader()).unwrap();
+        crate::hot::apply(&self.sidecar, &batch).unwrap();
         self.server.applied();
         batch
     }
