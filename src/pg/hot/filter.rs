@@ -5,7 +5,7 @@
 use crate::model::memory::push;
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::error::Error;
-use crate::pg::session::xact::database_oid;
+use crate::pg::session::xact::{database_oid, ends_transaction};
 use crate::pg::shared::memory::{Area, Lock, with_lock};
 use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::schema::Sequence;
@@ -268,13 +268,7 @@ unsafe extern "C-unwind" fn transaction_event(
     event: pg_sys::XactEvent::Type,
     _argument: *mut std::ffi::c_void,
 ) {
-    let ends = matches!(
-        event,
-        pg_sys::XactEvent::XACT_EVENT_COMMIT
-            | pg_sys::XactEvent::XACT_EVENT_ABORT
-            | pg_sys::XactEvent::XACT_EVENT_PREPARE
-    );
-    let Some(shared) = shared().filter(|_| ends) else { return };
+    let Some(shared) = shared().filter(|_| ends_transaction(event)) else { return };
     NOTED.with_borrow_mut(|noted| {
         for count in noted.drain(..).map(usize::from) {
             shared.appending[count].fetch_sub(1, Ordering::SeqCst);

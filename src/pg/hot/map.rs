@@ -75,6 +75,11 @@ impl HotPartition {
         matches!(self.state, State::Hot | State::Cooling)
     }
 
+    /// Whether there may be batches for the settler of this store.
+    pub fn may_be_settled(&self) -> bool {
+        self.is_ours && self.may_have_batches()
+    }
+
     /// Whether any snapshot may show batches.
     pub fn may_have_had_batches(&self) -> bool {
         self.state != State::Never

@@ -3,6 +3,7 @@
 
 use super::registry::registry;
 use crate::pg::error::Error;
+use crate::pg::session::xact::ends_transaction;
 use pgrx::pg_sys;
 use std::cell::Cell;
 
@@ -67,13 +68,7 @@ unsafe extern "C-unwind" fn transaction_event(
     event: pg_sys::XactEvent::Type,
     _argument: *mut std::ffi::c_void,
 ) {
-    let ends = matches!(
-        event,
-        pg_sys::XactEvent::XACT_EVENT_COMMIT
-            | pg_sys::XactEvent::XACT_EVENT_ABORT
-            | pg_sys::XactEvent::XACT_EVENT_PREPARE
-    );
-    if ends {
+    if ends_transaction(event) {
         HOLDS_STREAMS.set(NONE);
     }
     let Ok(registry) = registry() else { return };

@@ -91,6 +91,16 @@ fn in_subtransaction<T>(f: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Whether a session's transaction ends with this event: it has committed, aborted or been prepared.
+pub fn ends_transaction(event: pg_sys::XactEvent::Type) -> bool {
+    matches!(
+        event,
+        pg_sys::XactEvent::XACT_EVENT_COMMIT
+            | pg_sys::XactEvent::XACT_EVENT_ABORT
+            | pg_sys::XactEvent::XACT_EVENT_PREPARE
+    )
+}
+
 /// Whether this is part of a parallel query.
 pub fn is_in_parallel_mode() -> bool {
     // SAFETY: reads the transaction's state.

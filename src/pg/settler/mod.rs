@@ -30,6 +30,7 @@ mod source;
 use crate::drain::failure::Failure;
 use crate::pg::error::Error;
 use crate::pg::worker::background::in_transaction;
+use crate::pg::worker::batch::lock_store;
 
 /// The settler's name in messages.
 const ITSELF: &str = "allsource settler";
@@ -37,4 +38,12 @@ const ITSELF: &str = "allsource settler";
 /// Runs `f` in a transaction of its own, which an error aborts.
 fn transact<T>(f: impl FnOnce() -> Result<T, Error>) -> Result<T, Failure> {
     in_transaction(|| f().unwrap_or_else(|error| error.raise(ITSELF)))
+}
+
+/// Locks the store, if it is still the one of this incarnation.
+fn lock_this_store(incarnation: u32) -> Result<(), Error> {
+    if lock_store()? == Some(incarnation) {
+        return Ok(());
+    }
+    Err(Error::Missing { object: "position_seq".into() })
 }

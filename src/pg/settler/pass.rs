@@ -3,11 +3,10 @@
 use super::piece::{Leftover, Settled, settle_page};
 use super::rows::{Removed, end_pass};
 use super::source::{Source, StreamName, StreamTail};
-use super::transact;
+use super::{lock_this_store, transact};
 use crate::drain::failure::Failure;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
-use crate::pg::worker::batch::lock_store;
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
 
@@ -124,9 +123,7 @@ impl Pass {
         let after = self.behind.as_ref().map_or(i64::MIN, |behind| behind.after);
         let leftovers = &self.leftovers;
         let end = || -> Result<_, Error> {
-            if lock_store()? != Some(self.store) {
-                return Err(Error::Missing { object: "position_seq".into() });
-            }
+            lock_this_store(self.store)?;
             let removed = end_pass(partition, after, up_to, leftovers)?;
             // SAFETY: in a transaction that has written.
             #[expect(unsafe_code, reason = "asks for the transaction's number")]

@@ -1,7 +1,7 @@
 //! Settling some streams of a partition in one transaction.
 
 use super::source::{StreamName, StreamTail};
-use super::transact;
+use super::{lock_this_store, transact};
 use crate::drain::failure::{Failure, Remedy};
 use crate::drain::settle::{Writer, settle};
 use crate::model::memory::with_room;
@@ -16,7 +16,7 @@ use crate::pg::tables::relation::try_lock;
 use crate::pg::tables::rights::{as_writer, check_writer};
 use crate::pg::tables::schema::Root;
 use crate::pg::tables::writing::Writing;
-use crate::pg::worker::batch::lock_store;
+use crate::pg::worker::batch::by_process;
 use crate::pg::worker::state::one_line;
 use crate::pg::write::append::{take_positions, write_runs};
 use crate::pg::write::head_writer::{Advanced, HeadWriter, TailOf, Tried};
@@ -53,8 +53,7 @@ pub struct Settled {
     pub failed: usize,
 }
 
-/// Settles streams. An error is the server's, or others have locked
-/// what is needed.
+/// Settles streams. An error is the server's, or others have locked what is needed.
 pub fn settle_page(
     store: u32,
     partition: Partition,
@@ -91,17 +90,14 @@ impl Writer for Page<'_> {
         let streams = &self.page[range.clone()];
         let (store, partition) = (self.store, self.partition);
         let write = || {
-            if lock_store()? != Some(store) {
-                return Err(Error::Missing { object: "position_seq".into() });
-            }
+            lock_this_store(store)?;
             as_writer(|| write(partition, streams))
         };
         let (events, held) = transact(write)?;
         self.settled.events += events;
         for (stream, holder) in held {
             let stream = range.start + stream;
-            let by = process_of(pgrx::pg_sys::TransactionId::from(holder))
-                .map_or_else(|| "another transaction".to_owned(), |pid| format!("process {pid}"));
+            let by = by_process(process_of(pgrx::pg_sys::TransactionId::from(holder)));
             let name = display(&self.page[stream].name.stream_id);
             self.settled.reason = Some(format!("stream \"{name}\" is locked by {by}"));
             self.leave(stream);

@@ -23,7 +23,7 @@ use crate::pg::worker::background::{
     Termination, in_transaction, is_shutdown_requested, see_to_signals, set_up_signals, sleep,
 };
 use crate::pg::worker::batch::lock_store;
-use crate::pg::worker::process::{connect, end_if_database_is_wanted};
+use crate::pg::worker::process::{connect, end_if_database_is_wanted, rest};
 use crate::pg::worker::state::{one_line, report_statistics};
 use pgrx::pg_sys;
 use std::collections::VecDeque;
@@ -234,8 +234,7 @@ impl Settler {
         for partition in Partition::all() {
             let wishes = self.control.of(partition);
             if let Some(number) = wishes.heat.pending() {
-                let heat = || rows::heat(partition, store, false);
-                transact(heat)?;
+                transact(|| rows::heat(partition, store, false))?;
                 if let Some(number) = wishes.cool.pending() {
                     wishes.cool.answer(number, Some("it was made hot again"));
                 }
@@ -245,14 +244,12 @@ impl Settler {
             let is_wanted =
                 wishes.cool.pending().is_some() || wishes.wanted.load(Ordering::SeqCst) > 0;
             if is_wanted && known.is_some_and(|known| !known.is_ours) {
-                let adopt = || rows::adopt(partition, store);
-                transact(adopt)?;
+                transact(|| rows::adopt(partition, store))?;
             }
             if let Some(number) = wishes.cool.pending() {
                 match known.map(|known| known.state) {
                     Some(State::Hot) => {
-                        let cool = || rows::begin_cooling(partition);
-                        transact(cool)?;
+                        transact(|| rows::begin_cooling(partition))?;
                     }
                     Some(State::Cooling) => {}
                     Some(State::Cold | State::Never) | None => wishes.cool.answer(number, None),
@@ -296,10 +293,8 @@ impl Settler {
 
     /// Opens the sidecar when there is something for it, and does with it what sessions have asked for.
     fn see_to_sidecar(&mut self, store: u32) {
-        let is_needed = self
-            .partitions
-            .iter()
-            .any(|of| of.known.is_some_and(|known| known.is_ours && known.may_have_batches()));
+        let is_needed =
+            self.partitions.iter().any(|of| of.known.is_some_and(|known| known.may_be_settled()));
         if self.sidecar.is_none() && is_needed && Index::IS_SUPPORTED {
             self.sidecar = Some(Sidecar::open(store));
         }
@@ -336,8 +331,7 @@ impl Settler {
         let Some(sidecar) = &mut self.sidecar else { return Ok(false) };
         let mut is_busy = false;
         for of in &mut self.partitions {
-            let Some(known) = of.known.filter(|known| known.is_ours && known.may_have_batches())
-            else {
+            let Some(known) = of.known.filter(|known| known.may_be_settled()) else {
                 continue;
             };
             let Some(applied) = sidecar.index.applied(of.partition) else { return Ok(false) };
@@ -353,7 +347,7 @@ impl Settler {
                 Ok(None) => return Ok(false),
                 Err(failure) if failure.remedy() == Remedy::TryLater => return Err(failure),
                 Err(failure) => {
-                    // It is settled without the sidecar, as far as it can be.
+                    // Tails are read from the table then.
                     of.is_compared = false;
                     self.control.of(of.partition).error.set(&one_line(&failure));
                     continue;
@@ -380,7 +374,7 @@ impl Settler {
         let is_passing = self.partitions.iter().any(|of| of.pass.is_some());
         let of = &mut self.partitions[index];
         let wishes = self.control.of(of.partition);
-        let Some(known) = of.known.filter(|known| known.is_ours && known.may_have_batches()) else {
+        let Some(known) = of.known.filter(|known| known.may_be_settled()) else {
             return Ok(false);
         };
         let is_wanted = wishes.wanted.load(Ordering::SeqCst) > 0 || known.state == State::Cooling;
@@ -498,8 +492,7 @@ impl Settler {
         wishes.error.set("");
         of.due = Instant::now() + SLEEP_MAX;
         if known.state == State::Cooling {
-            let cool = || rows::end_cooling(of.partition);
-            let is_cold = transact(cool)?;
+            let is_cold = transact(|| rows::end_cooling(of.partition))?;
             of.due = Instant::now();
             if is_cold && let Some(number) = wishes.cool.pending() {
                 wishes.cool.answer(number, None);
@@ -543,15 +536,7 @@ impl Settler {
             self.control.error().set(&message);
             self.last_message = message;
         }
-        let until = Instant::now() + self.backoff.failed();
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.queues.paused() || is_shutdown_requested() {
-                break;
-            }
-            end_if_database_is_wanted();
-            sleep(left.min(SLEEP_MAX));
-        }
+        rest(self.queues, self.backoff.failed(), SLEEP_MAX);
     }
 }
 

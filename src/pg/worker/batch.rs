@@ -601,6 +601,7 @@ fn locked_table(root: Root, partition: Partition) -> Result<String, Error> {
     Ok(format!("table {}_p{:02} is locked by {by}", root.table(), partition.number()))
 }
 
-fn by_process(process: Option<i32>) -> String {
+/// Who has locked something, for a message.
+pub fn by_process(process: Option<i32>) -> String {
     process.map_or_else(|| "another transaction".to_owned(), |pid| format!("process {pid}"))
 }

@@ -256,15 +256,7 @@ impl Process {
         worker.queue.set_phase(Phase::BackingOff);
         worker.queue.set_failing(true);
         worker.note(&one_line(failure));
-        let until = Instant::now() + worker.backoff.failed();
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || worker.queues.paused() || is_shutdown_requested() {
-                break;
-            }
-            end_if_database_is_wanted();
-            sleep(left.min(SLEEP_MAX));
-        }
+        rest(worker.queues, worker.backoff.failed(), SLEEP_MAX);
     }
 
     /// What is done about once a second, and less often while it fails. Draining continues.
@@ -290,6 +282,20 @@ impl Process {
             self.next_look = Instant::now() + LOOK_INTERVAL;
         }
         self.next_housekeeping = Instant::now() + wait;
+    }
+}
+
+/// Sleeps after a failure, at most `sleep_max` at a time, unless the workers are paused or the process is to
+/// end.
+pub fn rest(queues: Queues, wait: Duration, sleep_max: Duration) {
+    let until = Instant::now() + wait;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || queues.paused() || is_shutdown_requested() {
+            break;
+        }
+        end_if_database_is_wanted();
+        sleep(left.min(sleep_max));
     }
 }
 
