@@ -47,8 +47,6 @@ pub struct TailEvent<'a> {
     pub event: NewEvent<'a>,
     /// its time, which is that of its batch, in microseconds since 2000-01-01
     pub timestamp_us: i64,
-    /// the bytes that it takes here
-    pub size_bytes: usize,
 }
 
 /// Appends an event, without its batch.
@@ -121,25 +119,30 @@ pub fn part(piece: &[u8], after: Option<u32>, bytes_max: usize) -> Result<Part<'
     let mut last_place = after.unwrap_or(0);
     for _ in 0..len {
         let rest = &mut events.get(end..).ok_or(DamagedTail)?;
-        let event = read_event(batch_no, timestamp_us, rest)?;
+        let (event, bytes) = read_event(batch_no, timestamp_us, rest)?;
         if after.is_some_and(|after| event.place <= after) {
-            start = end + event.size_bytes;
-        } else if end + event.size_bytes - start > bytes_max {
+            start = end + bytes;
+        } else if end + bytes - start > bytes_max {
             return Ok(part(taken, &events[start..end], last_place));
         } else {
             taken += 1;
             last_place = event.place;
         }
-        end += event.size_bytes;
+        end += bytes;
     }
     Ok(part(taken, &events[start..end], u32::MAX))
 }
 
 /// The first event after a place, however large it is.
 pub fn first(piece: &[u8], after: Option<u32>) -> Result<Part<'_>, DamagedTail> {
-    let next = TailReader::new(piece)
-        .find(|event| !event.is_ok_and(|event| after.is_some_and(|after| event.place <= after)));
-    part(piece, after, next.transpose()?.map_or(0, |event| event.size_bytes))
+    let mut reader = TailReader::new(piece);
+    while let Some(event) = reader.next_sized() {
+        let (event, bytes) = event?;
+        if after.is_none_or(|after| event.place > after) {
+            return part(piece, after, bytes);
+        }
+    }
+    part(piece, after, 0)
 }
 
 /// How many events a piece of one batch has.
@@ -169,12 +172,12 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Takes an event of this batch from the front of `bytes`.
+/// Takes an event of this batch from the front of `bytes`. Returns how many bytes it takes, too.
 fn read_event<'a>(
     batch_no: i64,
     timestamp_us: i64,
     bytes: &mut &'a [u8],
-) -> Result<TailEvent<'a>, DamagedTail> {
+) -> Result<(TailEvent<'a>, usize), DamagedTail> {
     let before = bytes.len();
     let mut read = || {
         let place = u32::try_from(varint::read(bytes)?).ok()?;
@@ -188,10 +191,10 @@ fn read_event<'a>(
             None => None,
         };
         let event = NewEvent { event_type, payload, metadata, event_id: None };
-        Some(TailEvent { batch_no, place, event, timestamp_us, size_bytes: 0 })
+        Some(TailEvent { batch_no, place, event, timestamp_us })
     };
     let event = read().ok_or(DamagedTail)?;
-    Ok(TailEvent { size_bytes: before - bytes.len(), ..event })
+    Ok((event, before - bytes.len()))
 }
 
 /// Walks over the events of a piece.
@@ -207,7 +210,7 @@ impl<'a> TailReader<'a> {
         Self { rest: bytes, batch: Batch::default() }
     }
 
-    fn read(&mut self) -> Option<TailEvent<'a>> {
+    fn read(&mut self) -> Option<(TailEvent<'a>, usize)> {
         if self.batch.len == 0 {
             self.batch = Batch::read(&mut self.rest)?;
         }
@@ -216,13 +219,9 @@ impl<'a> TailReader<'a> {
         let event = read_event(batch.batch_no, batch.timestamp_us, &mut batch.events).ok()?;
         (batch.len > 0 || batch.events.is_empty()).then_some(event)
     }
-}
 
-impl<'a> Iterator for TailReader<'a> {
-    type Item = Result<TailEvent<'a>, DamagedTail>;
-
-    /// The next event. After an error there is none.
-    fn next(&mut self) -> Option<Self::Item> {
+    /// The next event, and how many bytes it takes.
+    fn next_sized(&mut self) -> Option<Result<(TailEvent<'a>, usize), DamagedTail>> {
         if self.batch.len == 0 && self.rest.is_empty() {
             return None;
         }
@@ -231,5 +230,14 @@ impl<'a> Iterator for TailReader<'a> {
             *self = Self::new(&[]);
         }
         Some(event.ok_or(DamagedTail))
+    }
+}
+
+impl<'a> Iterator for TailReader<'a> {
+    type Item = Result<TailEvent<'a>, DamagedTail>;
+
+    /// The next event. After an error there is none.
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.next_sized()?.map(|(event, _)| event))
     }
 }

@@ -64,6 +64,12 @@ impl Batches {
         self.scan.next(Direction::Backward).then(|| self.batch_no())
     }
 
+    /// Whether there is this batch.
+    pub fn has(&mut self, batch_no: i64) -> bool {
+        self.find(batch_no - 1, batch_no);
+        self.scan.next(Direction::Forward)
+    }
+
     /// The number of the first batch, and when it was written, in microseconds since 2000-01-01.
     pub fn first(&mut self) -> Option<(i64, i64)> {
         self.find(i64::MIN, i64::MAX);

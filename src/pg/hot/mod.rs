@@ -5,8 +5,9 @@
 //! | --- | --- |
 //! | `map` | which partitions are or were hot, as `hot_partitions` says, remembered |
 //! | `filter` | shared memory: which streams may have a tail, and which are being appended to |
-//! | `control` | shared memory of the settler
+//! | `control` | shared memory of the settler |
 //! | `batches` | the rows of `hot_batches` |
+//! | `loaded` | batches in memory, their events grouped by stream |
 //! | `tail` | the events of one stream in them |
 //!
 //! A tail's events have versions by their order, which must not change once anybody has seen them. So
@@ -18,5 +19,6 @@
 pub mod batches;
 pub mod control;
 pub mod filter;
+pub mod loaded;
 pub mod map;
 pub mod tail;

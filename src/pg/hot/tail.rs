@@ -3,6 +3,7 @@
 use super::batches::Batches;
 use super::control::Control;
 use super::filter::{self, Marks};
+use super::loaded::{LoadedBatches, OfStream};
 use super::map;
 use crate::codec::hot_tail::{self, DamagedTail, TailEvent, TailReader};
 use crate::codec::record::Home;
@@ -20,25 +21,53 @@ use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::schema::Sequence;
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// Events of one stream, in their order.
 #[derive(Debug, Default)]
 pub struct Tail {
-    pieces: Vec<u8>,
+    source: Source,
     len: usize,
+    /// the latest time of its events
+    newest_us: i64,
     /// No event of the stream in batches up to this one is missing here.
     pub last_batch: i64,
+}
+
+/// Where the events are.
+#[derive(Debug)]
+enum Source {
+    /// As `codec::hot_tail` has written them.
+    Pieces(Vec<u8>),
+    Loaded(Rc<LoadedBatches>, OfStream),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::Pieces(Vec::new())
+    }
 }
 
 impl Tail {
     /// Takes over what `codec::hot_tail` has written.
     pub fn new(pieces: Vec<u8>, last_batch: i64) -> Result<Self, Error> {
-        let mut len = 0;
+        let (mut len, mut newest_us) = (0, i64::MIN);
         for event in TailReader::new(&pieces) {
-            event?;
+            newest_us = newest_us.max(event?.timestamp_us);
             len += 1;
         }
-        Ok(Self { pieces, len, last_batch })
+        Ok(Self { source: Source::Pieces(pieces), len, newest_us, last_batch })
+    }
+
+    /// The events of a stream in batches that are loaded.
+    pub fn of_loaded(batches: &Rc<LoadedBatches>, stream: OfStream) -> Self {
+        let times = batches.events_of(&stream).map(|event| event.timestamp_us);
+        Self {
+            len: stream.len(),
+            newest_us: times.max().unwrap_or(i64::MIN),
+            last_batch: batches.last_batch().unwrap_or(0),
+            source: Source::Loaded(batches.clone(), stream),
+        }
     }
 
     /// How many events there are.
@@ -54,12 +83,26 @@ impl Tail {
     /// The events. Their times never decrease: none is before `after_us`, the time of the event before
     /// the tail.
     pub fn events(&self, after_us: i64) -> impl Iterator<Item = TailEvent<'_>> {
+        let (pieces, loaded) = match &self.source {
+            Source::Pieces(pieces) => (Some(TailReader::new(pieces)), None),
+            Source::Loaded(batches, stream) => (None, Some(batches.events_of(stream))),
+        };
+        let pieces = pieces.into_iter().flatten().map_while(Result::ok);
         let mut time = after_us;
-        TailReader::new(&self.pieces).map_while(Result::ok).map(move |mut event| {
+        pieces.chain(loaded.into_iter().flatten()).map(move |mut event| {
             time = time.max(event.timestamp_us);
             event.timestamp_us = time;
             event
         })
+    }
+
+    /// The time of the last event, if there is one, as [`Self::events`] has it.
+    pub fn last_us(&self, after_us: i64) -> i64 {
+        self.newest_us.max(after_us)
+    }
+
+    fn newest_batch(&self) -> Option<i64> {
+        self.events(i64::MIN).last().map(|event| event.batch_no)
     }
 }
 
@@ -183,13 +226,13 @@ impl Tails {
             }
         };
         if uses_one_snapshot()
-            && let Some(newest) = TailReader::new(&tail.pieces).filter_map(Result::ok).last()
+            && let Some(newest) = tail.newest_batch()
         {
             // SAFETY: the transaction keeps this snapshot until it ends.
             #[expect(unsafe_code, reason = "asks for the transaction's snapshot")]
             let snapshot = unsafe { pg_sys::GetTransactionSnapshot() };
             let shown = Batches::open(self.partition, snapshot)?.last();
-            if shown.is_none_or(|shown| shown < newest.batch_no) {
+            if shown.is_none_or(|shown| shown < newest) {
                 return Err(Error::ConcurrentAppend { stream_id: display(stream.stream_id) });
             }
         }
@@ -213,7 +256,11 @@ pub fn read(
     // What passes have left stands in the table only, and what is new is not in the sidecar yet.
     let known = sidecar::batches(partition).unwrap_or(hot::Batches { after: last, up_to: last });
     let first = settled.max(known.after.min(last));
-    let middle = known.up_to.clamp(first, last);
+    let mut middle = known.up_to.clamp(first, last);
+    if first < middle && middle < last && !batches.has(middle) {
+        // Settled since, or removed by the table's owner, which the sidecar is told of later.
+        middle = first;
+    }
     read_table(&mut batches, stream, settled, first, &mut pieces)?;
     let of_table = pieces.len();
     let indexed = hot::Batches { after: first, up_to: middle };

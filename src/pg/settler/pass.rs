@@ -5,6 +5,7 @@ use super::rows::{Removed, end_pass};
 use super::source::{Source, StreamName, StreamTail};
 use super::{lock_this_store, transact};
 use crate::drain::failure::Failure;
+use crate::model::memory::OutOfMemory;
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use pgrx::pg_sys;
@@ -100,10 +101,7 @@ impl Pass {
         if self.page.is_empty() {
             return self.end();
         }
-        if let Some(behind) = &self.behind {
-            let waits = |stream: &mut StreamTail| behind.streams.contains(&stream.name);
-            self.leftovers.extend(self.page.extract_if(.., waits).map(|left| Leftover::of(&left)));
-        }
+        self.pass_over_waiting().map_err(|error| Error::from(error).to_failure())?;
         let settled = settle_page(self.store, self.partition, &self.page)?;
         self.page.clear();
         let Settled { events, leftovers, reason, failed } = settled;
@@ -116,6 +114,21 @@ impl Pass {
             return Err(Error::Internal { what }.to_failure());
         }
         Ok(Step::Settled(events))
+    }
+
+    /// Leaves the streams of the page that a pass before has left.
+    fn pass_over_waiting(&mut self) -> Result<(), OutOfMemory> {
+        let Some(behind) = self.behind.as_ref().filter(|behind| !behind.streams.is_empty()) else {
+            return Ok(());
+        };
+        for stream in std::mem::take(&mut self.page) {
+            if behind.streams.contains(&stream.name()?) {
+                self.leftovers.push(Leftover::of(&stream)?);
+            } else {
+                self.page.push(stream);
+            }
+        }
+        Ok(())
     }
 
     fn end(&mut self) -> Result<Step, Failure> {

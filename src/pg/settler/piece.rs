@@ -4,7 +4,8 @@ use super::source::{StreamName, StreamTail};
 use super::{lock_this_store, transact};
 use crate::drain::failure::{Failure, Remedy};
 use crate::drain::settle::{Writer, settle};
-use crate::model::memory::with_room;
+use crate::model::batch::StreamKey;
+use crate::model::memory::{OutOfMemory, with_room};
 use crate::model::partition::Partition;
 use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
@@ -34,9 +35,9 @@ pub struct Leftover {
 
 impl Leftover {
     /// A stream that is passed over.
-    pub fn of(stream: &StreamTail) -> Self {
+    pub fn of(stream: &StreamTail) -> Result<Self, OutOfMemory> {
         let batches = stream.tail.events(i64::MIN).map(|event| event.batch_no).collect();
-        Self { name: stream.name.clone(), batches }
+        Ok(Self { name: stream.name()?, batches })
     }
 }
 
@@ -72,16 +73,19 @@ struct Page<'p> {
 }
 
 impl Page<'_> {
-    fn leave(&mut self, stream: usize) {
-        self.settled.leftovers.push(Leftover::of(&self.page[stream]));
+    fn leave(&mut self, stream: usize) -> Result<(), Failure> {
+        let leftover = Leftover::of(&self.page[stream]);
+        let leftover = leftover.map_err(|error| Error::from(error).to_failure())?;
+        self.settled.leftovers.push(leftover);
+        Ok(())
     }
 
-    fn fails(&mut self, stream: usize, reason: &Failure) {
-        let name = display(&self.page[stream].name.stream_id);
+    fn fails(&mut self, stream: usize, reason: &Failure) -> Result<(), Failure> {
+        let name = display(self.page[stream].key().stream_id);
         let message = format!("stream \"{name}\" cannot be settled: {}", one_line(reason));
         self.settled.reason = Some(message);
         self.settled.failed += 1;
-        self.leave(stream);
+        self.leave(stream)
     }
 }
 
@@ -98,24 +102,22 @@ impl Writer for Page<'_> {
         for (stream, holder) in held {
             let stream = range.start + stream;
             let by = by_process(process_of(pgrx::pg_sys::TransactionId::from(holder)));
-            let name = display(&self.page[stream].name.stream_id);
+            let name = display(self.page[stream].key().stream_id);
             self.settled.reason = Some(format!("stream \"{name}\" is locked by {by}"));
-            self.leave(stream);
+            self.leave(stream)?;
         }
         Ok(())
     }
 
     fn set_aside(&mut self, stream: usize, reason: &Failure) -> Result<(), Failure> {
-        self.fails(stream, reason);
-        Ok(())
+        self.fails(stream, reason)
     }
 
     fn suspect(&mut self, stream: usize, reason: Failure) -> Result<(), Failure> {
         if reason.remedy() == Remedy::TryLater {
             return Err(reason);
         }
-        self.fails(stream, &reason);
-        Ok(())
+        self.fails(stream, &reason)
     }
 }
 
@@ -134,16 +136,17 @@ fn write(partition: Partition, streams: &[StreamTail]) -> Result<(u64, Vec<(usiz
     let mut heads = HeadWriter::open(partition, &writing, &numbers)?;
     let (mut appends, mut advanced) = (with_room(streams.len())?, with_room(streams.len())?);
     let (mut events, mut held) = (0, Vec::new());
-    for (index, StreamTail { name, tail }) in streams.iter().enumerate() {
+    for (index, stream) in streams.iter().enumerate() {
+        let StreamKey { stream_id, tenant_id } = stream.key();
         let append = StreamAppend {
             partition,
-            stream_id: &name.stream_id,
-            tenant_id: &name.tenant_id,
+            stream_id,
+            tenant_id,
             entity_id: None,
             expected: ExpectedVersion::Any,
             events: &[],
         };
-        match heads.try_advance(&append, TailOf::Given(tail), |_| Ok(0))? {
+        match heads.try_advance(&append, TailOf::Given(&stream.tail), |_| Ok(0))? {
             Tried::Moved(moved) => {
                 if let Advanced::Moved { tail: Some(tail), .. } = &moved {
                     events += tail.len() as u64;

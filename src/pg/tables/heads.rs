@@ -6,11 +6,13 @@ use super::heap::{Update, Wait};
 use super::relation::{For, Leaf};
 use super::scan::{Direction, Key, Scan, latest};
 use super::schema::{LeafIndex, Root, streams};
+use crate::model::batch::StreamKey;
 use crate::model::partition::Partition;
 use crate::pg::call::datum::body;
 use crate::pg::error::Error;
 use crate::pg::session::xact::is_serializable;
 use pgrx::pg_sys;
+use std::cmp::Ordering;
 
 /// A stream's row, as long as the scan that found it stands on it.
 #[derive(Clone, Copy)]
@@ -70,8 +72,13 @@ impl<'a> Head<'a> {
     }
 
     fn is_of(&self, stream_id: &[u8], tenant_id: &[u8]) -> bool {
+        self.name() == StreamKey { stream_id, tenant_id }
+    }
+
+    fn name(&self) -> StreamKey<'_> {
         // SAFETY: both are texts of the row that the scan stands on.
-        unsafe { body(self.stream_id()) == stream_id && body(self.tenant_id()) == tenant_id }
+        let (stream_id, tenant_id) = unsafe { (body(self.stream_id()), body(self.tenant_id())) };
+        StreamKey { stream_id, tenant_id }
     }
 
     /// All columns.
@@ -84,7 +91,14 @@ impl<'a> Head<'a> {
 pub struct Heads {
     scan: Scan,
     index: LeafIndex,
+    /// whether the scan stands on a row of a walk
+    is_walking: bool,
+    /// how many rows a walk may pass by to the next one that is wanted
+    steps_max: usize,
 }
+
+/// A walk that has found what it wanted may pass by so many rows: that is about as quick as to begin anew.
+const WALK_STEPS_MAX: usize = 8;
 
 impl Heads {
     /// Opens the leaf of a partition, to find streams by name.
@@ -95,14 +109,18 @@ impl Heads {
     ) -> Result<Self, Error> {
         let leaf = Leaf::open(Root::Streams, partition, purpose)?;
         let index = LeafIndex::ByStream;
-        Ok(Self { scan: Scan::open(leaf, index, snapshot, 2), index })
+        Ok(Self::of(Scan::open(leaf, index, snapshot, 2), index))
     }
 
     /// Opens the leaf of a partition, to find streams by number.
     pub fn by_number(partition: Partition, snapshot: pg_sys::Snapshot) -> Result<Self, Error> {
         let leaf = Leaf::open(Root::Streams, partition, For::Reading)?;
         let index = LeafIndex::ByNumber;
-        Ok(Self { scan: Scan::open(leaf, index, snapshot, 1), index })
+        Ok(Self::of(Scan::open(leaf, index, snapshot, 1), index))
+    }
+
+    fn of(scan: Scan, index: LeafIndex) -> Self {
+        Self { scan, index, is_walking: false, steps_max: WALK_STEPS_MAX }
     }
 
     /// The head of the stream of this name.
@@ -113,6 +131,7 @@ impl Heads {
     /// Makes the scan stand on the head of the stream of this name; `false` if there is no such
     /// stream.
     pub fn stand_on(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> bool {
+        self.is_walking = false;
         // Under SERIALIZABLE the scan of the index records what was read.
         let place = (!is_serializable())
             .then(|| HeadPlace::of(self.leaf().known().table, stream_id, tenant_id))
@@ -128,6 +147,33 @@ impl Heads {
             place.set(self.scan.indexed_place());
         }
         found
+    }
+
+    /// The same for who asks for streams in the order in which they are locked: goes on in the index from
+    /// the stream before, if it is near. A head that is new there may be missed: [`Self::stand_on`] finds it.
+    pub fn walk_to(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> bool {
+        debug_assert_eq!(self.index, LeafIndex::ByStream);
+        let wanted = StreamKey { stream_id, tenant_id };
+        let mut steps = 0;
+        while self.is_walking && steps <= self.steps_max {
+            match self.current().name().cmp(&wanted) {
+                Ordering::Equal => {
+                    self.steps_max = WALK_STEPS_MAX;
+                    return true;
+                }
+                Ordering::Greater => return false,
+                Ordering::Less => self.is_walking = self.scan.next_without_pruning(),
+            }
+            steps += 1;
+        }
+        self.steps_max = (self.steps_max / 2).max(1);
+        self.scan.find(&[(1, Key::TextFrom(stream_id)), (2, Key::TextFrom(b""))]);
+        loop {
+            self.is_walking = self.scan.next_without_pruning();
+            if !self.is_walking || self.current().name() >= wanted {
+                return self.is_walking && self.current().name() == wanted;
+            }
+        }
     }
 
     fn stand_on_by_index(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> bool {

@@ -16,6 +16,8 @@ const FREE_BYTES_MIN: usize = 1_600;
 pub enum Key<'a> {
     /// column = text, byte by byte
     Text(&'a [u8]),
+    /// column >= text, byte by byte
+    TextFrom(&'a [u8]),
     /// column = bigint
     Int8(i64),
     /// column > bigint
@@ -106,7 +108,7 @@ impl Scan {
         unsafe {
             for (slot, (column, key)) in data.iter_mut().zip(keys) {
                 let (strategy, function, collation, argument) = match key {
-                    Key::Text(bytes) => {
+                    Key::Text(bytes) | Key::TextFrom(bytes) => {
                         let old = &mut self.text[texts];
                         if !old.is_null() {
                             pg_sys::pfree((*old).cast());
@@ -117,9 +119,14 @@ impl Scan {
                         )
                         .cast();
                         texts += 1;
+                        let (strategy, function) = match key {
+                            Key::TextFrom(_) => {
+                                (pg_sys::BTGreaterEqualStrategyNumber, pg_sys::F_TEXT_GE)
+                            }
+                            _ => (pg_sys::BTEqualStrategyNumber, pg_sys::F_TEXTEQ),
+                        };
                         let datum = pg_sys::Datum::from(*old);
-                        let c = pg_sys::C_COLLATION_OID;
-                        (pg_sys::BTEqualStrategyNumber, pg_sys::F_TEXTEQ, c, datum)
+                        (strategy, function, pg_sys::C_COLLATION_OID, datum)
                     }
                     Key::Int8(value) => {
                         int8(pg_sys::BTEqualStrategyNumber, pg_sys::F_INT8EQ, *value)

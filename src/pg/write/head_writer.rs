@@ -75,7 +75,7 @@ impl Settling {
 
     /// The time of the last of them.
     fn last_us(&self) -> i64 {
-        self.events().last().map_or(self.after_us, |event| event.timestamp_us)
+        self.tail.last_us(self.after_us)
     }
 }
 
@@ -194,9 +194,15 @@ impl<'t> HeadWriter<'t> {
     ) -> Result<Tried, Error> {
         let hash = append.key().hash64();
         let mut attempts = 0;
+        // Tails that are given come in the order of their streams.
+        let mut walks = matches!(tail_of, TailOf::Given(_));
         loop {
             check_for_interrupts();
-            if self.heads.stand_on(append.stream_id, append.tenant_id) {
+            let is_found = match std::mem::take(&mut walks) {
+                true => self.heads.walk_to(append.stream_id, append.tenant_id),
+                false => self.heads.stand_on(append.stream_id, append.tenant_id),
+            };
+            if is_found {
                 if let Some(tried) = self.try_advance_existing(append, hash, tail_of, &mut count)? {
                     return Ok(tried);
                 }
