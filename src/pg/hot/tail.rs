@@ -5,11 +5,12 @@ use super::control::Control;
 use super::filter::{self, Marks};
 use super::loaded::{LoadedBatches, OfStream};
 use super::map;
+use crate::codec::hot_batch::StreamHash;
 use crate::codec::hot_tail::{self, DamagedTail, TailEvent, TailReader};
 use crate::codec::record::Home;
 use crate::model::batch::StreamKey;
 use crate::model::hot;
-use crate::model::memory::{copied, in_table};
+use crate::model::memory::{collect, copied, in_table};
 use crate::model::partition::Partition;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
@@ -182,6 +183,8 @@ impl Tails {
         if wanted.len() < READ_AHEAD_MIN {
             return Ok(());
         }
+        let mut hashes = collect(wanted.iter().map(|stream| StreamHash::of(*stream)))?;
+        hashes.sort_unstable();
         self.wait_for_writer();
         let known = &mut self.known;
         let last = with_snapshot_of_now(|snapshot| {
@@ -189,6 +192,9 @@ impl Tails {
             let Some(last) = batches.last() else { return Ok(0) };
             let mut one = Vec::new();
             batches.read(i64::MIN, last, |batch| {
+                if !batch.streams()?.may_have_any(&hashes) {
+                    return Ok(true);
+                }
                 for event in batch.events()? {
                     let event = event.map_err(|source| batch.damaged(source))?;
                     let StreamKey { stream_id, tenant_id } = event.stream;
@@ -286,8 +292,12 @@ fn read_table(
     if after >= last {
         return Ok(());
     }
+    let hash = StreamHash::of(stream);
     let mut events = Vec::new();
     batches.read(after, last, |batch| {
+        if !batch.streams()?.may_have(hash) {
+            return Ok(true);
+        }
         let (mut len, mut timestamp_us) = (0, 0);
         events.clear();
         for event in batch.events()? {

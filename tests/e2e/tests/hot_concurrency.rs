@@ -1265,18 +1265,24 @@ fn a_damaged_batch_is_found(Place { cluster, partition, held }: Place<'_>) {
     let mut client = cluster.store();
     enqueue_durably(&mut client, held, 0..3);
     assert_eq!(verify(&mut client).expect("es_verify"), Vec::<String>::new());
-    client
-        .batch_execute("UPDATE allsource.hot_batches SET checksum = checksum # 1")
-        .expect("UPDATE");
-    let faults = verify(&mut client).expect("es_verify");
-    assert!(!faults.is_empty(), "es_verify finds nothing in partition {partition}");
     let free = elsewhere(&mut client, partition);
-    append(&mut client, &free, 0).expect("es_append");
-    assert_eq!(payloads(&mut client, &free), numbers(0..1));
-    client
-        .batch_execute("UPDATE allsource.hot_batches SET checksum = checksum # 1")
-        .expect("UPDATE");
-    assert_eq!(payloads(&mut client, held), numbers(0..3));
+    let damages = [
+        "checksum = checksum # 1",
+        // The checksum of the list, the first hash in it.
+        "streams = set_byte(streams, 0, get_byte(streams, 0) # 1)",
+        "streams = set_byte(streams, 7, get_byte(streams, 7) # 128)",
+    ];
+    for (number, damage) in (0..).zip(damages) {
+        // What is done twice is undone.
+        let update = format!("UPDATE allsource.hot_batches SET {damage}");
+        client.batch_execute(&update).expect("UPDATE");
+        let faults = verify(&mut client).expect("es_verify");
+        assert!(!faults.is_empty(), "es_verify does not find {damage} in partition {partition}");
+        append(&mut client, &free, number).expect("es_append");
+        assert_eq!(payloads(&mut client, &free), numbers(0..number + 1));
+        client.batch_execute(&update).expect("UPDATE");
+        assert_eq!(payloads(&mut client, held), numbers(0..3));
+    }
     assert_settled(&mut client);
 }
 
