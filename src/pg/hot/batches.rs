@@ -44,6 +44,13 @@ impl<'a> StoredBatch<'a> {
         self.body.get_or_init(|| unsafe { body(self.values[batches::BODY]) })
     }
 
+    /// How many bytes the body has. It is not unpacked for that.
+    pub fn body_bytes(&self) -> usize {
+        // SAFETY: a bytea; its size is that of its bytes and a length word.
+        let size = unsafe { pg_sys::toast_raw_datum_size(self.values[batches::BODY]) };
+        size.saturating_sub(pg_sys::VARHDRSZ)
+    }
+
     /// Which streams have events in it.
     pub fn streams(&self) -> Result<BatchStreams<'a>, Error> {
         // SAFETY: as above.

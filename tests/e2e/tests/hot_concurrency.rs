@@ -28,6 +28,9 @@ use serde_json::{Value, json};
 const RARELY: &str = "allsource.settle_interval=1h";
 const OFTEN: &str = "allsource.settle_interval=20ms";
 
+/// The sidecar is asked for every tail.
+const ALWAYS_ASKED: &str = "allsource.sidecar_min_batches=0";
+
 /// How much one pass of the settler may hold in memory.
 const LITTLE_MEMORY: &str = "maintenance_work_mem=1MB";
 
@@ -102,7 +105,8 @@ macro_rules! scenarios {
 
 /// Runs scenarios one after another on one server, which they leave settled.
 fn run(name: &str, settings: &[&str], scenarios: &[Scenario]) {
-    let cluster = Cluster::with_queue(name, settings);
+    let settings = [settings, &[ALWAYS_ASKED]].concat();
+    let cluster = Cluster::with_queue(name, &settings);
     for ((scenario, play), partition) in scenarios.iter().zip((0..32).step_by(2)) {
         println!("{scenario}");
         let mut client = cluster.store();
@@ -1229,7 +1233,7 @@ fn a_store_that_its_owner_has_emptied_is_empty(Place { cluster, partition, held 
     assert_eq!(payloads(&mut client, &name), numbers(0..1));
 }
 
-/// Waits until the sidecar has all batches, which it is given as long as somebody reads tails.
+/// Waits until the sidecar has all batches, which it is given as long as it is asked.
 fn until_applied(client: &mut Client, stream: &str) {
     let query = "SELECT COALESCE(sum(sidecar_lag), 0)::int8 FROM allsource.hot_partitions_status";
     patience::until_true("the sidecar has all batches", || {
