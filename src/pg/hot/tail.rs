@@ -271,7 +271,7 @@ pub fn read(
     }
     if after < last {
         if let Some(control) = Control::get() {
-            control.note_tail_read();
+            control.note_sidecar_needed();
         }
         read_with_sidecar(&mut batches, partition, stream, (after, last), &mut pieces)?;
     }

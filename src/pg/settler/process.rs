@@ -339,10 +339,10 @@ impl Settler {
         }
     }
 
-    /// Applies new batches to the sidecar, as long as somebody reads tails: otherwise most batches are
-    /// settled before anybody asks for what is in them. Returns whether there are more.
+    /// Applies new batches to the sidecar, as long as somebody needs it: otherwise most batches are settled
+    /// before anybody asks for what is in them. Returns whether there are more.
     fn apply(&mut self) -> Result<bool, Failure> {
-        if !self.control.are_tails_read() {
+        if !self.control.is_sidecar_needed() {
             return Ok(false);
         }
         let Some(sidecar) = &mut self.sidecar else { return Ok(false) };
