@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "names this process")]
 
 use crate::model::partition::Partition;
+use crate::pg::session::xact::database_oid;
 use crate::pg::shared::latch;
 use crate::pg::shared::memory::{Lock, with_lock};
 use crate::pg::shared::text::SharedText;
@@ -26,6 +27,8 @@ const FAILED: u32 = 4;
 pub struct PassRequest {
     state: AtomicU32,
     partition: AtomicI32,
+    /// A copy of a database has stores of the same incarnation.
+    database: AtomicU32,
     incarnation: AtomicU32,
     transaction: AtomicU32,
     up_to: AtomicI64,
@@ -59,6 +62,7 @@ impl PassRequest {
     /// Asks for a pass over a partition of the store of this incarnation. The request must be free.
     pub fn ask(&self, partition: Partition, incarnation: u32) {
         self.partition.store(partition.number(), Ordering::Relaxed);
+        self.database.store(database_oid(), Ordering::Relaxed);
         self.incarnation.store(incarnation, Ordering::Relaxed);
         self.state.store(ASKED, Ordering::SeqCst);
         let process = self.process.load(Ordering::SeqCst);
@@ -91,7 +95,7 @@ impl PassRequest {
     }
 
     /// What has become of it, and of which store, when that is known: `None` for the pass if it was not made
-    /// to its end. The request is free then.
+    /// to its end, and nothing for one in another database. The request is free then.
     pub fn result(&self) -> Option<(Partition, u32, Option<PassEnd>)> {
         let state = self.state.load(Ordering::SeqCst);
         if state != DONE && state != FAILED {
@@ -99,6 +103,7 @@ impl PassRequest {
         }
         let partition = self.partition();
         let incarnation = self.incarnation.load(Ordering::Relaxed);
+        let is_here = self.is_of_this_database();
         let end = (state == DONE).then(|| PassEnd {
             up_to: self.up_to.load(Ordering::Relaxed),
             settled: self.settled.load(Ordering::Relaxed),
@@ -108,12 +113,21 @@ impl PassRequest {
             reason: self.reason.get(),
         });
         self.state.store(FREE, Ordering::SeqCst);
-        Some((partition?, incarnation, end))
+        Some((partition?, incarnation, end)).filter(|_| is_here)
+    }
+
+    /// Whether it is about this database: another one may have got the name of the one that is served.
+    fn is_of_this_database(&self) -> bool {
+        self.database.load(Ordering::Relaxed) == database_oid()
     }
 
     /// Takes the request, in the second settler: a partition, and the incarnation of its store.
     pub fn take(&self) -> Option<(Partition, u32)> {
         self.state.compare_exchange(ASKED, TAKEN, Ordering::SeqCst, Ordering::SeqCst).ok()?;
+        if !self.is_of_this_database() {
+            self.finish(None);
+            return None;
+        }
         let incarnation = self.incarnation.load(Ordering::Relaxed);
         self.partition().map(|partition| (partition, incarnation))
     }

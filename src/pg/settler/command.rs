@@ -94,7 +94,9 @@ pub fn wait_until_paused() -> Result<(), Error> {
     let queues = Queues::of_this_database()?;
     if let Some(control) = Control::get() {
         control.wait_until(None, || {
-            let rests = control.is_paused() || control.pid().is_none();
+            // The second settler goes on for a while without the settler.
+            let rests = control.is_paused()
+                || control.pid().is_none() && !control.pass_request().is_taken();
             (rests || !queues.paused()).then_some(())
         });
     }

@@ -93,6 +93,8 @@ pub struct Heads {
     index: LeafIndex,
     /// whether the scan stands on a row of a walk
     is_walking: bool,
+    /// whether a walk has come to the end of the index
+    is_at_end: bool,
     /// how many rows a walk may pass by to the next one that is wanted
     steps_max: usize,
 }
@@ -120,7 +122,7 @@ impl Heads {
     }
 
     fn of(scan: Scan, index: LeafIndex) -> Self {
-        Self { scan, index, is_walking: false, steps_max: WALK_STEPS_MAX }
+        Self { scan, index, is_walking: false, is_at_end: false, steps_max: WALK_STEPS_MAX }
     }
 
     /// The head of the stream of this name.
@@ -166,14 +168,26 @@ impl Heads {
             }
             steps += 1;
         }
+        // Behind it there may be many entries of rows that nobody sees yet.
+        if self.is_at_end {
+            return false;
+        }
         self.steps_max = (self.steps_max / 2).max(1);
         self.scan.find(&[(1, Key::TextFrom(stream_id)), (2, Key::TextFrom(b""))]);
-        loop {
+        for _ in 0..=WALK_STEPS_MAX {
             self.is_walking = self.scan.next_without_pruning();
-            if !self.is_walking || self.current().name() >= wanted {
-                return self.is_walking && self.current().name() == wanted;
+            if !self.is_walking {
+                self.is_at_end = true;
+                return false;
+            }
+            if self.current().name() >= wanted {
+                return self.current().name() == wanted;
             }
         }
+        // Many tenants have a stream of this name: the walk goes on among these.
+        self.scan.find(&[(1, Key::Text(stream_id)), (2, Key::TextFrom(tenant_id))]);
+        self.is_walking = self.scan.next_without_pruning();
+        self.is_walking && self.current().name() == wanted
     }
 
     fn stand_on_by_index(&mut self, stream_id: &[u8], tenant_id: &[u8]) -> bool {

@@ -188,6 +188,50 @@ fn what_the_owner_does_to_the_tables() {
     run("hot-owner", &[RARELY], scenarios);
 }
 
+/// The work of a pass grows with its streams, and not with the streams of the same name that other tenants
+/// have, nor with those that somebody is about to create.
+#[test]
+fn a_pass_does_not_go_through_the_streams_of_others() {
+    const TENANTS: i64 = 2_000;
+    const OTHERS: i64 = 2_000;
+    /// Index entries for each stream.
+    const READ_MAX: i64 = 30;
+    let cluster = Cluster::with_queue("hot-tenants", &[RARELY]);
+    let mut client = cluster.store();
+    let mut names = names_in(&mut client, 3, OTHERS + 1);
+    names.sort_unstable();
+    let shared = names.remove(0);
+    hot::heat(&mut client, 3).expect("es_heat");
+    let mut settle = |what: &str, tenants: &str, of_others: i64| {
+        let read = |client: &mut Client| -> i64 {
+            let query = "SELECT idx_tup_read FROM pg_stat_all_indexes \
+                          WHERE indexrelname = 'event_streams_p03_stream_id'";
+            client.query_one(query, &[]).expect(query).get(0)
+        };
+        let before = read(&mut client);
+        let query = "SELECT allsource.es_enqueue($1, 't', '0', tenant_id => format($2, i)) \
+                       FROM generate_series(1, $3::int8) AS i";
+        client.execute(query, &[&shared, &tenants, &TENANTS]).expect(query);
+        flush(&mut client).expect("es_flush");
+        hot::settle(&mut client).expect("es_settle");
+        // The settler reports what it has counted when it rests.
+        patience::until_true("it is counted", || read(&mut client) > before);
+        let count = read(&mut client) - before;
+        let max = TENANTS * READ_MAX + of_others;
+        assert!(count <= max, "{what}: {count} index entries read for {TENANTS} streams");
+    };
+    let mut creator = cluster.store();
+    let mut creating = creator.transaction().expect("BEGIN");
+    let item = |stream| BatchItem { stream, event: event(json!(0)), expected: None };
+    let items: Vec<_> = names.into_iter().map(item).collect();
+    Batch::of(&items).append(&mut creating).expect("es_append_batch");
+    settle("new streams", "t%s", OTHERS * 2);
+    settle("known streams", "t%s", OTHERS * 2);
+    creating.rollback().expect("ROLLBACK");
+    settle("new ones between them", "t%s-", OTHERS * 2);
+    assert_verified(&mut cluster.store());
+}
+
 /// Settles all, and nothing may be left or wrong then.
 fn assert_settled(client: &mut Client) {
     flush(client).expect("es_flush");

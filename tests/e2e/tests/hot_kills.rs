@@ -154,6 +154,46 @@ fn a_second_settler_that_is_held_may_be_released_or_ended() {
     assert_verified(&mut client);
 }
 
+/// Without the settler nobody else knows whether the second settler has come to a rest.
+#[test]
+fn a_pause_waits_for_the_second_settler_where_there_is_no_other() {
+    let store = HotStore::new("hot-second-alone", &[]);
+    let mut client = store.cluster.store();
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, 3);
+    known.enqueue(&mut client, 5);
+    hold_second_settler(&mut client);
+    let query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'allsource launcher'";
+    let launcher: i32 = client.query_one(query, &[]).expect(query).get(0);
+    store.cluster.signal("STOP", launcher);
+    let ending = "SELECT pg_terminate_backend($1, 20000)";
+    let first = settler(&mut client);
+    client.query_one(ending, &[&first]).expect(ending);
+    thread::scope(|scope| {
+        let pause = scope.spawn(|| {
+            let call = "SELECT allsource.es_worker_pause()";
+            store.cluster.store().execute(call, &[]).expect(call);
+        });
+        // The workers are paused before the settlers are waited for.
+        let query = "SELECT bool_and(state = 'paused') FROM allsource.queue_stats";
+        patience::until_true("the workers rest", || {
+            client.query_one(query, &[]).expect(query).get(0)
+        });
+        let query = "SELECT FROM pg_stat_activity WHERE query LIKE '%es_worker_pause%' \
+                        AND pid <> pg_backend_pid() AND wait_event_type = 'Extension'";
+        patience::until_true("it waits, or has not", || {
+            pause.is_finished() || !client.query(query, &[]).expect(query).is_empty()
+        });
+        let is_finished = pause.is_finished();
+        release_second_settler(&mut client);
+        store.cluster.signal("CONT", launcher);
+        pause.join().expect("es_worker_pause");
+        assert!(!is_finished, "the pause has not waited for the second settler");
+    });
+    let call = "SELECT allsource.es_worker_resume()";
+    client.execute(call, &[]).expect(call);
+    known.settle(&mut client, "in the end");
+}
+
 /// Where no other process may be started, there is one settler.
 #[test]
 fn without_room_for_a_second_settler_everything_is_settled() {
