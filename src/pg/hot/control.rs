@@ -5,13 +5,10 @@ use super::pass_request::PassRequest;
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::queue::waiters::{Awaited, Waited, Waiters};
 use crate::pg::session::xact::now_us;
-use crate::pg::shared::latch;
-use crate::pg::shared::memory::{Area, Lock, with_lock};
+use crate::pg::shared::memory::Area;
+use crate::pg::shared::serving::Serving;
 use crate::pg::shared::text::SharedText;
-use pgrx::pg_sys;
-use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering,
-};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// How exactly it is noted when the sidecar was needed.
@@ -88,9 +85,7 @@ pub struct OfPartition {
 
 #[repr(C, align(64))]
 struct Shared {
-    pid: AtomicI32,
-    /// Process number, plus 1.
-    process: AtomicU32,
+    serving: Serving,
     is_paused: AtomicBool,
     partitions: [OfPartition; PARTITIONS],
     /// when events were settled last; in microseconds since 2000-01-01
@@ -162,38 +157,27 @@ impl Control {
 
     /// Makes this process the settler, unless there is one.
     pub fn claim(&self) -> bool {
-        with_lock(Lock::Workers, || {
-            let free = self.0.pid.load(Ordering::Relaxed) == 0;
-            if free {
-                // SAFETY: set in every process that uses shared memory.
-                let (process, pid) = unsafe { ((*pg_sys::MyProc).pgprocno, pg_sys::MyProcPid) };
-                self.0.process.store(process as u32 + 1, Ordering::Relaxed);
-                self.0.pid.store(pid, Ordering::Relaxed);
-                self.0.is_paused.store(false, Ordering::SeqCst);
-            }
-            free
-        })
+        let is_claimed = self.0.serving.claim();
+        if is_claimed {
+            self.0.is_paused.store(false, Ordering::SeqCst);
+        }
+        is_claimed
     }
 
     /// The settler ends.
     pub fn leave(&self) {
-        with_lock(Lock::Workers, || {
-            self.0.process.store(0, Ordering::Relaxed);
-            self.0.pid.store(0, Ordering::Relaxed);
-        });
+        self.0.serving.leave();
         self.waiters().wake_all();
     }
 
     /// Its process; `None` if there is none.
     pub fn pid(&self) -> Option<i32> {
-        Some(self.0.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+        self.0.serving.pid()
     }
 
     /// Whether it is this process, or the second settler is.
     pub fn is_this_process(&self) -> bool {
-        // SAFETY: a constant of this process.
-        let this = Some(unsafe { pg_sys::MyProcPid });
-        self.pid() == this || self.pass_request().pid() == this
+        self.0.serving.is_this_process() || self.pass_request().serving.is_this_process()
     }
 
     /// What the second settler is asked for.
@@ -203,10 +187,7 @@ impl Control {
 
     /// Wakes it.
     pub fn wake(&self) {
-        let process = self.0.process.load(Ordering::Relaxed);
-        if process > 0 {
-            latch::wake(process as usize - 1);
-        }
+        self.0.serving.wake();
     }
 
     /// Whether it does nothing, because the workers are paused.

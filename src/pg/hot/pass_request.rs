@@ -1,12 +1,9 @@
 //! A pass that the settler asks the second settler to make, and what has become of it.
-#![expect(unsafe_code, reason = "names this process")]
 
 use crate::model::partition::Partition;
 use crate::pg::session::xact::database_oid;
-use crate::pg::shared::latch;
-use crate::pg::shared::memory::{Lock, with_lock};
+use crate::pg::shared::serving::Serving;
 use crate::pg::shared::text::SharedText;
-use pgrx::pg_sys;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 /// Nothing is asked for.
@@ -36,9 +33,8 @@ pub struct PassRequest {
     removed_events: AtomicU64,
     removed_bytes: AtomicU64,
     reason: SharedText,
-    pid: AtomicI32,
-    /// Process number, plus 1.
-    process: AtomicU32,
+    /// the second settler
+    pub serving: Serving,
 }
 
 /// How a pass has ended.
@@ -65,10 +61,7 @@ impl PassRequest {
         self.database.store(database_oid(), Ordering::Relaxed);
         self.incarnation.store(incarnation, Ordering::Relaxed);
         self.state.store(ASKED, Ordering::SeqCst);
-        let process = self.process.load(Ordering::SeqCst);
-        if process > 0 {
-            latch::wake(process as usize - 1);
-        }
+        self.serving.wake();
     }
 
     /// Takes the request back, unless the second settler has begun.
@@ -147,31 +140,9 @@ impl PassRequest {
         self.state.store(DONE, Ordering::SeqCst);
     }
 
-    /// Makes this process the second settler, unless there is one.
-    pub fn claim(&self) -> bool {
-        with_lock(Lock::Workers, || {
-            let is_free = self.pid().is_none();
-            if is_free {
-                // SAFETY: set in every process that uses shared memory.
-                let (process, pid) = unsafe { ((*pg_sys::MyProc).pgprocno, pg_sys::MyProcPid) };
-                self.pid.store(pid, Ordering::SeqCst);
-                self.process.store(process as u32 + 1, Ordering::SeqCst);
-            }
-            is_free
-        })
-    }
-
     /// The second settler ends. A pass that it has not ended has failed.
     pub fn leave(&self) {
         let _ = self.state.compare_exchange(TAKEN, FAILED, Ordering::SeqCst, Ordering::SeqCst);
-        with_lock(Lock::Workers, || {
-            self.process.store(0, Ordering::SeqCst);
-            self.pid.store(0, Ordering::SeqCst);
-        });
-    }
-
-    /// The second settler; `None` if there is none.
-    pub fn pid(&self) -> Option<i32> {
-        Some(self.pid.load(Ordering::SeqCst)).filter(|pid| *pid != 0)
+        self.serving.leave();
     }
 }

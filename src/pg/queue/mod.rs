@@ -16,14 +16,11 @@ use crate::pg::error::{Error, Obstacle};
 use crate::pg::queue::waiters::{Awaited, Waited, Waiters};
 use crate::pg::session::xact::{database_name, now_us};
 use crate::pg::settings;
-use crate::pg::shared::latch;
-use crate::pg::shared::memory::{Area, Lock, with_lock};
+use crate::pg::shared::memory::Area;
+use crate::pg::shared::serving::Serving;
 use crate::queue::{Capacity, Consumer, Ring, WakeFlag};
-use pgrx::pg_sys;
 use std::ptr::NonNull;
-use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering,
-};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// What a worker is doing.
@@ -59,8 +56,7 @@ impl Phase {
 #[repr(C, align(64))]
 struct Common {
     paused: AtomicBool,
-    /// Process number of the launcher, plus 1.
-    launcher: AtomicU32,
+    launcher: Serving,
     /// Distinguishes records of this run of shared memory from those of earlier ones.
     epoch: AtomicI64,
 }
@@ -78,9 +74,7 @@ struct Producers {
 /// What the worker writes.
 #[repr(C, align(64))]
 struct Worker {
-    pid: AtomicI32,
-    /// Process number, plus 1.
-    process: AtomicU32,
+    serving: Serving,
     phase: AtomicU32,
     drained: AtomicU64,
     dead: AtomicU64,
@@ -265,23 +259,12 @@ impl Queues {
 
     /// Makes this process the one that starts workers.
     pub fn set_launcher(&self) {
-        self.common().launcher.store(my_process(), Ordering::Relaxed);
+        self.common().launcher.take_over();
     }
 
     /// Wakes the process that starts workers.
     pub fn wake_launcher(&self) {
-        wake(self.common().launcher.load(Ordering::Relaxed));
-    }
-}
-
-fn my_process() -> u32 {
-    // SAFETY: set in every process that uses shared memory.
-    unsafe { (*pg_sys::MyProc).pgprocno as u32 + 1 }
-}
-
-fn wake(process: u32) {
-    if process > 0 {
-        latch::wake(process as usize - 1);
+        self.common().launcher.wake();
     }
 }
 
@@ -332,7 +315,7 @@ impl Queue {
 
     /// Sets the worker's latch.
     pub fn wake_worker(&self) {
-        wake(self.state().worker.process.load(Ordering::Relaxed));
+        self.state().worker.serving.wake();
     }
 
     /// Asks the worker not to wait until its batch has grown.
@@ -369,7 +352,7 @@ impl Queue {
 
     /// Whether the queue has a worker.
     pub fn has_worker(&self) -> bool {
-        self.state().worker.pid.load(Ordering::Relaxed) != 0
+        self.state().worker.serving.pid().is_some()
     }
 
     /// Records of the queue that were put among the dead letters: all of those that were released.
@@ -398,28 +381,16 @@ impl Queue {
     /// Makes this process the worker of the queue, unless it has one. Gives the consumer of the
     /// ring, which must not be used after [`Self::leave`].
     pub fn claim(&self) -> Option<Consumer> {
-        let worker = &self.state().worker;
-        let claimed = with_lock(Lock::Workers, || {
-            let free = worker.pid.load(Ordering::Relaxed) == 0;
-            if free {
-                worker.process.store(my_process(), Ordering::Relaxed);
-                // SAFETY: a constant of this process.
-                worker.pid.store(unsafe { pg_sys::MyProcPid }, Ordering::Relaxed);
-            }
-            free
-        });
+        let claimed = self.state().worker.serving.claim();
         // SAFETY: the last worker has left: it gave the lock back after its last use of the ring.
         claimed.then(|| unsafe { self.ring.consumer() })
     }
 
     /// The worker of the queue ends.
     pub fn leave(&self) {
-        with_lock(Lock::Workers, || {
-            let worker = &self.state().worker;
-            worker.phase.store(Phase::Stopped as u32, Ordering::Relaxed);
-            worker.process.store(0, Ordering::Relaxed);
-            worker.pid.store(0, Ordering::Relaxed);
-        });
+        let worker = &self.state().worker;
+        worker.phase.store(Phase::Stopped as u32, Ordering::Relaxed);
+        worker.serving.leave();
         // Sessions that wait for it see that it has ended.
         self.waiters.wake_all();
     }

@@ -68,7 +68,7 @@ impl Queue {
         let waiting_events = get(&worker.waiting_events);
         let waiting_oldest_us = worker.waiting_oldest_us.load(Ordering::Relaxed);
         QueueReport {
-            pid: Some(worker.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0),
+            pid: worker.serving.pid(),
             phase: self.phase(),
             depth_events: if depth_bytes == 0 {
                 0

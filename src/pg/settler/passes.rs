@@ -118,7 +118,7 @@ impl Settler {
         let request = self.control.pass_request();
         request.ask(self.partitions[index].partition, store);
         self.asked_at = Instant::now();
-        if request.pid().is_none() {
+        if request.serving.pid().is_none() {
             self.queues.wake_launcher();
         }
     }

@@ -25,7 +25,7 @@ use pgrx::pg_sys;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long the settler sleeps at most.
+/// How long a settler sleeps at most.
 pub const SLEEP_MAX: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether a partition is to be hot.

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "drives PostgreSQL's background processes")]
 
 use super::pass::{Ended, Pass, Step};
+use super::process::SLEEP_MAX;
 use crate::drain::failure::Failure;
 use crate::model::partition::Partition;
 use crate::pg::hot::control::Control;
@@ -19,9 +20,6 @@ use std::time::{Duration, Instant};
 /// How long it waits for something to do.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
-/// How long it sleeps at most.
-const SLEEP_MAX: Duration = Duration::from_millis(500);
-
 /// The second settler's function.
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
@@ -30,7 +28,7 @@ pub extern "C-unwind" fn allsource_second_settler_main(_argument: pg_sys::Datum)
     let (Ok(queues), Some(control)) = (Queues::open(), Control::get()) else { return };
     connect();
     let request = control.pass_request();
-    if !request.claim() {
+    if !request.serving.claim() {
         return;
     }
     // SAFETY: the callback runs while shared memory is still there.

@@ -3,4 +3,5 @@
 pub mod counting;
 pub mod latch;
 pub mod memory;
+pub mod serving;
 pub mod text;

@@ -116,7 +116,7 @@ impl Started {
             What::Worker(index) => queues.queue(index).has_worker(),
             What::Settler => Control::get().is_none_or(|control| control.pid().is_some()),
             What::SecondSettler => {
-                Control::get().is_none_or(|control| control.pass_request().pid().is_some())
+                Control::get().is_none_or(|control| control.pass_request().serving.pid().is_some())
             }
         }
     }
