@@ -67,12 +67,17 @@ CREATE TABLE allsource.hot_batches (
     partition_id int4 NOT NULL,
     events       int4 NOT NULL,
     checksum     int4 NOT NULL,
+    streams      bytea NOT NULL,
     body         bytea COMPRESSION lz4 NOT NULL
 ) PARTITION BY LIST (partition_id);
+
+-- Hashes cannot be compressed, and readers look at all of them.
+ALTER TABLE allsource.hot_batches ALTER COLUMN streams SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE allsource.hot_batches IS 'events of hot partitions that are not settled yet: one row for what a worker has drained at once';
 COMMENT ON COLUMN allsource.hot_batches.batch_no IS 'number in its partition; grows, may skip numbers, never repeats';
 COMMENT ON COLUMN allsource.hot_batches.checksum IS 'CRC-32C over partition, number and body, checked by es_verify';
+COMMENT ON COLUMN allsource.hot_batches.streams IS 'hashes of the streams that have events in body, by which readers pass over a batch; with a checksum of their own';
 
 CREATE TABLE allsource.hot_partitions (
     partition_id  int4 PRIMARY KEY CHECK (partition_id BETWEEN 0 AND 31),

@@ -23,6 +23,7 @@ static HEAT_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(0);
 static FLUSH_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static SIDECAR_DIRECTORY: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
+static SIDECAR_MIN_BATCHES: GucSetting<i32> = GucSetting::<i32>::new(64);
 static SIDECAR_CACHE_KB: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 static SIDECAR_WRITE_BUFFER_KB: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 
@@ -181,6 +182,16 @@ fn sidecar() {
         at_start(),
         GucFlags::default(),
     );
+    GucRegistry::define_int_guc(
+        c"allsource.sidecar_min_batches",
+        c"Up to so many batches are looked through for a tail without asking the sidecar.",
+        c"",
+        &SIDECAR_MIN_BATCHES,
+        0,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     let memory = |name, description, setting, min| {
         let max = 64 * 1024 * 1024;
         let context = at_start();
@@ -294,6 +305,11 @@ pub fn sidecar_directory() -> PathBuf {
     let data = unsafe { CStr::from_ptr(pgrx::pg_sys::DataDir) }.to_bytes();
     let data = data.strip_suffix(b"/").unwrap_or(data);
     PathBuf::from(OsString::from_vec([data, b".allsource"].concat()))
+}
+
+/// `allsource.sidecar_min_batches`.
+pub fn sidecar_min_batches() -> i64 {
+    i64::from(SIDECAR_MIN_BATCHES.get())
 }
 
 /// `allsource.sidecar_cache_size`, in bytes.

@@ -1,4 +1,4 @@
-//! The body of a row of `hot_batches`: a drained batch of plain events of one partition, in the order
+//! Rows of `hot_batches`. The body: a drained batch of plain events of one partition, in the order
 //! in which they were drained.
 //!
 //! ```text
@@ -24,8 +24,11 @@
 //! under another number is noticed as a damaged one is.
 //!
 //! Bodies are kept over upgrades: another layout gets another version.
+//!
+//! Beside the body there is a list of its [`streams`].
 
 mod reader;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -33,7 +36,8 @@ mod writer;
 use crate::model::partition::Partition;
 
 pub use reader::{HotBatchReader, HotEvent};
-pub use writer::{HotBatchWriter, Pushed};
+pub use streams::{BatchStreams, StreamHash};
+pub use writer::{HotBatchRow, HotBatchWriter, Pushed};
 
 /// The version that is written.
 pub const VERSION: u8 = 1;
@@ -63,14 +67,17 @@ pub enum DamagedBatch {
         /// that of the body
         computed: i32,
     },
+    /// The list of its streams is not the one that was written.
+    #[error("hot batch has a damaged list of streams")]
+    Streams,
     /// The bytes do not have the layout above.
     #[error("hot batch is damaged")]
     Bytes,
 }
 
-/// The checksum of a body under its number.
-pub fn checksum(partition: Partition, batch_no: i64, body: &[u8]) -> i32 {
+/// The checksum of a body, or of a list of streams, under its number.
+pub fn checksum(partition: Partition, batch_no: i64, bytes: &[u8]) -> i32 {
     let mut checksum = crc32c::crc32c(&partition.number().to_le_bytes());
     checksum = crc32c::crc32c_append(checksum, &batch_no.to_le_bytes());
-    crc32c::crc32c_append(checksum, body).cast_signed()
+    crc32c::crc32c_append(checksum, bytes).cast_signed()
 }

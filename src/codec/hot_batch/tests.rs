@@ -38,6 +38,10 @@ fn partition(number: i32) -> Partition {
     Partition::new(number).unwrap()
 }
 
+fn hash(stream_id: &[u8]) -> StreamHash {
+    StreamHash::of(StreamKey { stream_id, tenant_id: b"t" })
+}
+
 fn open(batch_no: i64, body: &[u8]) -> Result<HotBatchReader<'_>, DamagedBatch> {
     HotBatchReader::open(partition(3), batch_no, checksum(partition(3), batch_no, body), body)
 }
@@ -79,6 +83,67 @@ proptest! {
             prop_assert_eq!(read, Ok(expected));
         }
         prop_assert!(left.is_empty());
+    }
+
+    #[test]
+    fn the_list_has_each_stream_once_and_in_order(
+        names in prop::collection::vec("[ab]{1,3}", 1..40), others in prop::collection::vec("[ab]{1,3}", 0..4),
+    ) {
+        let event = |name: &String| -> Owned {
+            (name.clone().into_bytes(), b"t".to_vec(), b"e".to_vec(), vec![], None)
+        };
+        let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+        for body in names.chunks(20) {
+            writer.begin(0);
+            for name in body {
+                prop_assert_eq!(writer.push(&record(&event(name))), Ok(Pushed::Added));
+            }
+            let row = writer.row(partition(3), 7).unwrap();
+            prop_assert_eq!((row.batch_no, row.events), (7, body.len()));
+            prop_assert_eq!(row.checksum, checksum(partition(3), 7, row.body));
+            let hashes = |names: &[String]| -> Vec<StreamHash> {
+                names.iter().map(|name| hash(name.as_bytes())).collect()
+            };
+            let mut expected = hashes(body);
+            expected.sort_unstable();
+            expected.dedup();
+            prop_assert_eq!(row.streams.len(), 4 + 4 * expected.len());
+            let list = BatchStreams::open(partition(3), 7, row.streams).unwrap();
+            prop_assert!(list.is_of(&mut hashes(body)));
+            prop_assert!(body.iter().all(|name| list.may_have(hash(name.as_bytes()))));
+            let may_have = |name: &String| list.may_have(hash(name.as_bytes()));
+            prop_assert!(others.iter().all(|name| may_have(name) == body.contains(name)));
+            let mut wanted = hashes(&others);
+            wanted.sort_unstable();
+            prop_assert_eq!(list.may_have_any(&wanted), others.iter().any(|name| body.contains(name)));
+            let mut too_many = hashes(body);
+            too_many.push(hash(b"c"));
+            prop_assert!(!list.is_of(&mut too_many));
+            prop_assert!(!list.is_of(&mut expected[1..].to_vec()));
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_cut_flipped_or_moved_is_noticed(
+        events in prop::collection::vec(any_event(), 1..20), at: prop::sample::Index, bit in 0..8u8,
+        more in bytes(1..9),
+    ) {
+        let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+        for event in &events {
+            prop_assert_eq!(writer.push(&record(event)), Ok(Pushed::Added));
+        }
+        let list = writer.row(partition(3), 7).unwrap().streams.to_vec();
+        let is_noticed = |partition, batch_no, list: &[u8]| {
+            matches!(BatchStreams::open(partition, batch_no, list), Err(DamagedBatch::Streams))
+        };
+        let mut flipped = list.clone();
+        flipped[at.index(list.len())] ^= 1 << bit;
+        prop_assert!(is_noticed(partition(3), 7, &flipped));
+        prop_assert!(is_noticed(partition(3), 7, &list[..at.index(list.len())]));
+        prop_assert!(is_noticed(partition(3), 7, &[&list[..], &more[..]].concat()));
+        prop_assert!(is_noticed(partition(4), 7, &list));
+        prop_assert!(is_noticed(partition(3), 8, &list));
+        prop_assert!(!is_noticed(partition(3), 7, &list));
     }
 
     #[test]
@@ -186,4 +251,31 @@ fn the_layout_does_not_change() {
         crc32c::crc32c(&[&3i32.to_le_bytes()[..], &7i64.to_le_bytes(), body].concat())
             .cast_signed()
     );
+}
+
+/// A part of a hash at the end of a list has the right checksum if it was written so.
+#[test]
+fn a_list_of_a_damaged_length_is_an_error() {
+    for len in [1, 2, 3, 5, 7] {
+        let hashes = vec![0; len];
+        let checksum = checksum(partition(3), 7, &hashes);
+        let list = [&checksum.to_le_bytes()[..], &hashes].concat();
+        assert_eq!(
+            BatchStreams::open(partition(3), 7, &list).map(|_| ()),
+            Err(DamagedBatch::Streams)
+        );
+    }
+}
+
+/// Lists are kept over upgrades, as bodies are.
+#[test]
+fn the_layout_of_the_list_does_not_change() {
+    let mut writer = HotBatchWriter::new(BODY_BYTES_MAX);
+    for name in [b"s1", b"s2", b"s1"] {
+        let owned = (name.to_vec(), b"t".to_vec(), b"e".to_vec(), vec![], None);
+        assert_eq!(writer.push(&record(&owned)), Ok(Pushed::Added));
+    }
+    let list = writer.row(partition(3), 7).unwrap().streams.to_vec();
+    assert_eq!(list[4..], *b"\x8f\x70\xe2\x87\x4d\x2d\x1d\xbb");
+    assert_eq!(list[..4], checksum(partition(3), 7, &list[4..]).to_le_bytes());
 }

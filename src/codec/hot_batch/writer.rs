@@ -1,9 +1,12 @@
-//! Writing a body.
+//! Writing a body and the list of its streams.
 
-use super::{HEADER_BYTES, LEN_BYTES, METADATA, SAME_TENANT, SAME_TYPE, VERSION};
+use super::streams::{self, StreamHash};
+use super::{HEADER_BYTES, LEN_BYTES, METADATA, SAME_TENANT, SAME_TYPE, VERSION, checksum};
 use crate::codec::record::Record;
 use crate::codec::varint;
-use crate::model::memory::{OutOfMemory, reserve};
+use crate::model::batch::StreamKey;
+use crate::model::memory::{OutOfMemory, push, reserve};
+use crate::model::partition::Partition;
 use std::ops::Range;
 
 /// Flags and numbers of an event.
@@ -21,10 +24,28 @@ pub enum Pushed {
     NotPlain,
 }
 
+/// What is stored of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct HotBatchRow<'a> {
+    /// its number
+    pub batch_no: i64,
+    /// how many events it has
+    pub events: usize,
+    /// that of the body
+    pub checksum: i32,
+    /// the list of its streams
+    pub streams: &'a [u8],
+    /// the body
+    pub body: &'a [u8],
+}
+
 /// Writes bodies, one after the other, in the same memory.
 #[derive(Debug)]
 pub struct HotBatchWriter {
     body: Vec<u8>,
+    /// of the streams of its events; of neighbours with the same stream once
+    hashes: Vec<StreamHash>,
+    streams: Vec<u8>,
     bytes_max: usize,
     len: u32,
     timestamp_us: i64,
@@ -39,6 +60,8 @@ impl HotBatchWriter {
     pub fn new(bytes_max: usize) -> Self {
         Self {
             body: Vec::new(),
+            hashes: Vec::new(),
+            streams: Vec::new(),
             bytes_max,
             len: 0,
             timestamp_us: 0,
@@ -62,6 +85,11 @@ impl HotBatchWriter {
         if self.len == 0 {
             self.body.extend_from_slice(&[VERSION, 0, 0, 0, 0]);
             self.body.extend_from_slice(&self.timestamp_us.to_le_bytes());
+        }
+        let stream = StreamKey { stream_id: record.stream_id, tenant_id: record.tenant_id };
+        let hash = StreamHash::of(stream);
+        if self.hashes.last() != Some(&hash) {
+            push(&mut self.hashes, hash)?;
         }
         self.write(record);
         self.len += 1;
@@ -119,6 +147,18 @@ impl HotBatchWriter {
         self.body.len()
     }
 
+    /// What is to be stored under this number.
+    pub fn row(
+        &mut self,
+        partition: Partition,
+        batch_no: i64,
+    ) -> Result<HotBatchRow<'_>, OutOfMemory> {
+        streams::write(&mut self.streams, partition, batch_no, &mut self.hashes)?;
+        let (events, body) = (self.len(), self.body.as_slice());
+        let checksum = checksum(partition, batch_no, body);
+        Ok(HotBatchRow { batch_no, events, checksum, streams: &self.streams, body })
+    }
+
     /// The body as it is stored.
     pub fn body(&self) -> &[u8] {
         &self.body
@@ -127,6 +167,7 @@ impl HotBatchWriter {
     /// Begins a body, whose events have this time: microseconds since 2000-01-01.
     pub fn begin(&mut self, timestamp_us: i64) {
         self.body.clear();
+        self.hashes.clear();
         self.len = 0;
         self.timestamp_us = timestamp_us;
         (self.tenant_id, self.event_type) = (0..0, 0..0);

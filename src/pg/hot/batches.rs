@@ -1,9 +1,9 @@
 //! Batches: the rows of `hot_batches`.
 #![expect(unsafe_code, reason = "takes PostgreSQL's rows apart")]
 
-use crate::codec::hot_batch::{self, DamagedBatch, HotBatchReader};
+use crate::codec::hot_batch::{BatchStreams, DamagedBatch, HotBatchReader, HotBatchRow};
 use crate::model::partition::Partition;
-use crate::pg::call::datum::body;
+use crate::pg::call::datum::{body, text};
 use crate::pg::error::Error;
 use crate::pg::session::scratch::Scratch;
 use crate::pg::session::xact::check_for_interrupts;
@@ -13,6 +13,7 @@ use crate::pg::tables::scan::{Direction, Key, Scan};
 use crate::pg::tables::schema::{LeafIndex, Root, batches};
 use crate::pg::tables::writing::Writing;
 use pgrx::pg_sys;
+use std::cell::OnceCell;
 
 /// The batches of a partition, as a snapshot shows them.
 pub struct Batches {
@@ -21,8 +22,8 @@ pub struct Batches {
     scratch: Scratch,
 }
 
-/// A row of `hot_batches`, whose checksum was not compared yet.
-#[derive(Clone, Copy)]
+/// A row of `hot_batches`, whose checksums were not compared yet. What is stored outside of it is fetched
+/// and unpacked when it is asked for.
 pub struct StoredBatch<'a> {
     /// its partition
     pub partition: Partition,
@@ -32,14 +33,35 @@ pub struct StoredBatch<'a> {
     pub len: i32,
     /// CRC-32C over both and the body
     pub checksum: i32,
-    /// what `codec::hot_batch` has written
-    pub body: &'a [u8],
+    values: &'a [pg_sys::Datum],
+    body: OnceCell<&'a [u8]>,
 }
 
 impl<'a> StoredBatch<'a> {
+    /// What `codec::hot_batch` has written.
+    pub fn body(&self) -> &'a [u8] {
+        // SAFETY: a bytea, unpacked into the memory of the step that the batch lives in.
+        self.body.get_or_init(|| unsafe { body(self.values[batches::BODY]) })
+    }
+
+    /// How many bytes the body has. It is not unpacked for that.
+    pub fn body_bytes(&self) -> usize {
+        // SAFETY: a bytea; its size is that of its bytes and a length word.
+        let size = unsafe { pg_sys::toast_raw_datum_size(self.values[batches::BODY]) };
+        size.saturating_sub(pg_sys::VARHDRSZ)
+    }
+
+    /// Which streams have events in it.
+    pub fn streams(&self) -> Result<BatchStreams<'a>, Error> {
+        // SAFETY: as above.
+        let stored = unsafe { body(self.values[batches::STREAMS]) };
+        BatchStreams::open(self.partition, self.batch_no, stored)
+            .map_err(|source| self.damaged(source))
+    }
+
     /// Begins to read the events.
     pub fn events(&self) -> Result<HotBatchReader<'a>, Error> {
-        HotBatchReader::open(self.partition, self.batch_no, self.checksum, self.body)
+        HotBatchReader::open(self.partition, self.batch_no, self.checksum, self.body())
             .map_err(|source| self.damaged(source))
     }
 
@@ -96,8 +118,8 @@ impl Batches {
                     batch_no: values[batches::BATCH_NO].value() as i64,
                     len: values[batches::EVENTS].value() as i32,
                     checksum: values[batches::CHECKSUM].value() as i32,
-                    // SAFETY: a bytea, unpacked into the memory of this step.
-                    body: unsafe { body(values[batches::BODY]) },
+                    values,
+                    body: OnceCell::new(),
                 })
             })?;
             if !goes_on {
@@ -129,34 +151,27 @@ impl<'t> BatchWriter<'t> {
         Ok(Self { partition, writer })
     }
 
-    /// Writes a batch of `events` events.
-    pub fn write(
-        &mut self,
-        batch_no: i64,
-        written_at_us: i64,
-        events: usize,
-        body: &[u8],
-    ) -> Result<(), Error> {
-        let checksum = hot_batch::checksum(self.partition, batch_no, body);
-        // SAFETY: copies the body into a value of type bytea.
-        let bytea = unsafe {
-            let value = pg_sys::cstring_to_text_with_len(body.as_ptr().cast(), body.len() as i32);
-            pg_sys::Datum::from(value)
-        };
+    /// Writes a batch.
+    pub fn write(&mut self, written_at_us: i64, row: HotBatchRow<'_>) -> Result<(), Error> {
+        // A bytea is made of its bytes as a text is.
+        let (streams, body) = (text(row.streams), text(row.body));
         self.writer.fill(
             0,
             [
-                Some(pg_sys::Datum::from(batch_no)),
+                Some(pg_sys::Datum::from(row.batch_no)),
                 Some(pg_sys::Datum::from(written_at_us)),
                 Some(pg_sys::Datum::from(self.partition.number())),
-                Some(pg_sys::Datum::from(events as i32)),
-                Some(pg_sys::Datum::from(checksum)),
-                Some(bytea),
+                Some(pg_sys::Datum::from(row.events as i32)),
+                Some(pg_sys::Datum::from(row.checksum)),
+                Some(streams),
+                Some(body),
             ],
         );
         self.writer.insert(1)?;
-        // SAFETY: made above; the row was copied.
-        unsafe { pg_sys::pfree(bytea.cast_mut_ptr()) };
+        for value in [streams, body] {
+            // SAFETY: made above; the row was copied.
+            unsafe { pg_sys::pfree(value.cast_mut_ptr()) };
+        }
         Ok(())
     }
 }

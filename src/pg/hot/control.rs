@@ -14,11 +14,11 @@ use std::sync::atomic::{
 };
 use std::time::Instant;
 
-/// How exactly it is noted when a tail was read.
+/// How exactly it is noted when the sidecar was needed.
 const NOTE_INTERVAL_US: i64 = 1_000_000;
 
-/// Tails are read if one was read within this time.
-const TAILS_ARE_READ_US: i64 = 60_000_000;
+/// The sidecar is needed if it was within this time.
+const NEEDED_US: i64 = 60_000_000;
 
 /// The settler makes progress if it has settled something within this time.
 const PROGRESS_US: i64 = 2_000_000;
@@ -95,8 +95,8 @@ struct Shared {
     partitions: [OfPartition; PARTITIONS],
     /// when events were settled last; in microseconds since 2000-01-01
     settled_at_us: AtomicI64,
-    /// when a tail was read last, about; in microseconds since 2000-01-01
-    tail_read_at_us: AtomicI64,
+    /// when the sidecar was needed last, about; in microseconds since 2000-01-01
+    sidecar_needed_at_us: AtomicI64,
     /// tails that readers have looked for and found, and not found
     tails: AtomicU64,
     no_tails: AtomicU64,
@@ -243,20 +243,20 @@ impl Control {
         of.taken_events.fetch_add(events, Ordering::Relaxed);
     }
 
-    /// Notes that somebody reads tails: as long as that is so, the sidecar is kept up to date.
-    pub fn note_tail_read(&self) {
-        let (before, now) = (self.0.tail_read_at_us.load(Ordering::Relaxed), now_us());
+    /// Notes that somebody has to ask the sidecar: as long as that is so, it is kept up to date.
+    pub fn note_sidecar_needed(&self) {
+        let (before, now) = (self.0.sidecar_needed_at_us.load(Ordering::Relaxed), now_us());
         if now > before + NOTE_INTERVAL_US {
-            self.0.tail_read_at_us.store(now, Ordering::Relaxed);
-            if now > before + TAILS_ARE_READ_US {
+            self.0.sidecar_needed_at_us.store(now, Ordering::Relaxed);
+            if now > before + NEEDED_US {
                 self.wake();
             }
         }
     }
 
-    /// Whether somebody has read a tail lately.
-    pub fn are_tails_read(&self) -> bool {
-        now_us() < self.0.tail_read_at_us.load(Ordering::Relaxed) + TAILS_ARE_READ_US
+    /// Whether somebody has needed the sidecar lately.
+    pub fn is_sidecar_needed(&self) -> bool {
+        now_us() < self.0.sidecar_needed_at_us.load(Ordering::Relaxed) + NEEDED_US
     }
 
     /// Events were settled.

@@ -76,9 +76,9 @@ impl LoadedBatches {
         let timestamp_us = events.timestamp_us();
         for event in events {
             let event = event.map_err(|source| batch.damaged(source))?;
-            self.events.push(Event::of(number, batch.body, &event));
+            self.events.push(Event::of(number, batch.body(), &event));
         }
-        let body = copied(batch.body)?;
+        let body = copied(batch.body())?;
         push(&mut self.batches, Batch { number: batch.batch_no, timestamp_us, body })?;
         Ok(())
     }

@@ -5,17 +5,19 @@ use super::control::Control;
 use super::filter::{self, Marks};
 use super::loaded::{LoadedBatches, OfStream};
 use super::map;
+use crate::codec::hot_batch::StreamHash;
 use crate::codec::hot_tail::{self, DamagedTail, TailEvent, TailReader};
 use crate::codec::record::Home;
 use crate::model::batch::StreamKey;
 use crate::model::hot;
-use crate::model::memory::{copied, in_table};
+use crate::model::memory::{collect, copied, in_table};
 use crate::model::partition::Partition;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
 use crate::pg::session::xact::{
     accept_invalidations, database_oid, uses_one_snapshot, with_snapshot_of_now,
 };
+use crate::pg::settings;
 use crate::pg::sidecar::{self, Query};
 use crate::pg::tables::relation::sequence_oid;
 use crate::pg::tables::schema::Sequence;
@@ -106,6 +108,9 @@ impl Tail {
     }
 }
 
+/// Bytes of bodies that are unpacked for a tail before the sidecar is asked for the rest of it.
+const UNPACKED_BYTES_MAX: usize = 1 << 17;
+
 /// The tails of fewer streams are read one by one.
 const READ_AHEAD_MIN: usize = 4;
 
@@ -182,6 +187,8 @@ impl Tails {
         if wanted.len() < READ_AHEAD_MIN {
             return Ok(());
         }
+        let mut hashes = collect(wanted.iter().map(|stream| StreamHash::of(*stream)))?;
+        hashes.sort_unstable();
         self.wait_for_writer();
         let known = &mut self.known;
         let last = with_snapshot_of_now(|snapshot| {
@@ -189,6 +196,9 @@ impl Tails {
             let Some(last) = batches.last() else { return Ok(0) };
             let mut one = Vec::new();
             batches.read(i64::MIN, last, |batch| {
+                if !batch.streams()?.may_have_any(&hashes) {
+                    return Ok(true);
+                }
                 for event in batch.events()? {
                     let event = event.map_err(|source| batch.damaged(source))?;
                     let StreamKey { stream_id, tenant_id } = event.stream;
@@ -253,41 +263,74 @@ pub fn read(
         return Ok(Tail { last_batch: settled, ..Tail::default() });
     };
     let mut pieces = Vec::new();
+    let mut after = settled;
+    // An answer takes several changes of processes. Meanwhile many lists of streams can be read.
+    let behind = settled.max(map::get(partition)?.settled_batch);
+    if last - behind <= settings::sidecar_min_batches() {
+        after = read_table(&mut batches, stream, settled, last, UNPACKED_BYTES_MAX, &mut pieces)?;
+    }
+    if after < last {
+        if let Some(control) = Control::get() {
+            control.note_sidecar_needed();
+        }
+        read_with_sidecar(&mut batches, partition, stream, (after, last), &mut pieces)?;
+    }
+    Tail::new(pieces, last)
+}
+
+/// Appends the events of a stream in the batches after the first up to the second, from the sidecar as far
+/// as that knows them.
+fn read_with_sidecar(
+    batches: &mut Batches,
+    partition: Partition,
+    stream: StreamKey<'_>,
+    (after, last): (i64, i64),
+    pieces: &mut Vec<u8>,
+) -> Result<(), Error> {
     // What passes have left stands in the table only, and what is new is not in the sidecar yet.
     let known = sidecar::batches(partition).unwrap_or(hot::Batches { after: last, up_to: last });
-    let first = settled.max(known.after.min(last));
+    let first = after.max(known.after.min(last));
     let mut middle = known.up_to.clamp(first, last);
     if first < middle && middle < last && !batches.has(middle) {
         // Settled since, or removed by the table's owner, which the sidecar is told of later.
         middle = first;
     }
-    read_table(&mut batches, stream, settled, first, &mut pieces)?;
+    read_table(batches, stream, after, first, usize::MAX, pieces)?;
     let of_table = pieces.len();
     let indexed = hot::Batches { after: first, up_to: middle };
-    if first < middle && !ask_sidecar(partition, stream, indexed, &mut pieces)? {
+    if first < middle && !ask_sidecar(partition, stream, indexed, pieces)? {
         pieces.truncate(of_table);
-        read_table(&mut batches, stream, first, middle, &mut pieces)?;
+        middle = first;
     }
-    read_table(&mut batches, stream, middle, last, &mut pieces)?;
-    if let Some(control) = Control::get() {
-        control.note_tail_read();
-    }
-    Tail::new(pieces, last)
+    read_table(batches, stream, middle, last, usize::MAX, pieces)?;
+    Ok(())
 }
 
-/// Appends the events of a stream in these batches, from the table.
+/// Appends the events of a stream in these batches, from the table, as long as no more than `bytes_max` bytes
+/// have to be unpacked. Returns up to which batch it has come.
 fn read_table(
     batches: &mut Batches,
     stream: StreamKey<'_>,
     after: i64,
     last: i64,
+    bytes_max: usize,
     pieces: &mut Vec<u8>,
-) -> Result<(), Error> {
+) -> Result<i64, Error> {
     if after >= last {
-        return Ok(());
+        return Ok(after);
     }
+    let (mut reached, mut bytes_left) = (last, bytes_max);
+    let hash = StreamHash::of(stream);
     let mut events = Vec::new();
     batches.read(after, last, |batch| {
+        if !batch.streams()?.may_have(hash) {
+            return Ok(true);
+        }
+        let Some(left) = bytes_left.checked_sub(batch.body_bytes()) else {
+            reached = batch.batch_no - 1;
+            return Ok(false);
+        };
+        bytes_left = left;
         let (mut len, mut timestamp_us) = (0, 0);
         events.clear();
         for event in batch.events()? {
@@ -301,7 +344,8 @@ fn read_table(
             hot_tail::write_batch(pieces, batch.batch_no, timestamp_us, len, &events)?;
         }
         Ok(true)
-    })
+    })?;
+    Ok(reached)
 }
 
 /// How many events of a stream the sidecar has in these batches; `None` if it does not answer.

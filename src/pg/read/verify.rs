@@ -1,9 +1,10 @@
 //! Checking what is stored.
 #![expect(unsafe_code, reason = "takes a composite value apart")]
 
+use crate::codec::hot_batch::StreamHash;
 use crate::model::batch::StreamKey;
 use crate::model::hot;
-use crate::model::memory::copied;
+use crate::model::memory::{copied, with_room};
 use crate::model::partition::Partition;
 use crate::pg::error::Error;
 use crate::pg::hot::batches::Batches;
@@ -79,6 +80,12 @@ pub fn verify_batches(
         batches.read(i64::MIN, i64::MAX, |batch| {
             let number = format!("batch {} of partition {}", batch.batch_no, one.number());
             let fault = |detail| BatchFault { stream: None, detail };
+            let listed = batch.streams();
+            if let Err(error) = &listed
+                && stream_id.is_none()
+            {
+                put(fault(format!("{number}: {error}")))?;
+            }
             let events = match batch.events() {
                 Ok(events) => events,
                 Err(error) if stream_id.is_none() => {
@@ -88,9 +95,15 @@ pub fn verify_batches(
                 Err(_) => return Ok(true),
             };
             let (stored, mut found) = (batch.len, 0);
+            let mut hashes = with_room(events.remaining())?;
+            let mut is_whole = true;
             for event in events {
-                let Ok(event) = event else { break };
+                let Ok(event) = event else {
+                    is_whole = false;
+                    break;
+                };
                 found += 1;
+                hashes.push(StreamHash::of(event.stream));
                 let is_meant = stream_id.is_none_or(|only| only == event.stream.stream_id);
                 if is_meant && Partition::of(event.stream.stream_id) != one {
                     let stream = Some(event.stream);
@@ -105,6 +118,12 @@ pub fn verify_batches(
             }
             if found != stored && stream_id.is_none() {
                 put(fault(format!("{number} has {found} events instead of {stored}")))?;
+            }
+            let differs = listed.is_ok_and(|listed| !listed.is_of(&mut hashes));
+            if differs && is_whole && stream_id.is_none() {
+                put(fault(format!(
+                    "{number} has a list of streams that is not that of its events"
+                )))?;
             }
             Ok(true)
         })?;

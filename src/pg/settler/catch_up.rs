@@ -59,7 +59,8 @@ pub fn catch_up(
                 caught_up.is_more = true;
                 return Ok(false);
             }
-            let StoredBatch { batch_no, checksum, body, .. } = batch;
+            let StoredBatch { batch_no, checksum, .. } = batch;
+            let body = batch.body();
             // Numbers are skipped where a batch was not written after all, or was settled and removed.
             let gap = match batch_no - 1 > after {
                 true => index.forget(partition, batch_no - 1),

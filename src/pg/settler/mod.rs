@@ -11,6 +11,9 @@
 //! | file | noun |
 //! | --- | --- |
 //! | `process` | the process and its loop |
+//! | `partition` | what it knows of a partition |
+//! | `passes` | when passes begin, and what follows from them |
+//! | `applying` | keeping the sidecar |
 //! | `second` | the second settler, a process that makes passes beside it |
 //! | `pass` | a pass over a partition |
 //! | `source` | the streams of a pass, in their order |
@@ -19,9 +22,12 @@
 //! | `sidecar`, `catch_up` | the sidecar; applying batches to it |
 //! | `command` | what sessions ask for |
 
+mod applying;
 mod catch_up;
 pub mod command;
+mod partition;
 mod pass;
+mod passes;
 mod piece;
 mod process;
 mod rows;

@@ -3,9 +3,8 @@
 #![expect(unsafe_code, reason = "passes PostgreSQL's values on")]
 
 use super::piece::Leftover;
-use crate::codec::hot_batch::{HotBatchWriter, Pushed, checksum};
+use crate::codec::hot_batch::{HotBatchWriter, Pushed};
 use crate::codec::record::{Home, Record};
-use crate::model::memory::copied;
 use crate::model::partition::Partition;
 use crate::pg::call::datum::text;
 use crate::pg::call::rows::{int4, int8};
@@ -64,7 +63,7 @@ const DELETE: &CStr = c"
 
 const REWRITE: &CStr = c"
     UPDATE allsource.hot_batches AS b
-       SET events = $3, checksum = $4, body = $5
+       SET events = $3, checksum = $4, streams = $5, body = $6
      WHERE b.partition_id OPERATOR(pg_catalog.=) $1
        AND b.batch_no OPERATOR(pg_catalog.=) $2
     RETURNING 1";
@@ -192,7 +191,7 @@ fn rewrite(
 ) -> Result<(), Error> {
     let (Some(first), Some(last)) = (kept.first(), kept.last()) else { return Ok(()) };
     let streams: BTreeSet<_> = leftovers.iter().map(|leftover| leftover.name.key()).collect();
-    let mut written: Vec<(i64, usize, Vec<u8>)> = Vec::new();
+    let mut written: Vec<(i64, HotBatchWriter)> = Vec::new();
     with_snapshot_of_now(|snapshot| {
         Batches::open(partition, snapshot)?.read(first - 1, *last, |batch| {
             if !kept.contains(&batch.batch_no) {
@@ -221,20 +220,23 @@ fn rewrite(
             }
             if body.len() < before {
                 removed.events += (before - body.len()) as u64;
-                removed.bytes += (batch.body.len() - body.size_bytes()) as u64;
-                written.push((batch.batch_no, body.len(), copied(body.body())?));
+                removed.bytes += (batch.body().len() - body.size_bytes()) as u64;
+                written.push((batch.batch_no, body));
             }
             Ok(true)
         })
     })?;
-    for (batch_no, events, body) in written {
+    for (batch_no, mut body) in written {
+        let row = body.row(partition, batch_no)?;
+        // A bytea is made of its bytes as a text is.
+        let bytea = |bytes| (pg_sys::BYTEAOID, Some(text(bytes)));
         let parameters = [
             partition_id(partition),
             number(batch_no),
-            (pg_sys::INT4OID, int4(events as i32)),
-            (pg_sys::INT4OID, int4(checksum(partition, batch_no, &body))),
-            // A bytea is made of its bytes as a text is.
-            (pg_sys::BYTEAOID, Some(text(&body))),
+            (pg_sys::INT4OID, int4(row.events as i32)),
+            (pg_sys::INT4OID, int4(row.checksum)),
+            bytea(row.streams),
+            bytea(row.body),
         ];
         let mut rows = 0;
         execute_as_owner(Root::Batches.table(), REWRITE, &parameters, Access::Write, |_| {

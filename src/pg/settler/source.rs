@@ -79,7 +79,8 @@ impl Source {
                     return Ok(false);
                 }
                 batches.add(&batch)?;
-                bytes += batch.body.len() + batch.len.max(0) as usize * LoadedBatches::EVENT_BYTES;
+                bytes +=
+                    batch.body().len() + batch.len.max(0) as usize * LoadedBatches::EVENT_BYTES;
                 Ok(true)
             })
         })?;

@@ -117,8 +117,9 @@ pub mod batches {
     pub const WRITTEN_AT: usize = 1;
     pub const EVENTS: usize = 3;
     pub const CHECKSUM: usize = 4;
-    pub const BODY: usize = 5;
-    pub const COLUMNS: usize = 6;
+    pub const STREAMS: usize = 5;
+    pub const BODY: usize = 6;
+    pub const COLUMNS: usize = 7;
 }
 
 const STREAMS: [Column; streams::COLUMNS] = [
@@ -162,6 +163,7 @@ const BATCHES: [Column; batches::COLUMNS] = [
     Column::new("partition_id", pg_sys::INT4OID),
     Column::new("events", pg_sys::INT4OID),
     Column::new("checksum", pg_sys::INT4OID),
+    Column::new("streams", pg_sys::BYTEAOID),
     Column::new("body", pg_sys::BYTEAOID),
 ];
 

@@ -541,10 +541,11 @@ impl HotRows<'_, '_> {
         if self.body.is_empty() {
             return Ok(());
         }
-        let (events, body) = (self.body.len(), self.body.body());
-        self.rows.write(self.batch_no, self.written_at_us, events, body)?;
-        let (partition, events) = (self.marks.partition(), events as u64);
-        self.batches.push(NewBatch { partition, events, bytes: body.len() as u64 });
+        let partition = self.marks.partition();
+        let row = self.body.row(partition, self.batch_no)?;
+        self.rows.write(self.written_at_us, row)?;
+        let (events, bytes) = (row.events as u64, row.body.len() as u64);
+        self.batches.push(NewBatch { partition, events, bytes });
         counting::appended(partition, events);
         self.body.begin(self.written_at_us);
         Ok(())

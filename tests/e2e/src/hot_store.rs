@@ -16,9 +16,12 @@ pub const RARELY: &str = "allsource.settle_interval=1h";
 /// Everything is settled as soon as it is there.
 pub const OFTEN: &str = "allsource.settle_interval=20ms";
 
-/// So that much is read from files.
-pub const SMALL: [&str; 2] =
-    ["allsource.sidecar_cache_size=1MB", "allsource.sidecar_write_buffer_size=1MB"];
+/// So that the sidecar is asked, and much is read from its files.
+pub const SMALL: [&str; 3] = [
+    "allsource.sidecar_min_batches=0",
+    "allsource.sidecar_cache_size=1MB",
+    "allsource.sidecar_write_buffer_size=1MB",
+];
 
 /// A server with hot partitions that are settled when somebody asks for it.
 #[derive(Debug)]

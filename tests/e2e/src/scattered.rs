@@ -261,6 +261,9 @@ fn filler(number: i64, bytes: usize) -> Value {
     Value::String((0..bytes).map(|_| next()).filter(|c| *c != '\\').collect())
 }
 
+/// Makes a session ask the sidecar for every tail.
+pub const ALWAYS_ASK: &str = "SET allsource.sidecar_min_batches = 0";
+
 /// Calls what waits for the settler. Where that was not there, or has given up, the view says why.
 fn settled<C: GenericClient>(
     client: &mut C,
@@ -276,8 +279,8 @@ fn settled<C: GenericClient>(
     }
 }
 
-/// Waits until the sidecar has all batches of these partitions. It gets them as long as somebody reads
-/// streams with unsettled events; [`names_in`] are read here.
+/// Waits until the sidecar has all batches of these partitions. It gets them as long as it is asked for
+/// streams with unsettled events; [`names_in`] are read here, and from now on the session always asks it.
 ///
 /// # Panics
 /// Where it never has.
@@ -288,6 +291,7 @@ pub fn until_applied(client: &mut impl GenericClient, partitions: &[i32]) {
     let names: Vec<String> = partitions.iter().flat_map(&mut some).collect();
     let read = "SELECT count(e.version) FROM unnest($1::text[]) AS s (name), \
                 LATERAL allsource.es_read(s.name) AS e";
+    client.batch_execute(ALWAYS_ASK).expect(ALWAYS_ASK);
     patience::until_true("the sidecar has all batches", || {
         client.execute(read, &[&names]).expect(read);
         let is_served = "SELECT serving FROM allsource.es_sidecar_stats()";

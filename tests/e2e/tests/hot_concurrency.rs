@@ -28,6 +28,9 @@ use serde_json::{Value, json};
 const RARELY: &str = "allsource.settle_interval=1h";
 const OFTEN: &str = "allsource.settle_interval=20ms";
 
+/// The sidecar is asked for every tail.
+const ALWAYS_ASKED: &str = "allsource.sidecar_min_batches=0";
+
 /// How much one pass of the settler may hold in memory.
 const LITTLE_MEMORY: &str = "maintenance_work_mem=1MB";
 
@@ -102,7 +105,8 @@ macro_rules! scenarios {
 
 /// Runs scenarios one after another on one server, which they leave settled.
 fn run(name: &str, settings: &[&str], scenarios: &[Scenario]) {
-    let cluster = Cluster::with_queue(name, settings);
+    let settings = [settings, &[ALWAYS_ASKED]].concat();
+    let cluster = Cluster::with_queue(name, &settings);
     for ((scenario, play), partition) in scenarios.iter().zip((0..32).step_by(2)) {
         println!("{scenario}");
         let mut client = cluster.store();
@@ -1229,7 +1233,7 @@ fn a_store_that_its_owner_has_emptied_is_empty(Place { cluster, partition, held 
     assert_eq!(payloads(&mut client, &name), numbers(0..1));
 }
 
-/// Waits until the sidecar has all batches, which it is given as long as somebody reads tails.
+/// Waits until the sidecar has all batches, which it is given as long as it is asked.
 fn until_applied(client: &mut Client, stream: &str) {
     let query = "SELECT COALESCE(sum(sidecar_lag), 0)::int8 FROM allsource.hot_partitions_status";
     patience::until_true("the sidecar has all batches", || {
@@ -1265,18 +1269,24 @@ fn a_damaged_batch_is_found(Place { cluster, partition, held }: Place<'_>) {
     let mut client = cluster.store();
     enqueue_durably(&mut client, held, 0..3);
     assert_eq!(verify(&mut client).expect("es_verify"), Vec::<String>::new());
-    client
-        .batch_execute("UPDATE allsource.hot_batches SET checksum = checksum # 1")
-        .expect("UPDATE");
-    let faults = verify(&mut client).expect("es_verify");
-    assert!(!faults.is_empty(), "es_verify finds nothing in partition {partition}");
     let free = elsewhere(&mut client, partition);
-    append(&mut client, &free, 0).expect("es_append");
-    assert_eq!(payloads(&mut client, &free), numbers(0..1));
-    client
-        .batch_execute("UPDATE allsource.hot_batches SET checksum = checksum # 1")
-        .expect("UPDATE");
-    assert_eq!(payloads(&mut client, held), numbers(0..3));
+    let damages = [
+        "checksum = checksum # 1",
+        // The checksum of the list, the first hash in it.
+        "streams = set_byte(streams, 0, get_byte(streams, 0) # 1)",
+        "streams = set_byte(streams, 7, get_byte(streams, 7) # 128)",
+    ];
+    for (number, damage) in (0..).zip(damages) {
+        // What is done twice is undone.
+        let update = format!("UPDATE allsource.hot_batches SET {damage}");
+        client.batch_execute(&update).expect("UPDATE");
+        let faults = verify(&mut client).expect("es_verify");
+        assert!(!faults.is_empty(), "es_verify does not find {damage} in partition {partition}");
+        append(&mut client, &free, number).expect("es_append");
+        assert_eq!(payloads(&mut client, &free), numbers(0..number + 1));
+        client.batch_execute(&update).expect("UPDATE");
+        assert_eq!(payloads(&mut client, held), numbers(0..3));
+    }
     assert_settled(&mut client);
 }
 

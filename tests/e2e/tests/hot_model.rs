@@ -38,6 +38,7 @@ const COUNTS: [Option<i64>; 5] = [None, Some(1), Some(2), Some(5), Some(1_000)];
 const WORKERS: [u32; 3] = [2, 1, 4];
 const INTERVALS: [&str; 4] = ["1h", "50ms", "5s", "0"];
 const BATCH_EVENTS: [u32; 3] = [10_000, 3, 40];
+const MIN_BATCHES: [u32; 3] = [0, 64, 5];
 
 #[test]
 fn hot_and_cold_partitions_answer_as_the_reference_does() {
@@ -61,6 +62,7 @@ fn settings(restart: usize) -> Vec<&'static str> {
         leak(format!("allsource.workers={}", WORKERS[restart % WORKERS.len()])),
         leak(format!("allsource.settle_interval={}", INTERVALS[restart % INTERVALS.len()])),
         leak(format!("allsource.batch_max_events={}", BATCH_EVENTS[restart % BATCH_EVENTS.len()])),
+        leak(format!("allsource.sidecar_min_batches={}", MIN_BATCHES[restart % MIN_BATCHES.len()])),
     ]
 }
 

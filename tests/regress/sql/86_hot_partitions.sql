@@ -7,6 +7,7 @@
 
 -- Settled only when somebody asks.
 ALTER SYSTEM SET allsource.settle_interval = '1 h';
+SET allsource.sidecar_min_batches = 0;
 SELECT pg_reload_conf();
 
 -- Bad arguments.
