@@ -6,8 +6,10 @@
 //! | [`group`], [`epoch`] | the numbers of a group, and of a partition's owners in turn |
 //! | [`ownership`] | what a member knows of a partition, and whether it may write it |
 //! | [`member`] | what a move does to that |
+//! | [`moving`] | moving a partition: what is recorded, and the next step |
 
 pub mod epoch;
 pub mod group;
 pub mod member;
+pub mod moving;
 pub mod ownership;
