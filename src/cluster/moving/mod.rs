@@ -74,6 +74,8 @@ mod seen;
 pub mod step;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 pub use next::next;
