@@ -7,7 +7,9 @@
 //! | [`ownership`] | what a member knows of a partition, and whether it may write it |
 //! | [`member`] | what a move does to that |
 //! | [`moving`] | moving a partition: what is recorded, and the next step |
+//! | [`assignment`] | which partitions should move where |
 
+pub mod assignment;
 pub mod epoch;
 pub mod group;
 pub mod member;
