@@ -8,10 +8,12 @@
 //! | [`member`] | what a move does to that |
 //! | [`moving`] | moving a partition: what is recorded, and the next step |
 //! | [`assignment`] | which partitions should move where |
+//! | [`health`] | what is wrong with a cluster |
 
 pub mod assignment;
 pub mod epoch;
 pub mod group;
+pub mod health;
 pub mod member;
 pub mod moving;
 pub mod ownership;
