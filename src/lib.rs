@@ -3,7 +3,7 @@
 //! The layers, each of which knows only those to its left:
 //!
 //! ```text
-//! model ← codec ← { positions, queue, metrics, drain, board } ← sidecar ← pg ← api ← lib.rs
+//! model ← codec ← { positions, queue, metrics, drain, cluster, board } ← sidecar ← pg ← api ← lib.rs
 //! ```
 //!
 //! Everything to the left of `pg` is plain Rust and builds without PostgreSQL
@@ -11,6 +11,7 @@
 //! functions. The design is described in `docs/ARCHITECTURE.md`.
 
 pub mod board;
+pub mod cluster;
 pub mod codec;
 pub mod drain;
 pub mod metrics;
