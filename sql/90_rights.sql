@@ -6,7 +6,8 @@ GRANT USAGE ON SCHEMA allsource TO allsource_reader;
 GRANT SELECT ON allsource.event_streams, allsource.event_log, allsource.event_ids,
                 allsource.events, allsource.partition_stats,
                 allsource.dead_letters, allsource.waiting_events, allsource.safe_position,
-                allsource.queue_stats, allsource.metrics, allsource.hot_partitions_status
+                allsource.queue_stats, allsource.metrics, allsource.hot_partitions_status,
+                allsource.cluster_member, allsource.partition_owners
    TO allsource_reader;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA allsource FROM PUBLIC;
@@ -34,5 +35,13 @@ GRANT EXECUTE ON FUNCTION
       allsource.es_adopt_waiting_events,
       allsource.es_heat, allsource.es_cool, allsource.es_settle,
       allsource.es_sidecar_rebuild, allsource.es_sidecar_checkpoint,
-      allsource.es_dead_letter_retry, allsource.es_dead_letter_discard
+      allsource.es_dead_letter_retry, allsource.es_dead_letter_discard,
+      allsource.es_member_join, allsource.es_member_leave, allsource.es_member_status,
+      allsource.es_member_report, allsource.es_member_summary,
+      allsource.es_member_receive, allsource.es_member_publish,
+      allsource.es_member_subscribe, allsource.es_member_fence,
+      allsource.es_member_raise_counter, allsource.es_member_give,
+      allsource.es_member_release, allsource.es_member_refuse,
+      allsource.es_member_take_back, allsource.es_member_unsubscribe,
+      allsource.es_member_unpublish, allsource.es_member_empty
    TO allsource_admin;

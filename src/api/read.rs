@@ -6,6 +6,7 @@ use crate::model::name::NameKind;
 use crate::model::partition::PARTITIONS;
 use crate::pg::call::Call;
 use crate::pg::call::rows::int8;
+use crate::pg::cluster::owners::{check_single, owned_now, readable};
 use crate::pg::error::Error;
 use crate::pg::read::store::{After, StoreRange, read_store, safe_position};
 use crate::pg::read::stream::{StreamRange, read_stream};
@@ -47,7 +48,7 @@ sql_function! {
     /// of all streams in the order of their positions, up to the safe position. `max_count` NULL:
     /// all there are.
     ///
-    /// Errors: 22023 bad argument, 55000 not preloaded. Volatile: under READ COMMITTED each call sees
+    /// Errors: 22023 bad argument, 55000 not preloaded, or in a member of a cluster. Volatile: under READ COMMITTED each call sees
     /// what is committed by then. Parallel unsafe.
     #[measured(ReadAll)]
     fn es_read_all, pg_finfo_es_read_all(call) {
@@ -57,20 +58,22 @@ sql_function! {
             let range = "zero or positive";
             return Err(StoreError::OutOfRange { argument, value: after_position, range }.into());
         }
+        check_single()?;
         read_all(call, After::one(after_position), partitions(call)?)
     }
 }
 
 sql_function! {
     /// `es_read_all_from(after_positions, max_count, partition_ids, event_types, tenant_id)`: the same, with
-    /// one position for each partition. A partition whose position is NULL is not read.
+    /// one position for each partition. A partition whose position is NULL is not read, nor is one that
+    /// another group has.
     ///
-    /// Errors: 22023 bad argument, 55000 not preloaded. Volatile, parallel unsafe, as `es_read_all`.
+    /// Errors: 22023 bad argument, 55000 not preloaded, or another group has a partition that was asked for. Volatile, parallel unsafe, as `es_read_all`.
     #[measured(ReadAll)]
     fn es_read_all_from, pg_finfo_es_read_all_from(call) {
         let argument = "after_positions";
         let positions = call.required_array(0, argument, ElementType::Int8)?.positions()?;
-        let mut wanted = partitions(call)?;
+        let mut wanted = readable(partitions(call)?, call.datum(2).is_some())?;
         for (is_wanted, position) in wanted.iter_mut().zip(&positions) {
             *is_wanted &= position.is_some();
         }
@@ -115,11 +118,15 @@ sql_function! {
 }
 
 sql_function! {
-    /// `es_positions()`: the present position of each partition, to begin reading with from now on.
+    /// `es_positions()`: the present position of each partition, to begin reading with from now on; NULL
+    /// for those that this server does not own.
     ///
     /// Errors: 55000 not preloaded. Volatile, parallel unsafe.
     fn es_positions, pg_finfo_es_positions(_call) {
         let safe = safe_position()?;
-        Ok(vec![safe; PARTITIONS].into_datum())
+        // After it: of a partition that is owned now, the fence will be above that position.
+        let owned = owned_now()?;
+        let position = |partition: usize| owned.is_none_or(|owned| owned[partition]).then_some(safe);
+        Ok((0..PARTITIONS).map(position).collect::<Vec<_>>().into_datum())
     }
 }

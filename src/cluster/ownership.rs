@@ -82,6 +82,16 @@ pub fn may_write(member: Option<Member>, ownership: Option<Ownership>) -> Result
     }
 }
 
+/// Whether a member may show what it has of a partition: if it owns it, or is about to hand it over, so that
+/// nobody has newer events. What is there of a foreign partition may be old, or incomplete.
+pub fn may_read(ownership: Option<Ownership>) -> Result<(), Refusal> {
+    match ownership {
+        Some(Ownership { state: State::Owned | State::Fenced, .. }) => Ok(()),
+        Some(foreign) => Err(Refusal::NotOwned(foreign)),
+        None => Err(Refusal::Unknown),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +116,12 @@ mod tests {
         }
         assert_eq!(may_write(Some(here), None), Err(Refusal::Unknown));
         let renumbered = Member { group, node_id: 0 };
+        assert_eq!(may_read(None), Err(Refusal::Unknown));
+        for state in [State::Owned, State::Fenced] {
+            assert_eq!(may_read(Some(row(state))), Ok(()));
+        }
+        let foreign = row(State::Foreign);
+        assert_eq!(may_read(Some(foreign)), Err(Refusal::NotOwned(foreign)));
         let refused = Err(Refusal::WrongNode(renumbered));
         assert_eq!(may_write(Some(renumbered), Some(row(State::Owned))), refused);
     }

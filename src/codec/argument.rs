@@ -112,6 +112,20 @@ impl<'a> ArrayArgument<'a> {
         Ok(positions)
     }
 
+    /// The number of a group for each partition.
+    pub fn group_ids(mut self) -> Result<[i32; PARTITIONS], ArgumentError> {
+        let argument = self.argument;
+        if self.len != PARTITIONS {
+            return Err(StoreError::NotOneForEachPartition { argument, len: self.len }.into());
+        }
+        let mut groups = [0; PARTITIONS];
+        for group in &mut groups {
+            let number = self.required()?.try_into().map(i32::from_ne_bytes);
+            *group = number.map_err(|_| ArrayError::Damaged)?;
+        }
+        Ok(groups)
+    }
+
     /// Which partitions are among the elements.
     pub fn partitions(mut self) -> Result<[bool; PARTITIONS], ArgumentError> {
         let mut given = [false; PARTITIONS];

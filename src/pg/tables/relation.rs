@@ -139,6 +139,17 @@ fn lock_tag(table: pg_sys::Oid) -> pg_sys::LOCKTAG {
     }
 }
 
+/// Whether a table has, or may have had, a row.
+pub fn has_blocks(table: &str) -> Result<bool, Error> {
+    let oid = lock_by_name(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE)?;
+    // SAFETY: locked, so it is there.
+    let blocks = unsafe {
+        let relation = OpenRelation::open(oid, pg_sys::NoLock as pg_sys::LOCKMODE);
+        pg_sys::RelationGetNumberOfBlocksInFork(relation.get(), pg_sys::ForkNumber::MAIN_FORKNUM)
+    };
+    Ok(blocks > 0)
+}
+
 /// A process that has locked a leaf, so that it cannot be written.
 pub fn lock_holder(root: Root, partition: Partition) -> Result<Option<i32>, Error> {
     unsafe extern "C-unwind" {
