@@ -18,7 +18,7 @@ CREATE TABLE allsource.partition_owners (
     state        text COLLATE "C" NOT NULL CHECK (state IN ('owned', 'fenced', 'foreign'))
 ) USING heap;
 
-COMMENT ON TABLE allsource.partition_owners IS 'in a member of a cluster, a row for each partition; changed by es_member_… only';
+COMMENT ON TABLE allsource.partition_owners IS 'in a member of a cluster, a row for each partition; changed only by the functions es_member_*';
 COMMENT ON COLUMN allsource.partition_owners.group_id IS 'the owner when this member last heard of it';
 COMMENT ON COLUMN allsource.partition_owners.epoch IS 'grows with each change of hands';
 COMMENT ON COLUMN allsource.partition_owners.state IS 'owned: written here; fenced: about to be moved, written by nobody; foreign: another group has it';

@@ -1,6 +1,6 @@
 //! The steps of a move that goes on, one function for each phase.
 
-use super::observation::{Comparison, Observation};
+use super::observation::{Comparison, Observation, SourceReport};
 use super::phase::Phase;
 use super::record::{Move, Point};
 use super::seen::{
@@ -82,7 +82,7 @@ pub(super) fn fence(record: &Move, seen: &Observation) -> Decision {
     let row = source.ownership;
     match row.state {
         State::Fenced if row.epoch.is_before(record.epoch) => Ok(Step::Record(Entry {
-            fenced: Some(Point { lsn: source.lsn, position: source.last_position }),
+            fenced: Some(Point { lsn: source.lsn, position: given_out(source) }),
             ..entry(Phase::Fenced)
         })),
         State::Owned if row.epoch.is_before(record.epoch) => {
@@ -93,6 +93,12 @@ pub(super) fn fence(record: &Move, seen: &Observation) -> Decision {
         }
         _ => Err(Step::Fail(Contradiction::Source(row))),
     }
+}
+
+/// The highest position that anybody may have been told: a reader that begins with the safe one does not ask
+/// for what is at or below it, although the partition may have nothing there.
+fn given_out(source: &SourceReport) -> i64 {
+    source.safe_position.max(source.last_position)
 }
 
 pub(super) fn replay(record: &Move, seen: &Observation) -> Decision {

@@ -154,7 +154,9 @@ pub fn drop_subscription(partition: Partition, epoch: Epoch) -> Result<(), Error
 /// call.
 pub fn drop_publication(partition: Partition, epoch: Epoch) -> Result<(), Error> {
     let name = name(partition, epoch);
-    run(&statement(format!("DROP PUBLICATION IF EXISTS {name}"))?)?;
+    if ask(PUBLICATION, &name)?.is_some() {
+        run(&statement(format!("DROP PUBLICATION {name}"))?)?;
+    }
     match ask(SLOT, &name)? {
         None => return Ok(()),
         Some(None) => {}
