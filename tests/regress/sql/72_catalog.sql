@@ -84,7 +84,8 @@ SELECT o.class, o.name
        ) AS o
  WHERE NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
                     WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e' AND e.extname = 'allsource');
--- Tables and sequences whose content pg_dump leaves out (the row of safe_position is made with the extension), and what it dumps.
+-- Tables and sequences whose content pg_dump leaves out (the row of safe_position is made with the extension; what is restored is a
+-- single server), and what it dumps.
 SELECT c.oid::regclass FROM pg_class c
  WHERE c.relnamespace = 'allsource'::regnamespace AND c.relkind IN ('r', 'S')
    AND NOT (SELECT c.oid = ANY (extconfig) FROM pg_extension WHERE extname = 'allsource');
