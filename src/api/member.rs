@@ -14,7 +14,7 @@ use crate::pg::cluster::link::{publish, subscribe};
 use crate::pg::cluster::membership;
 use crate::pg::cluster::owners::forget_all;
 use crate::pg::cluster::report::report;
-use crate::pg::cluster::request::{Request, group};
+use crate::pg::cluster::row::{Request, group};
 use crate::pg::error::Error;
 use crate::sql_function;
 

@@ -5,7 +5,7 @@
 
 use super::copy::statement;
 use super::owners::OWNERS;
-use super::request::Request;
+use super::row::Request;
 use crate::cluster::epoch::Epoch;
 use crate::cluster::member::{may_publish, may_subscribe};
 use crate::model::partition::Partition;

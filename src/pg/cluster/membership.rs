@@ -2,7 +2,7 @@
 
 use super::copy::is_empty;
 use super::owners::{MEMBER, OWNERS, group_of, ownership_of};
-use super::request::group;
+use super::row::group;
 use crate::cluster::epoch::Epoch;
 use crate::cluster::group::GroupId;
 use crate::cluster::ownership::{Member, Refusal, State};

@@ -5,7 +5,8 @@
 //! | file | noun |
 //! | --- | --- |
 //! | `owners` | what the tables say, remembered until they change |
-//! | `request` | a request of the coordinator that changes a row of `partition_owners` |
+//! | `row` | the row of `partition_owners` that a request is about |
+//! | `request` | what the coordinator asks for that changes it |
 //! | `membership` | joining and leaving |
 //! | `link` | publication, slot and subscription, by which a partition is copied |
 //! | `copy` | emptying a copy, and comparing two |
@@ -17,3 +18,4 @@ pub mod membership;
 pub mod owners;
 pub mod report;
 pub mod request;
+pub mod row;

@@ -2,7 +2,8 @@
 
 use super::copy::{is_empty, last_position};
 use super::link::name;
-use super::request::{Request, has_waiting_events};
+use super::request::has_waiting_events;
+use super::row::Request;
 use crate::pg::call::Call;
 use crate::pg::call::datum::text;
 use crate::pg::call::rows::{Rows, bool, int4, int8};
