@@ -294,6 +294,13 @@ impl<'r, 'a> Batch<'r, 'a> {
         written: &mut Written,
     ) -> Result<Cow<'s, Ranges>, Error> {
         let partition = self.plan.groups()[ranges[0].0].partition;
+        let waits = |(index, _): &(usize, Range<usize>)| {
+            must_wait(partition, self.plan.groups()[*index].stream.hash64())
+        };
+        if ranges.iter().all(waits) {
+            // Perhaps because the partition cannot be written.
+            return Ok(Cow::Borrowed(ranges));
+        }
         if !try_lock(Root::Batches, partition)? {
             written.held_up_by = Some(locked_table(Root::Batches, partition)?);
             written.locked.push(partition);

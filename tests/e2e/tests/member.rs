@@ -344,3 +344,41 @@ fn a_node_with_the_number_of_another_group_writes_nothing() {
     client.batch_execute("SELECT pg_reload_conf()").expect("a reload");
     patience::until_true("it writes again", || append(&mut client, &stream, 2).is_ok());
 }
+
+#[test]
+fn a_hot_partition_is_cooled_before_the_fence_and_takes_no_batches_behind_it() {
+    let cluster = member("hot", 1);
+    let mut client = cluster.store();
+    join(&mut client, 1, None);
+    let stream = names_in(&mut client, MOVED, 1).remove(0);
+    client.batch_execute("SELECT allsource.es_heat(7)").expect("es_heat");
+    Enqueue::to(&stream, &event(1)).durably().send(&mut client).expect("es_enqueue");
+    let fence = "SELECT allsource.es_member_fence(7, 2)";
+    let error = client.batch_execute(fence).expect_err(fence);
+    assert!(failure::describe(&error).contains("partition 7 is hot"), "{error}");
+    assert!(is(&mut client, "is_hot", MOVED, 2));
+    // Who looks behind the lock of the leaf of batches finds the fence too.
+    pause(&mut client).expect("es_worker_pause");
+    Enqueue::to(&stream, &event(2)).send(&mut client).expect("es_enqueue");
+    let batches = |client: &mut Client| -> i64 {
+        let sql = "SELECT count(*) FROM allsource.hot_batches WHERE partition_id = 7";
+        client.query_one(sql, &[]).expect(sql).get(0)
+    };
+    let before = batches(&mut client);
+    let state = |client: &mut Client, state: &str| {
+        let sql = "UPDATE allsource.partition_owners SET state = $1 WHERE partition_id = 7";
+        client.execute(sql, &[&state]).expect(sql);
+    };
+    state(&mut client, "fenced");
+    resume(&mut client).expect("es_worker_resume");
+    patience::until_true("the event waits", || is(&mut client, "is_waiting", MOVED, 2));
+    assert!(batches(&mut client) <= before);
+    state(&mut client, "owned");
+    flush(&mut client).expect("es_flush");
+    client.batch_execute("SELECT allsource.es_cool(7)").expect("es_cool");
+    call(&mut client, "fence(7, 2)");
+    assert!(!is(&mut client, "(is_hot OR is_waiting)", MOVED, 2));
+    let read = ReadStream::all(&stream).read(&mut client).expect("es_read");
+    let payloads: Vec<_> = read.iter().map(|event| event.payload.clone()).collect();
+    assert_eq!(payloads, [json!(1), json!(2)]);
+}
