@@ -99,6 +99,7 @@ CREATE FUNCTION allsource.es_member_report(
     is_subscribed bool,
     is_copied     bool,
     is_hot        bool,
+    is_enqueued   bool,
     is_waiting    bool,
     is_empty      bool,
     last_position int8,

@@ -10,7 +10,7 @@ use crate::cluster::ownership::{Member, Ownership, State, may_read, may_write};
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::call::datum::body;
 use crate::pg::error::{Error, Obstacle};
-use crate::pg::session::xact::{is_in_parallel_mode, with_snapshot_of_now};
+use crate::pg::session::xact::{is_in_parallel_mode, with_snapshot_of_now, without_keeping_locks};
 use crate::pg::settings;
 use crate::pg::tables::query::{Access, Row, execute_as_owner};
 use crate::pg::tables::relation::has_blocks;
@@ -114,7 +114,7 @@ pub fn readable(wanted: [bool; PARTITIONS], asked_for: bool) -> Result<[bool; PA
 /// Which partitions this server owns by now, whatever it remembers: it may not have been told of a fence.
 /// `None`: a single server.
 pub fn owned_now() -> Result<Option<[bool; PARTITIONS]>, Error> {
-    let owners = with_snapshot_of_now(|_| read())?;
+    let owners = read_now()?;
     let is_owned = |of: Option<Ownership>| of.is_some_and(|of| of.state == State::Owned);
     Ok(owners.group.map(|_| owners.of.map(is_owned)))
 }
@@ -128,18 +128,23 @@ fn look<T>(part: impl Fn(&Owners) -> T) -> Result<T, Error> {
             // A snapshot of now cannot be taken here.
             read()?
         } else {
-            known.read(&[MEMBER, OWNERS], || with_snapshot_of_now(|_| read()))?
+            known.read(&[MEMBER, OWNERS], read_now)?
         };
         Ok(part(&owners))
     })
 }
 
-fn read() -> Result<Owners, Error> {
-    let mut owners = Owners::SINGLE;
+/// Keeps no lock: who enqueues may wait for the workers then, and these for whoever waits for the lock.
+fn read_now() -> Result<Owners, Error> {
     // A table that never had a row is no work for the planner.
     if !has_blocks(MEMBER)? {
-        return Ok(owners);
+        return Ok(Owners::SINGLE);
     }
+    without_keeping_locks(|| with_snapshot_of_now(|_| read()))
+}
+
+fn read() -> Result<Owners, Error> {
+    let mut owners = Owners::SINGLE;
     execute_as_owner(MEMBER, ROWS, &[], Access::Read, |row| {
         let partition = row.get(4).map(|value| value.value() as i32);
         match partition.map(Partition::new) {

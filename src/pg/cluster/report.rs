@@ -4,12 +4,14 @@ use super::copy::{is_empty, last_position};
 use super::link::name;
 use super::request::has_waiting_events;
 use super::row::Request;
+use crate::model::partition::Partition;
 use crate::pg::call::Call;
 use crate::pg::call::datum::text;
 use crate::pg::call::rows::{Rows, bool, int4, int8};
 use crate::pg::error::Error;
 use crate::pg::hot::map;
 use crate::pg::positions::counter::observe;
+use crate::pg::queue::Queues;
 use crate::pg::session::xact::{accept_invalidations, check_writable, wait_at_commit};
 use crate::pg::settings;
 use crate::pg::tables::query::{Access, execute_as_owner};
@@ -69,6 +71,7 @@ pub fn report(call: &Call, request: Request) -> Result<(), Error> {
         is_subscribed,
         is_copied,
         bool(is_hot),
+        bool(is_enqueued(partition)),
         bool(is_waiting),
         bool(is_empty),
         int8(last_position.unwrap_or(0)),
@@ -76,6 +79,13 @@ pub fn report(call: &Call, request: Request) -> Result<(), Error> {
         int8(positions.next as i64 - 1),
         Some(insert_lsn()),
     ])
+}
+
+/// Whether anything is in the queue that the partition's events go through, of whatever partition.
+fn is_enqueued(partition: Partition) -> bool {
+    // Without a queue there is nothing.
+    Queues::of_this_database()
+        .is_ok_and(|queues| queues.of_partition(partition).ring.used_bytes() > 0)
 }
 
 /// The end of the WAL.

@@ -139,13 +139,18 @@ fn lock_tag(table: pg_sys::Oid) -> pg_sys::LOCKTAG {
     }
 }
 
-/// Whether a table has, or may have had, a row.
+/// Whether a table has, or may have had, a row. It is not locked when this returns.
 pub fn has_blocks(table: &str) -> Result<bool, Error> {
-    let oid = lock_by_name(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE)?;
-    // SAFETY: locked, so it is there.
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    let oid = lock_by_name(table, lock)?;
+    // SAFETY: locked, so it is there; the lock is given back in the end.
     let blocks = unsafe {
         let relation = OpenRelation::open(oid, pg_sys::NoLock as pg_sys::LOCKMODE);
-        pg_sys::RelationGetNumberOfBlocksInFork(relation.get(), pg_sys::ForkNumber::MAIN_FORKNUM)
+        let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
+        let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation.get(), fork);
+        drop(relation);
+        pg_sys::UnlockRelationOid(oid, lock);
+        blocks
     };
     Ok(blocks > 0)
 }

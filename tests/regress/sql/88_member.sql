@@ -113,7 +113,7 @@ INSERT INTO event_ids SELECT 1, 1, 2, gen_random_uuid();
 SELECT pg_temp.outcome($$SELECT allsource.es_member_give(2, 4)$$);
 SELECT is_empty FROM es_member_report(2, 4);
 SELECT es_member_receive(2, 4, 7);
-SELECT group_id, node_id, state, owner_id, owner_epoch, is_published, slot_lsn, is_subscribed, is_copied, is_hot, is_waiting, is_empty,
+SELECT group_id, node_id, state, owner_id, owner_epoch, is_published, slot_lsn, is_subscribed, is_copied, is_hot, is_enqueued, is_waiting, is_empty,
        last_position, safe_position < 1000 AS safe_position, counter < 1000 AS counter, lsn > '0/0' AS lsn
   FROM es_member_report(2, 4);
 SELECT pg_temp.outcome($$SELECT allsource.es_member_unsubscribe(2, 4)$$);
