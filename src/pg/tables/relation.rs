@@ -139,6 +139,20 @@ fn lock_tag(table: pg_sys::Oid) -> pg_sys::LOCKTAG {
     }
 }
 
+/// Whether a table can be read without waiting for anybody. It is not locked when this returns.
+pub fn is_free(table: &str) -> Result<bool, Error> {
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    let oid = look_up(table)?;
+    // SAFETY: a lock that is given back at once.
+    unsafe {
+        let is_free = pg_sys::ConditionalLockRelationOid(oid, lock);
+        if is_free {
+            pg_sys::UnlockRelationOid(oid, lock);
+        }
+        Ok(is_free)
+    }
+}
+
 /// Whether a table has, or may have had, a row. It is not locked when this returns.
 pub fn has_blocks(table: &str) -> Result<bool, Error> {
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
