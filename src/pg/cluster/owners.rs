@@ -63,7 +63,8 @@ pub fn check_may_write(partition: Partition) -> Result<(), Error> {
 /// while somebody works on the tables, for whom who enqueues does not wait; the workers check again.
 pub fn check_may_write_all(stream_ids: &[&[u8]]) -> Result<(), Error> {
     let is_known = OWNERS_KNOWN.with(|known| known.known(|_| ()).is_some());
-    if !is_known && !(is_free(MEMBER)? && is_free(OWNERS)?) {
+    let can_be_known = is_known || is_free(MEMBER)? && is_free(OWNERS)?;
+    if !can_be_known {
         return Ok(());
     }
     if look(|owners| owners.group)?.is_none() {
