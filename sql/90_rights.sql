@@ -6,14 +6,16 @@ GRANT USAGE ON SCHEMA allsource TO allsource_reader;
 GRANT SELECT ON allsource.event_streams, allsource.event_log, allsource.event_ids,
                 allsource.events, allsource.partition_stats,
                 allsource.dead_letters, allsource.waiting_events, allsource.safe_position,
-                allsource.queue_stats, allsource.metrics, allsource.hot_partitions_status
+                allsource.queue_stats, allsource.metrics, allsource.hot_partitions_status,
+                allsource.cluster_member, allsource.partition_owners
    TO allsource_reader;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA allsource FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
       allsource.es_any(), allsource.es_no_stream(), allsource.es_stream_exists(),
-      allsource.es_read, allsource.es_read_all, allsource.es_safe_position,
+      allsource.es_read, allsource.es_read_all, allsource.es_read_all_from,
+      allsource.es_positions, allsource.es_safe_position,
       allsource.es_stream, allsource.es_streams, allsource.es_stream_watermark,
       allsource.es_partition, allsource.es_partition_stats(),
       allsource.es_verify, allsource.es_verify_gapless, allsource.es_run_checksum,
@@ -33,5 +35,13 @@ GRANT EXECUTE ON FUNCTION
       allsource.es_adopt_waiting_events,
       allsource.es_heat, allsource.es_cool, allsource.es_settle,
       allsource.es_sidecar_rebuild, allsource.es_sidecar_checkpoint,
-      allsource.es_dead_letter_retry, allsource.es_dead_letter_discard
+      allsource.es_dead_letter_retry, allsource.es_dead_letter_discard,
+      allsource.es_member_join, allsource.es_member_leave, allsource.es_member_status,
+      allsource.es_member_report, allsource.es_member_summary,
+      allsource.es_member_receive, allsource.es_member_publish,
+      allsource.es_member_subscribe, allsource.es_member_fence,
+      allsource.es_member_raise_counter, allsource.es_member_give,
+      allsource.es_member_release, allsource.es_member_refuse,
+      allsource.es_member_take_back, allsource.es_member_unsubscribe,
+      allsource.es_member_unpublish, allsource.es_member_empty
    TO allsource_admin;

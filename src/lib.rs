@@ -3,7 +3,7 @@
 //! The layers, each of which knows only those to its left:
 //!
 //! ```text
-//! model ← codec ← { positions, queue, metrics, drain, board } ← sidecar ← pg ← api ← lib.rs
+//! model ← codec ← { positions, queue, metrics, drain, cluster, board } ← sidecar ← pg ← api ← lib.rs
 //! ```
 //!
 //! Everything to the left of `pg` is plain Rust and builds without PostgreSQL
@@ -11,6 +11,7 @@
 //! functions. The design is described in `docs/ARCHITECTURE.md`.
 
 pub mod board;
+pub mod cluster;
 pub mod codec;
 pub mod drain;
 pub mod metrics;
@@ -35,7 +36,8 @@ mod extension {
     // The extension's script: the files of `sql/` in the order of their numbers.
     pgrx::extension_sql_file!("../sql/00_roles.sql", name = "roles");
     pgrx::extension_sql_file!("../sql/10_tables.sql", name = "tables", requires = ["roles"]);
-    pgrx::extension_sql_file!("../sql/20_views.sql", name = "views", requires = ["tables"]);
+    pgrx::extension_sql_file!("../sql/15_cluster.sql", name = "cluster", requires = ["tables"]);
+    pgrx::extension_sql_file!("../sql/20_views.sql", name = "views", requires = ["cluster"]);
     pgrx::extension_sql_file!("../sql/30_append.sql", name = "append", requires = ["views"]);
     pgrx::extension_sql_file!("../sql/40_read.sql", name = "read", requires = ["append"]);
     pgrx::extension_sql_file!("../sql/50_streams.sql", name = "streams", requires = ["read"]);

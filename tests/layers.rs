@@ -55,15 +55,25 @@ fn only_the_sidecar_names_rocksdb() {
 
 #[test]
 fn layers_use_only_what_is_below_them() {
-    let pure: &[&str] =
-        &["model", "codec", "positions", "queue", "metrics", "drain", "board", "sidecar"];
-    let below: [(&str, &[&str]); 10] = [
+    let pure: &[&str] = &[
+        "model",
+        "codec",
+        "positions",
+        "queue",
+        "metrics",
+        "drain",
+        "cluster",
+        "board",
+        "sidecar",
+    ];
+    let below: [(&str, &[&str]); 11] = [
         ("model", &[]),
         ("codec", &["model"]),
         ("positions", &["model", "codec", "sync"]),
         ("queue", &["model", "codec", "sync"]),
         ("metrics", &["model", "codec"]),
         ("drain", &["model", "codec"]),
+        ("cluster", &["model"]),
         ("board", &["model", "codec"]),
         ("sidecar", &["model", "codec", "board"]),
         ("pg", pure),
@@ -89,7 +99,7 @@ fn layers_use_only_what_is_below_them() {
 }
 
 /// The rooms of `src/pg`, each of which knows only those before it. `settings` is a file.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 16] = [
     "error",
     "settings",
     "session",
@@ -100,6 +110,7 @@ const ROOMS: [&str; 15] = [
     "queue",
     "sidecar",
     "hot",
+    "cluster",
     "write",
     "read",
     "watch",

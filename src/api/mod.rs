@@ -3,6 +3,7 @@
 
 pub mod append;
 pub mod hot;
+pub mod member;
 pub mod metrics;
 pub mod partitions;
 pub mod queue;

@@ -8,6 +8,7 @@ use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::call::Call;
 use crate::pg::call::rows::{Rows, int8};
+use crate::pg::cluster::owners::check_may_read;
 use crate::pg::error::Error;
 use crate::pg::read::stream::stream_row;
 use crate::pg::tables::query::query_into;
@@ -57,6 +58,7 @@ sql_function! {
     /// Errors: 22023 bad argument. Stable, parallel safe.
     fn es_streams, pg_finfo_es_streams(call) {
         let partition = partition("partition_id", call.int4(0))?;
+        check_may_read(partition)?;
         let after = call.optional_name(1, NameKind::AfterStream)?.and(call.datum(1));
         let max_count = call.max_count(2)?;
         let parameters = [

@@ -2,13 +2,15 @@
 
 use crate::codec::argument::partition;
 use crate::model::name::NameKind;
-use crate::model::partition::Partition;
+use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::call::datum::text;
 use crate::pg::call::rows::{Rows, int4};
+use crate::pg::cluster::owners::{is_member, readable};
+use crate::pg::error::Error;
 use crate::pg::read::verify::{is_gapless, run_checksum, verify_batches};
 use crate::pg::tables::query::query_into_rows;
 use crate::sql_function;
-use pgrx::pg_sys;
+use pgrx::{IntoDatum, pg_sys};
 
 sql_function! {
     /// `es_verify_gapless(stream_id, tenant_id)`: whether versions 1 to the watermark are there,
@@ -48,6 +50,8 @@ sql_function! {
         let parameters = [
             (pg_sys::INT4OID, partition.map(|p| pg_sys::Datum::from(p.number()))),
             (pg_sys::TEXTOID, stream_id.and(call.datum(1))),
+            (pg_sys::BOOLOID, Some(pg_sys::Datum::from(is_member()?))),
+            (pg_sys::INT4ARRAYOID, foreign(partition)?),
         ];
         let mut rows = Rows::begin(call);
         query_into_rows(&mut rows, VERIFY, &parameters)?;
@@ -63,6 +67,17 @@ sql_function! {
         })?;
         Ok(None)
     }
+}
+
+/// The partitions that are passed over: of what another group has, what is here may be incomplete. A
+/// partition that was asked for is checked all the same.
+fn foreign(asked_for: Option<Partition>) -> Result<Option<pg_sys::Datum>, Error> {
+    if asked_for.is_some() {
+        return Ok(Vec::<i32>::new().into_datum());
+    }
+    let readable = readable([true; PARTITIONS], false)?;
+    let foreign = Partition::all().filter(|partition| !readable[partition.index()]);
+    Ok(foreign.map(Partition::number).collect::<Vec<_>>().into_datum())
 }
 
 const VERIFY: &std::ffi::CStr = match std::ffi::CStr::from_bytes_with_nul(

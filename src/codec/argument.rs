@@ -91,6 +91,41 @@ impl<'a> ArrayArgument<'a> {
         }))
     }
 
+    /// A position for each partition; `None` where it is NULL.
+    pub fn positions(mut self) -> Result<[Option<i64>; PARTITIONS], ArgumentError> {
+        let argument = self.argument;
+        if self.len != PARTITIONS {
+            return Err(StoreError::NotOneForEachPartition { argument, len: self.len }.into());
+        }
+        let mut positions = [None; PARTITIONS];
+        for position in &mut positions {
+            let Some(element) = self.reader.read()? else { continue };
+            let value = element.try_into().map(i64::from_ne_bytes);
+            let value = value.map_err(|_| ArrayError::Damaged)?;
+            if value < 0 {
+                return Err(
+                    StoreError::OutOfRange { argument, value, range: "zero or positive" }.into()
+                );
+            }
+            *position = Some(value);
+        }
+        Ok(positions)
+    }
+
+    /// The number of a group for each partition.
+    pub fn group_ids(mut self) -> Result<[i32; PARTITIONS], ArgumentError> {
+        let argument = self.argument;
+        if self.len != PARTITIONS {
+            return Err(StoreError::NotOneForEachPartition { argument, len: self.len }.into());
+        }
+        let mut groups = [0; PARTITIONS];
+        for group in &mut groups {
+            let number = self.required()?.try_into().map(i32::from_ne_bytes);
+            *group = number.map_err(|_| ArrayError::Damaged)?;
+        }
+        Ok(groups)
+    }
+
     /// Which partitions are among the elements.
     pub fn partitions(mut self) -> Result<[bool; PARTITIONS], ArgumentError> {
         let mut given = [false; PARTITIONS];

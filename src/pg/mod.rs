@@ -13,6 +13,7 @@
 //! | `queue` | the queues in shared memory, and those who wait for a worker |
 //! | `sidecar` | asking the sidecar for the tail of a stream; owning it |
 //! | `hot` | batches of hot partitions, and the tails of streams in them |
+//! | `cluster` | which partitions this server may write and read, and what a coordinator asks it for |
 //! | `write` | append, enqueue, flush |
 //! | `read` | one stream, the whole store, what is wrong with it |
 //! | `watch` | metrics and health |
@@ -24,6 +25,7 @@
 //! was opened until then is released by PostgreSQL when the transaction aborts.
 
 pub mod call;
+pub mod cluster;
 pub mod error;
 pub mod hot;
 pub mod positions;

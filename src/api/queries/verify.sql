@@ -1,10 +1,12 @@
--- The query of es_verify. $1: partition or NULL, $2: stream or NULL. Runs with search_path
+-- The query of es_verify. $1: partition or NULL, $2: stream or NULL, $3: whether this is a member of a
+-- cluster, where positions are only of one partition, $4: partitions to be passed over. Runs with search_path
 -- pg_catalog, pg_temp. Sums are numeric: what is damaged may be at the limits of bigint.
 WITH heads AS (
     SELECT s.*
       FROM allsource.event_streams s
      WHERE ($1 IS NULL OR s.partition_id = $1)
        AND ($2 IS NULL OR s.stream_id = $2)
+       AND s.partition_id <> ALL ($4)
 ), runs AS (
     SELECT l.partition_id, l.stream_no, l.first_version, l."position",
            cardinality(l.event_types)::numeric AS len,
@@ -19,13 +21,14 @@ WITH heads AS (
            l.event_ids
       FROM allsource.event_log l
      WHERE ($1 IS NULL OR l.partition_id = $1)
+       AND l.partition_id <> ALL ($4)
        AND ($2 IS NULL OR l.stream_no IN (SELECT h.stream_no FROM heads h))
 ), ordered AS (
     SELECT r.*, h.tenant_id, h.stream_id,
            h.stream_no IS NULL AS is_orphan,
            lag(r.first_version + r.len, 1, 1::numeric) OVER stream AS wanted_version,
            lag(r."position" + r.len, 1, 1::numeric) OVER stream AS lowest_position,
-           lag(r."position" + r.len, 1, 1::numeric) OVER (ORDER BY r."position") AS free_position
+           lag(r."position" + r.len, 1, 1::numeric) OVER (PARTITION BY CASE WHEN $3 THEN r.partition_id END ORDER BY r."position") AS free_position
       FROM runs r
       LEFT JOIN heads h ON h.partition_id = r.partition_id AND h.stream_no = r.stream_no
     WINDOW stream AS (PARTITION BY r.partition_id, r.stream_no ORDER BY r.first_version)
@@ -91,6 +94,7 @@ SELECT h.tenant_id, h.stream_id, 'event id', NULL, coalesce(i.version, CASE WHEN
            SELECT d.*
              FROM allsource.event_ids d
             WHERE ($1 IS NULL OR d.partition_id = $1)
+              AND d.partition_id <> ALL ($4)
               AND ($2 IS NULL OR d.stream_no IN (SELECT h.stream_no FROM heads h))
        ) AS i
     ON i.partition_id = e.partition_id AND i.stream_no = e.stream_no AND i.event_id = e.event_id

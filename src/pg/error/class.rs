@@ -12,7 +12,7 @@ impl Error {
         match self {
             Self::Store(error) => store_class(error),
             Self::CannotExecute(obstacle) => obstacle_class(*obstacle),
-            Self::NotWritten { failure, .. } => {
+            Self::NotWritten { failure, .. } | Self::Subscription { failure } => {
                 let code = code_of(failure);
                 (code, kind_of(code))
             }
@@ -41,6 +41,10 @@ impl Error {
             | Self::NoWorkerRuns
             | Self::Settler { .. }
             | Self::Sidecar { .. }
+            | Self::NotOwned { .. }
+            | Self::StaleRequest { .. }
+            | Self::NotReady { .. }
+            | Self::IsMember { .. }
             | Self::Discarded => {
                 (Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, Kind::NotAvailable)
             }
@@ -90,9 +94,11 @@ fn obstacle_class(obstacle: Obstacle) -> (Code, Kind) {
     let code = match obstacle {
         Obstacle::Recovery | Obstacle::ReadOnly => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
         Obstacle::Parallel => Code::ERRCODE_INVALID_TRANSACTION_STATE,
-        Obstacle::NotRecorded | Obstacle::NotPreloaded | Obstacle::NoWorkers => {
-            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-        }
+        Obstacle::NotRecorded
+        | Obstacle::NotPreloaded
+        | Obstacle::NoWorkers
+        | Obstacle::Member
+        | Obstacle::NotMember => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
     };
     (code, Kind::NotAvailable)
 }
@@ -105,6 +111,7 @@ fn store_class(error: &StoreError) -> (Code, Kind) {
         | StoreError::ArrayDimensions { .. }
         | StoreError::NullElement { .. }
         | StoreError::ArrayLengths { .. }
+        | StoreError::NotOneForEachPartition { .. }
         | StoreError::EmptyArray { .. }
         | StoreError::BadExpectedVersion { .. }
         | StoreError::OutOfRange { .. }

@@ -7,6 +7,8 @@ mod report;
 pub use class::{kind_of, sqlstate};
 pub use report::Report;
 
+use crate::cluster::member::Stale;
+use crate::cluster::ownership::Refusal;
 use crate::codec::argument::ArgumentError;
 use crate::codec::array::ArrayError;
 use crate::codec::hot_batch::DamagedBatch;
@@ -271,6 +273,52 @@ pub enum Error {
         /// what they wait for
         reason: Option<String>,
     },
+    /// A member of a cluster does not own the partition.
+    #[error("{}", match refusal {
+        Refusal::WrongNode(_) => "allsource.node_id is not the number of this server's group".to_owned(),
+        _ => format!("partition {partition_id} is not owned by this group"),
+    })]
+    NotOwned {
+        /// the partition
+        partition_id: i32,
+        /// why not
+        refusal: Refusal,
+    },
+    /// A coordinator's request that does not fit what the member knows: others have gone on.
+    #[error("request does not fit what this group knows of partition {partition_id}")]
+    StaleRequest {
+        /// the partition
+        partition_id: i32,
+        /// the epoch of the request
+        epoch: i64,
+        /// the member's row
+        stale: Stale,
+    },
+    /// A partition with something in it that has to be settled, or is in the way.
+    #[error("partition {partition_id} {problem}")]
+    NotReady {
+        /// the partition
+        partition_id: i32,
+        /// what is wrong
+        problem: &'static str,
+        /// what to do
+        hint: &'static str,
+    },
+    /// The server is a member of another group, or one that cannot leave.
+    #[error("this database is a member of group {group_id}")]
+    IsMember {
+        /// the group
+        group_id: i32,
+        /// why that is in the way, as a sentence
+        because: &'static str,
+    },
+    /// A subscription that could not be made. What PostgreSQL says of it has the connection string in its
+    /// context.
+    #[error("subscription could not be created: {}", failure.message)]
+    Subscription {
+        /// why
+        failure: Failure,
+    },
     /// Something that only a defect or damage explains.
     #[error("{what}")]
     Internal {
@@ -326,4 +374,10 @@ pub enum Obstacle {
     /// `allsource.workers` is 0.
     #[error("without workers")]
     NoWorkers,
+    /// The function needs one order of positions, which the partitions of a cluster do not have.
+    #[error("in a member of a cluster")]
+    Member,
+    /// The function is about a member of a cluster.
+    #[error("outside of a cluster")]
+    NotMember,
 }

@@ -2,6 +2,7 @@
 
 use super::class::sqlstate;
 use super::{Error, Obstacle, QueueStaysFull};
+use crate::cluster::ownership::{Ownership, Refusal, State};
 use crate::drain::failure::Failure;
 use crate::model::error::StoreError;
 use crate::model::version::ExpectedVersion;
@@ -109,6 +110,17 @@ impl Error {
             Self::Discarded => {
                 Some("The extension was dropped before they were written.".to_owned())
             }
+            Self::NotOwned { refusal, .. } => Some(refusal_detail(*refusal)),
+            Self::StaleRequest { epoch, stale, .. } => {
+                let Ownership { state, epoch: known, owner } = stale.found;
+                Some(format!(
+                    "The request is for epoch {epoch}. The partition is {} with epoch {} of group {}.",
+                    state.name(),
+                    known.number(),
+                    owner.number()
+                ))
+            }
+            Self::IsMember { because, .. } => Some((*because).to_owned()),
             Self::NotWritten { failed, events, .. } => {
                 Some(format!("{failed} of {events} events of this call have become dead letters."))
             }
@@ -160,6 +172,11 @@ impl Error {
             Self::WorkersPaused => "Call es_worker_resume.",
             Self::NoWorkerRuns => "See the server's log and the view queue_stats.",
             Self::NotWritten { .. } => "See es_dead_letters.",
+            Self::NotOwned { refusal: Refusal::WrongNode(_), .. } => {
+                "Set allsource.node_id to the number of the group on all of its nodes."
+            }
+            Self::NotOwned { .. } => "Ask the owner, or connect to a router.",
+            Self::NotReady { hint, .. } => hint,
             Self::StreamNumbers => "Check allsource.node_id and the sequence stream_no_seq.",
             _ => return None,
         })
@@ -190,6 +207,25 @@ impl Error {
     }
 }
 
+fn refusal_detail(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::WrongNode(member) => {
+            format!("It is {}; the group is {}.", member.node_id, member.group.number())
+        }
+        Refusal::NotOwned(Ownership { state: State::Fenced, epoch, .. }) => {
+            format!("It is being moved to another group (epoch {}).", epoch.number())
+        }
+        Refusal::NotOwned(Ownership { epoch, owner, .. }) => {
+            format!(
+                "It was owned by group {} when this group last heard of it (epoch {}).",
+                owner.number(),
+                epoch.number()
+            )
+        }
+        Refusal::Unknown => "This group has never heard of it.".to_owned(),
+    }
+}
+
 fn store_detail(error: &StoreError) -> Option<String> {
     Some(match error {
         StoreError::NullArgument { .. }
@@ -204,6 +240,7 @@ fn store_detail(error: &StoreError) -> Option<String> {
         StoreError::ArrayLengths { argument, len, reference, reference_len } => {
             format!("{argument} has {len}, {reference} has {reference_len}.")
         }
+        StoreError::NotOneForEachPartition { len, .. } => format!("It has {len}."),
         StoreError::OutOfRange { value, .. } => format!("It is {value}."),
         StoreError::EventTooLarge { number, size_bytes, limit_bytes } => {
             format!("Event {number} has {size_bytes} bytes; at most {limit_bytes} are allowed.")
@@ -260,6 +297,10 @@ fn obstacle_hint(obstacle: Obstacle) -> Option<&'static str> {
         Obstacle::NotRecorded => Some(
             "The primary's workers record the safe position in the database that allsource.database names.",
         ),
+        Obstacle::Member => {
+            Some("Use es_read_all_from, which takes a position for each partition.")
+        }
+        Obstacle::NotMember => Some("es_member_join makes this database a member."),
         Obstacle::NoWorkers => Some("Set allsource.workers and restart the server."),
         Obstacle::Recovery | Obstacle::ReadOnly | Obstacle::Parallel => None,
     }

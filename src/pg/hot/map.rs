@@ -8,12 +8,11 @@ use crate::pg::call::rows::int4;
 use crate::pg::error::Error;
 use crate::pg::session::xact::{is_in_parallel_mode, with_snapshot_of_now};
 use crate::pg::sidecar::Index;
-use crate::pg::tables::names::{generation, look_up};
 use crate::pg::tables::query::{Access, Row, execute_as_owner};
 use crate::pg::tables::relation::sequence_oid;
+use crate::pg::tables::remembered::{Remembered, report_change};
 use crate::pg::tables::schema::{Root, Sequence};
 use crate::pg::tables::waiting_events::store_id;
-use std::cell::RefCell;
 use std::ffi::CStr;
 
 /// The table.
@@ -89,17 +88,12 @@ impl HotPartition {
 type Map = [HotPartition; PARTITIONS];
 
 thread_local! {
-    /// The rows, and the generation that they are of.
-    static MAP: RefCell<Option<(u64, Map)>> = const { RefCell::new(None) };
+    static MAP: Remembered<Map> = const { Remembered::new() };
 }
 
 /// What is known of a partition. The caller has accepted invalidations, by taking a lock or expressly.
 pub fn get(partition: Partition) -> Result<HotPartition, Error> {
-    let known = MAP.with_borrow(|known| match known {
-        Some((known, map)) if *known == generation() => Some(map[partition.index()]),
-        _ => None,
-    });
-    if let Some(known) = known {
+    if let Some(known) = MAP.with(|map| map.known(|map| map[partition.index()])) {
         return Ok(known);
     }
     let map = if is_in_parallel_mode() {
@@ -114,9 +108,9 @@ pub fn get(partition: Partition) -> Result<HotPartition, Error> {
 /// The same of all partitions, for who writes batches: waits for those who change the table, until others
 /// have been told of the change.
 pub fn get_to_write() -> Result<Map, Error> {
-    match MAP.with_borrow(|known| *known) {
-        Some((known, map)) if known == generation() => Ok(map),
-        _ => remember(|| read(Access::Write)),
+    match MAP.with(|map| map.known(|map| *map)) {
+        Some(map) => Ok(map),
+        None => remember(|| read(Access::Write)),
     }
 }
 
@@ -128,14 +122,7 @@ pub fn settled_batches() -> Result<[Option<i64>; PARTITIONS], Error> {
 }
 
 fn remember(read: impl FnOnce() -> Result<Map, Error>) -> Result<Map, Error> {
-    // Watched from before it is read.
-    look_up(TABLE)?;
-    let before = generation();
-    let map = read()?;
-    if generation() == before {
-        MAP.set(Some((before, map)));
-    }
-    Ok(map)
+    MAP.with(|map| map.read(&[TABLE], read))
 }
 
 fn read(access: Access) -> Result<Map, Error> {
@@ -168,10 +155,8 @@ fn from_row(row: &Row, ours: i64) -> (i32, HotPartition) {
 }
 
 /// Makes all sessions read the table again when this transaction has committed.
-#[expect(unsafe_code, reason = "reports a change to all sessions")]
 pub fn forget_all() -> Result<(), Error> {
-    // SAFETY: the table is there, and locked by the statement that has changed it.
-    unsafe { pgrx::pg_sys::CacheInvalidateRelcacheByRelid(look_up(TABLE)?) }
+    report_change(TABLE)?;
     // The settler knows what it does; others restore a dump.
     let is_settler = Control::get().is_some_and(|control| control.is_this_process());
     for partition in Partition::all().filter(|_| !is_settler) {

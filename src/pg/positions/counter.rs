@@ -168,6 +168,25 @@ unsafe fn absorb(counter: &DatabaseCounter, sequence: pg_sys::Oid) -> (SequenceV
     }
 }
 
+/// Makes sure that positions are above `position` from now on, durably. For events with positions up to
+/// there that another server has assigned.
+pub fn raise_above(position: u64) -> Result<(), Error> {
+    let positions = Positions::open()?;
+    let counter = positions.counter();
+    with_lock(Lock::Positions, || {
+        // SAFETY: `open` has locked the sequence.
+        unsafe {
+            let (held, _) = absorb(counter, positions.sequence);
+            counter.positions.raise(position.saturating_add(1));
+            let last = counter.positions.next() - 1;
+            if last > held.value {
+                raise_sequence(counter, positions.sequence, last + RESERVE_AHEAD);
+            }
+        }
+    });
+    Ok(())
+}
+
 /// Sets the sequence to a higher value, durably. The lock must be held.
 unsafe fn raise_sequence(counter: &DatabaseCounter, sequence: pg_sys::Oid, value: u64) {
     // SAFETY: by the caller's promise, the sequence is locked.

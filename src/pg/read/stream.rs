@@ -8,6 +8,7 @@ use crate::model::partition::Partition;
 use crate::pg::call::Call;
 use crate::pg::call::datum::{body, text};
 use crate::pg::call::rows::Rows;
+use crate::pg::cluster::owners::check_may_read;
 use crate::pg::error::Error;
 use crate::pg::hot::tail::read_if_any;
 use crate::pg::session::scratch::Scratch;
@@ -33,6 +34,7 @@ pub fn stream_row(stream: StreamKey<'_>) -> Result<Option<Shown>, Error> {
     check_reader()?;
     let partition = Partition::of(stream.stream_id);
     let mut heads = Heads::by_name(partition, For::Reading, statement_snapshot())?;
+    check_may_read(partition)?;
     let head = heads.find(stream.stream_id, stream.tenant_id);
     let settled = head.map_or(0, |head| head.settled_batch());
     let tail = read_if_any(partition, stream, settled, statement_snapshot())?;
@@ -101,6 +103,7 @@ pub fn read_stream(
     let stream = StreamKey { stream_id, tenant_id };
     let partition = Partition::of(stream_id);
     let mut heads = Heads::by_name(partition, For::Reading, statement_snapshot())?;
+    check_may_read(partition)?;
     let head = heads.find(stream_id, tenant_id);
     let settled_batch = head.map_or(0, |head| head.settled_batch());
     let tail = read_if_any(partition, stream, settled_batch, statement_snapshot())?;

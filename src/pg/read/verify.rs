@@ -6,6 +6,7 @@ use crate::model::batch::StreamKey;
 use crate::model::hot;
 use crate::model::memory::{copied, with_room};
 use crate::model::partition::Partition;
+use crate::pg::cluster::owners::check_may_read;
 use crate::pg::error::Error;
 use crate::pg::hot::batches::Batches;
 use crate::pg::hot::map::settled_batches;
@@ -26,6 +27,7 @@ pub fn is_gapless(stream_id: &[u8], tenant_id: &[u8]) -> Result<Option<bool>, Er
     check_reader()?;
     let partition = Partition::of(stream_id);
     let mut heads = Heads::by_name(partition, For::Reading, statement_snapshot())?;
+    check_may_read(partition)?;
     let mut gapless = None;
     if let Some(head) = heads.find(stream_id, tenant_id) {
         let watermark = head.watermark();

@@ -1,6 +1,7 @@
 //! What sessions ask the settler for. It does so at once, whatever becomes of their transaction.
 
 use crate::model::partition::{PARTITIONS, Partition};
+use crate::pg::cluster::owners::check_may_write;
 use crate::pg::error::Error;
 use crate::pg::hot::batches::Batches;
 use crate::pg::hot::control::{Control, Ticket};
@@ -28,6 +29,8 @@ pub fn heat(partition: Partition) -> Result<(), Error> {
     if !cfg!(feature = "rocksdb") {
         return Err(Error::NoSidecar);
     }
+    accept_invalidations();
+    check_may_write(partition)?;
     ask(control, &control.of(partition).heat, "partition cannot be made hot", None)
 }
 

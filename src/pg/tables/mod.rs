@@ -13,6 +13,7 @@ pub mod names;
 pub mod open_relation;
 pub mod query;
 pub mod relation;
+pub mod remembered;
 pub mod rights;
 pub mod scan;
 pub mod schema;

@@ -139,6 +139,36 @@ fn lock_tag(table: pg_sys::Oid) -> pg_sys::LOCKTAG {
     }
 }
 
+/// Whether a table can be read without waiting for anybody. It is not locked when this returns.
+pub fn is_free(table: &str) -> Result<bool, Error> {
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    let oid = look_up(table)?;
+    // SAFETY: a lock that is given back at once.
+    unsafe {
+        let is_free = pg_sys::ConditionalLockRelationOid(oid, lock);
+        if is_free {
+            pg_sys::UnlockRelationOid(oid, lock);
+        }
+        Ok(is_free)
+    }
+}
+
+/// Whether a table has, or may have had, a row. It is not locked when this returns.
+pub fn has_blocks(table: &str) -> Result<bool, Error> {
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    let oid = lock_by_name(table, lock)?;
+    // SAFETY: locked, so it is there; the lock is given back in the end.
+    let blocks = unsafe {
+        let relation = OpenRelation::open(oid, pg_sys::NoLock as pg_sys::LOCKMODE);
+        let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
+        let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation.get(), fork);
+        drop(relation);
+        pg_sys::UnlockRelationOid(oid, lock);
+        blocks
+    };
+    Ok(blocks > 0)
+}
+
 /// A process that has locked a leaf, so that it cannot be written.
 pub fn lock_holder(root: Root, partition: Partition) -> Result<Option<i32>, Error> {
     unsafe extern "C-unwind" {

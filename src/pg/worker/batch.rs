@@ -13,6 +13,7 @@ use crate::model::partition::{PARTITIONS, Partition};
 use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
+use crate::pg::cluster::owners::check_may_write;
 use crate::pg::error::Error;
 use crate::pg::hot::batches::{BatchWriter, Batches};
 use crate::pg::hot::filter::Marks;
@@ -293,13 +294,21 @@ impl<'r, 'a> Batch<'r, 'a> {
         written: &mut Written,
     ) -> Result<Cow<'s, Ranges>, Error> {
         let partition = self.plan.groups()[ranges[0].0].partition;
+        let waits = |(index, _): &(usize, Range<usize>)| {
+            must_wait(partition, self.plan.groups()[*index].stream.hash64())
+        };
+        if ranges.iter().all(waits) {
+            // Perhaps because the partition cannot be written.
+            return Ok(Cow::Borrowed(ranges));
+        }
         if !try_lock(Root::Batches, partition)? {
             written.held_up_by = Some(locked_table(Root::Batches, partition)?);
             written.locked.push(partition);
             return Ok(Cow::Borrowed(ranges));
         }
-        // With the lock nobody makes the partition cold.
+        // With the lock nobody makes the partition cold, or fences it.
         accept_invalidations();
+        check_may_write(partition)?;
         let known = map::get_to_write()?[partition.index()];
         let incarnation = sequence_oid(Sequence::Position)?.to_u32();
         let marks = Marks::claim(partition, incarnation);

@@ -10,6 +10,7 @@ use crate::model::partition::Partition;
 use crate::model::stream_append::StreamAppend;
 use crate::model::stream_no::{COUNTER_MAX, counter, stream_no};
 use crate::pg::call::datum::{body, display, text};
+use crate::pg::cluster::owners::check_may_write;
 use crate::pg::error::Error;
 use crate::pg::hot::tail::{Tail, Tails};
 use crate::pg::positions::stream_numbers::StreamNumbers;
@@ -119,13 +120,16 @@ pub struct HeadWriter<'t> {
 }
 
 impl<'t> HeadWriter<'t> {
-    /// Opens the heads of a partition. Streams that are created get their numbers from `numbers`.
+    /// Opens the heads of a partition, which this server must be allowed to write. Streams that are created
+    /// get their numbers from `numbers`.
     pub fn open(
         partition: Partition,
         writing: &'t Writing,
         numbers: &'t StreamNumbers,
     ) -> Result<Self, Error> {
         let heads = Heads::by_name(partition, For::Writing, latest())?;
+        // Behind the lock of the leaf, for which a fence waits, or which waits for a fence.
+        check_may_write(partition)?;
         let writer = LeafWriter::of(heads.leaf().again(), Root::Streams, writing);
         Ok(Self { writer, heads, numbers, tails: Tails::open(partition)? })
     }

@@ -30,11 +30,12 @@ SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'allsource'::re
 -- Left at VOLATILE and PARALLEL UNSAFE, other than those that write or take the safe position.
 SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.pronamespace = 'allsource'::regnamespace AND (p.provolatile = 'v' OR p.proparallel <> 's')
-   AND p.proname NOT IN ('es_append', 'es_append_many', 'es_append_batch', 'es_create_stream', 'es_read_all', 'es_safe_position',
+   AND p.proname NOT IN ('es_append', 'es_append_many', 'es_append_batch', 'es_create_stream', 'es_read_all', 'es_read_all_from', 'es_positions', 'es_safe_position',
                          'es_enqueue', 'es_enqueue_batch', 'es_flush', 'es_queue_stats', 'es_worker_pause', 'es_worker_resume',
                          'es_dead_letter_retry', 'es_dead_letter_discard', 'es_metrics', 'es_metrics_prometheus', 'es_health',
                          'es_heat', 'es_cool', 'es_settle', 'es_sidecar_rebuild', 'es_sidecar_checkpoint', 'es_sidecar_stats',
-                         'hot_partitions_changed');
+                         'hot_partitions_changed', 'cluster_changed')
+   AND p.proname NOT LIKE 'es\_member\_%';
 -- In SQL with a body that is looked up by the caller's search_path.
 SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
  WHERE p.pronamespace = 'allsource'::regnamespace AND l.lanname NOT IN ('c', 'internal')
@@ -83,7 +84,8 @@ SELECT o.class, o.name
        ) AS o
  WHERE NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
                     WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e' AND e.extname = 'allsource');
--- Tables and sequences whose content pg_dump leaves out (the row of safe_position is made with the extension), and what it dumps.
+-- Tables and sequences whose content pg_dump leaves out (the row of safe_position is made with the extension; what is restored is a
+-- single server), and what it dumps.
 SELECT c.oid::regclass FROM pg_class c
  WHERE c.relnamespace = 'allsource'::regnamespace AND c.relkind IN ('r', 'S')
    AND NOT (SELECT c.oid = ANY (extconfig) FROM pg_extension WHERE extname = 'allsource');

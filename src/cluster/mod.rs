@@ -1,0 +1,19 @@
+//! A store that is spread over groups of servers, without I/O: who may write a partition, where partitions
+//! belong, how one is moved, and what is wrong. `pg` keeps the tables, and asks the servers.
+//!
+//! | module | noun |
+//! | --- | --- |
+//! | [`group`], [`epoch`] | the numbers of a group, and of a partition's owners in turn |
+//! | [`ownership`] | what a member knows of a partition, and whether it may write it |
+//! | [`member`] | what a move does to that |
+//! | [`moving`] | moving a partition: what is recorded, and the next step |
+//! | [`assignment`] | which partitions should move where |
+//! | [`health`] | what is wrong with a cluster |
+
+pub mod assignment;
+pub mod epoch;
+pub mod group;
+pub mod health;
+pub mod member;
+pub mod moving;
+pub mod ownership;

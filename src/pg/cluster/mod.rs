@@ -1,0 +1,21 @@
+//! The member's side of a cluster: which partitions this server may write and read, and what the
+//! coordinator asks it for. What is decided is in [`cluster`](crate::cluster); here are the tables, the
+//! locks, and the parts of PostgreSQL that copy a partition.
+//!
+//! | file | noun |
+//! | --- | --- |
+//! | `owners` | what the tables say, remembered until they change |
+//! | `row` | the row of `partition_owners` that a request is about |
+//! | `request` | what the coordinator asks for that changes it |
+//! | `membership` | joining and leaving |
+//! | `link` | publication, slot and subscription, by which a partition is copied |
+//! | `copy` | emptying a copy, and comparing two |
+//! | `report` | what the member tells the coordinator |
+
+pub mod copy;
+pub mod link;
+pub mod membership;
+pub mod owners;
+pub mod report;
+pub mod request;
+pub mod row;

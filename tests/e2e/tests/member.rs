@@ -1,0 +1,384 @@
+//! Members of a cluster, without a coordinator: a partition is moved by hand, step by step, from one server
+//! to another; and what the fence means for sessions and workers.
+
+use allsource_e2e::bulk::{flush, pause, resume, worker};
+use allsource_e2e::calls::{assert_verified, current_version, names_in};
+use allsource_e2e::cluster::{ONE_WORKER, SERVED};
+use allsource_e2e::locks::{process_of, until_waits};
+use allsource_e2e::{
+    Append, Cluster, Dump, Enqueue, NewEvent, ReadStream, STORE, failure, patience,
+};
+use postgres::{Client, SimpleQueryMessage};
+use serde_json::json;
+
+/// The partition that is moved.
+const MOVED: i32 = 7;
+
+const PARTITIONS: usize = 32;
+
+fn member(name: &str, group: i32) -> Cluster {
+    let node = format!("allsource.node_id={group}");
+    let settings = [SERVED, ONE_WORKER, "wal_level=logical", &node];
+    Cluster::with_queue(name, &settings)
+}
+
+/// Makes a server a member; the partitions of `foreign` are those of another group.
+fn join(client: &mut Client, group: i32, foreign: Option<(std::ops::Range<i32>, i32)>) {
+    let owner = |partition: i32| match &foreign {
+        Some((range, other)) if range.contains(&partition) => *other,
+        _ => group,
+    };
+    let owners: Vec<i32> = (0..PARTITIONS as i32).map(owner).collect();
+    let epochs = vec![1i64; PARTITIONS];
+    let join = "SELECT allsource.es_member_join($1, $2, $3)";
+    client.execute(join, &[&group, &owners, &epochs]).expect(join);
+}
+
+fn call(client: &mut Client, function: &str) {
+    client
+        .batch_execute(&format!("SELECT allsource.es_member_{function}"))
+        .unwrap_or_else(|error| panic!("{function}: {}", failure::describe(&error)));
+}
+
+/// A column of the report about a move, as text.
+fn report(client: &mut Client, column: &str, partition: i32, epoch: i64) -> Option<String> {
+    let sql =
+        format!("SELECT {column}::text FROM allsource.es_member_report({partition}, {epoch})");
+    client.query_one(&sql, &[]).expect(&sql).get(0)
+}
+
+fn is(client: &mut Client, column: &str, partition: i32, epoch: i64) -> bool {
+    report(client, column, partition, epoch).as_deref() == Some("true")
+}
+
+fn event(number: i64) -> NewEvent {
+    NewEvent::new("t", json!(number))
+}
+
+fn append(client: &mut Client, stream: &str, number: i64) -> Result<i64, postgres::Error> {
+    Append::to(stream, &[event(number)]).one(client)
+}
+
+/// What a reader with a vector of positions has seen, as partition, stream and version.
+struct Reader {
+    positions: Vec<Option<i64>>,
+    seen: Vec<(i32, String, i64)>,
+}
+
+impl Reader {
+    fn new() -> Self {
+        Self { positions: vec![Some(0); PARTITIONS], seen: Vec::new() }
+    }
+
+    /// Reads what a server has of these partitions.
+    fn read(&mut self, client: &mut Client, partitions: &[i32]) -> Result<usize, postgres::Error> {
+        let sql = "SELECT partition_id, stream_id, version, position \
+                     FROM allsource.es_read_all_from($1, 50, partition_ids => $2)";
+        let mut count = 0;
+        loop {
+            let rows = client.query(sql, &[&self.positions, &partitions])?;
+            for row in &rows {
+                let partition: i32 = row.get(0);
+                let (before, position) = (self.positions[partition as usize], row.get(3));
+                assert!(before < Some(position), "positions of a partition grow");
+                self.positions[partition as usize] = Some(position);
+                self.seen.push((partition, row.get(1), row.get(2)));
+            }
+            count += rows.len();
+            if rows.is_empty() {
+                return Ok(count);
+            }
+        }
+    }
+}
+
+fn summary(client: &mut Client, range: &str) -> Vec<Option<String>> {
+    let sql = format!("SELECT * FROM allsource.es_member_summary({MOVED}, {range})");
+    let rows = client.simple_query(&sql).expect("a summary");
+    let row = rows.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let row = row.expect("a row");
+    (0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()
+}
+
+#[test]
+fn a_partition_moves_to_another_server_and_a_reader_misses_nothing() {
+    let (first, second) = (member("first", 1), member("second", 2));
+    let (mut source, mut target) = (first.store(), second.store());
+    // The first owns 0 to 15, the second 16 to 31.
+    join(&mut source, 1, Some((16..32, 2)));
+    join(&mut target, 2, Some((0..16, 1)));
+    let streams = names_in(&mut source, MOVED, 3);
+    let others = names_in(&mut target, 20, 2);
+    // The target's positions are far ahead.
+    for number in 1..=200 {
+        append(&mut target, &others[0], number).expect("an append");
+    }
+    for number in 1..=40 {
+        append(&mut source, &streams[number % 3], number as i64).expect("an append");
+    }
+    let mut reader = Reader::new();
+    assert_eq!(reader.read(&mut source, &[MOVED]).expect("read"), 40);
+    let refused = reader.read(&mut target, &[MOVED]).map_err(|e| failure::sqlstate(&e).to_owned());
+    assert_eq!(refused, Err(failure::NOT_IN_STATE.to_owned()));
+    for number in 41..=60 {
+        append(&mut source, &streams[number % 3], number as i64).expect("an append");
+    }
+
+    call(&mut target, "receive(7, 2, 1)");
+    let publish = "SELECT allsource.es_member_publish(7, 2)";
+    for done in [false, true, true] {
+        let row = source.query_one(publish, &[]).expect(publish);
+        assert_eq!(row.get::<_, bool>(0), done);
+    }
+    let conninfo = format!(
+        "host={} port=5432 user=postgres dbname={STORE}",
+        first.socket().parent().expect("a folder").display()
+    );
+    for _ in 0..2 {
+        let subscribe = "SELECT allsource.es_member_subscribe(7, 2, $1)";
+        target.execute(subscribe, &[&conninfo]).expect(subscribe);
+    }
+    patience::until_true("the copy is complete", || is(&mut target, "is_copied", MOVED, 2));
+    for number in 61..=90 {
+        append(&mut source, &streams[number % 3], number as i64).expect("an append");
+    }
+    call(&mut source, "fence(7, 2)");
+    let refused = append(&mut source, &streams[0], 0);
+    assert_eq!(failure::refusal(refused), failure::NOT_IN_STATE);
+    let fenced = report(&mut source, "lsn", MOVED, 2).expect("a place in the WAL");
+    let above = report(&mut source, "greatest(safe_position, last_position)", MOVED, 2);
+    patience::until_true("all is replayed", || {
+        is(&mut source, &format!("(slot_lsn >= '{fenced}')"), MOVED, 2)
+    });
+    assert_eq!(summary(&mut source, "0"), summary(&mut target, "0"));
+    assert_eq!(summary(&mut target, "0")[1].as_deref(), Some("90"));
+    assert_eq!(summary(&mut source, "40, 70"), summary(&mut target, "40, 70"));
+    let unlike =
+        "UPDATE allsource.event_log SET checksum = 1 WHERE partition_id = 7 AND position = 50";
+    target.execute(unlike, &[]).expect(unlike);
+    assert_ne!(summary(&mut source, "40, 70"), summary(&mut target, "40, 70"));
+    let again = "UPDATE allsource.event_log l SET checksum = allsource.es_run_checksum(l) \
+                  WHERE partition_id = 7 AND position = 50";
+    target.execute(again, &[]).expect(again);
+    assert_eq!(summary(&mut source, "0"), summary(&mut target, "0"));
+    // It is read where it was until the target has it.
+    assert_eq!(ReadStream::all(&streams[0]).read(&mut source).expect("read").len(), 30);
+
+    call(&mut target, &format!("raise_counter(7, 2, {})", above.expect("a position")));
+    call(&mut target, "give(7, 2)");
+    call(&mut source, "release(7, 2, 2)");
+    call(&mut target, "unsubscribe(7, 2)");
+    patience::until_true("the slot is dropped", || {
+        source.batch_execute("SELECT allsource.es_member_unpublish(7, 2)").is_ok()
+    });
+    call(&mut source, "empty(7, 2)");
+    assert!(is(&mut source, "is_empty", MOVED, 2));
+    for catalog in ["pg_publication", "pg_replication_slots", "pg_subscription"] {
+        for client in [&mut source, &mut target] {
+            let sql = format!("SELECT count(*) FROM {catalog}");
+            assert_eq!(client.query_one(&sql, &[]).expect(&sql).get::<_, i64>(0), 0, "{catalog}");
+        }
+    }
+
+    // What the reader has not seen yet lies below what the target gives out.
+    let refused = ReadStream::all(&streams[0]).read(&mut source);
+    assert_eq!(failure::refusal(refused), failure::NOT_IN_STATE);
+    assert_eq!(reader.read(&mut target, &[MOVED]).expect("read"), 50);
+    for number in 91..=99 {
+        append(&mut target, &streams[number % 3], number as i64).expect("an append");
+    }
+    assert_eq!(current_version(&mut target, &streams[0], "default").expect("es_stream"), Some(33));
+    assert_eq!(reader.read(&mut target, &[MOVED]).expect("read"), 9);
+    for stream in &streams {
+        let versions: Vec<i64> =
+            reader.seen.iter().filter(|seen| seen.1 == *stream).map(|seen| seen.2).collect();
+        assert_eq!(versions, (1..=33).collect::<Vec<_>>(), "{stream}");
+    }
+    // Positions of the two servers are the same, which is right between partitions.
+    let shared = "SELECT count(*) FROM allsource.event_log a JOIN allsource.event_log b \
+                      ON a.position = b.position AND a.partition_id < b.partition_id";
+    assert!(target.query_one(shared, &[]).expect(shared).get::<_, i64>(0) > 0);
+    assert_verified(&mut source);
+    assert_verified(&mut target);
+
+    // And back, where an earlier copy was.
+    target.batch_execute("SELECT allsource.es_member_fence(7, 3)").expect("a fence");
+    call(&mut target, "take_back(7, 3)");
+    append(&mut target, &streams[0], 100).expect("an append");
+}
+
+#[test]
+fn nobody_tells_a_reader_a_position_that_the_fence_is_not_above() {
+    let cluster = member("positions", 1);
+    let (mut client, mut mover) = (cluster.store(), cluster.store());
+    join(&mut client, 1, None);
+    let streams = names_in(&mut client, MOVED, 1);
+    let others = names_in(&mut client, 8, 1);
+    append(&mut client, &streams[0], 1).expect("an append");
+    for number in 0..10 {
+        append(&mut client, &others[0], number).expect("an append");
+    }
+    let positions = |client: &mut Client| -> Vec<Option<i64>> {
+        client.query_one("SELECT allsource.es_positions()", &[]).expect("es_positions").get(0)
+    };
+    let before = positions(&mut client)[MOVED as usize].expect("a position");
+    call(&mut mover, "fence(7, 2)");
+    let above = report(&mut mover, "greatest(safe_position, last_position)", MOVED, 2);
+    assert!(above.expect("a position").parse::<i64>().expect("a number") >= before);
+    append(&mut client, &others[0], 0).expect("an append");
+    let after = positions(&mut client);
+    assert_eq!(after[MOVED as usize], None);
+    assert!(after[8] > Some(before));
+}
+
+#[test]
+fn the_fence_waits_for_writers_and_all_sessions_learn_of_it() {
+    let cluster = member("fence", 1);
+    let mut mover = cluster.store();
+    join(&mut mover, 1, None);
+    let stream = names_in(&mut mover, MOVED, 1).remove(0);
+    let mut sessions: Vec<Client> = (0..20).map(|_| cluster.store()).collect();
+    for (number, session) in (1..).zip(&mut sessions) {
+        assert_eq!(append(session, &stream, number).expect("an append"), number);
+    }
+    let mut writer = cluster.store();
+    let mut open = writer.transaction().expect("a transaction");
+    Append::to(&stream, &[event(21)]).one(&mut open).expect("an append");
+    let mut onlooker = cluster.connect("postgres");
+    let pid = process_of(&mut mover);
+    let mut behind = cluster.store();
+    let behind_pid = process_of(&mut behind);
+    std::thread::scope(|scope| {
+        let fence = scope.spawn(|| call(&mut mover, "fence(7, 2)"));
+        until_waits(&mut onlooker, pid);
+        let late = scope.spawn(|| append(&mut behind, &stream, 0));
+        until_waits(&mut onlooker, behind_pid);
+        open.commit().expect("a commit");
+        fence.join().expect("the fence");
+        let refused = late.join().expect("an append");
+        assert_eq!(failure::refusal(refused), failure::NOT_IN_STATE);
+    });
+    for session in &mut sessions {
+        let refused = append(session, &stream, 0);
+        assert_eq!(failure::refusal(refused), failure::NOT_IN_STATE);
+    }
+    assert_eq!(current_version(&mut mover, &stream, "default").expect("es_stream"), Some(21));
+    call(&mut mover, "take_back(7, 2)");
+    for (number, session) in (22..).zip(&mut sessions) {
+        assert_eq!(append(session, &stream, number).expect("an append"), number);
+    }
+}
+
+#[test]
+fn what_was_enqueued_before_the_fence_waits_behind_it() {
+    let cluster = member("enqueued", 1);
+    let mut client = cluster.store();
+    join(&mut client, 1, None);
+    let stream = names_in(&mut client, MOVED, 1).remove(0);
+    let other = names_in(&mut client, 8, 1).remove(0);
+    pause(&mut client).expect("es_worker_pause");
+    for number in 1..=5 {
+        Enqueue::to(&stream, &event(number)).send(&mut client).expect("es_enqueue");
+    }
+    assert!(is(&mut client, "is_enqueued", MOVED, 2));
+    call(&mut client, "fence(7, 2)");
+    let refused = Enqueue::to(&stream, &event(0)).send(&mut client);
+    assert_eq!(failure::refusal(refused), failure::NOT_IN_STATE);
+    let error = client.batch_execute("SELECT allsource.es_heat(7)").expect_err("es_heat");
+    assert!(failure::describe(&error).contains("is not owned by this group"), "{error}");
+    resume(&mut client).expect("es_worker_resume");
+    Enqueue::to(&other, &event(1)).send(&mut client).expect("es_enqueue");
+    patience::until_true("they wait", || is(&mut client, "is_waiting", MOVED, 2));
+    patience::until_true("others do not", || {
+        current_version(&mut client, &other, "default").expect("es_stream") == Some(1)
+    });
+    assert_eq!(current_version(&mut client, &stream, "default").expect("es_stream"), None);
+    assert_eq!(worker(&mut client).dead_letters, 0);
+    call(&mut client, "take_back(7, 2)");
+    flush(&mut client).expect("es_flush");
+    let read = ReadStream::all(&stream).read(&mut client).expect("es_read");
+    let payloads: Vec<_> = read.iter().map(|event| event.payload.clone()).collect();
+    assert_eq!(payloads, (1..=5).map(|number| json!(number)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_restored_dump_is_a_single_server() {
+    let cluster = member("dumped", 1);
+    let mut client = cluster.store();
+    join(&mut client, 1, Some((16..32, 2)));
+    let (mine, foreign) = (names_in(&mut client, MOVED, 1), names_in(&mut client, 20, 1));
+    append(&mut client, &mine[0], 1).expect("an append");
+    let dump = Dump::of(&cluster, STORE, &["--format=custom"]);
+    cluster.create_database("restored");
+    dump.restore_with_pg_restore(&cluster, "restored", &[]);
+    let mut restored = cluster.connect("restored");
+    for (stream, version) in [(&mine[0], 2), (&foreign[0], 1)] {
+        assert_eq!(append(&mut restored, stream, 2).expect("an append"), version);
+    }
+    let count = "SELECT count(*) FROM allsource.es_read_all(0)";
+    assert_eq!(restored.query_one(count, &[]).expect(count).get::<_, i64>(0), 3);
+    let refused = append(&mut client, &foreign[0], 1);
+    assert_eq!(failure::refusal(refused), failure::NOT_IN_STATE);
+}
+
+#[test]
+fn a_node_with_the_number_of_another_group_writes_nothing() {
+    let cluster = member("renumbered", 1);
+    let mut client = cluster.store();
+    join(&mut client, 1, None);
+    let stream = names_in(&mut client, MOVED, 1).remove(0);
+    append(&mut client, &stream, 1).expect("an append");
+    client.batch_execute("ALTER SYSTEM SET allsource.node_id = 2").expect("a setting");
+    client.batch_execute("SELECT pg_reload_conf()").expect("a reload");
+    patience::until_true("the session has the setting", || {
+        client.query_one("SHOW allsource.node_id", &[]).expect("SHOW").get::<_, String>(0) == "2"
+    });
+    let refused = append(&mut client, &stream, 2);
+    assert_eq!(failure::refusal(refused), failure::NOT_IN_STATE);
+    Enqueue::to(&stream, &event(2)).send(&mut client).expect_err("es_enqueue");
+    assert_eq!(ReadStream::all(&stream).read(&mut client).expect("es_read").len(), 1);
+    client.batch_execute("ALTER SYSTEM SET allsource.node_id = 1").expect("a setting");
+    client.batch_execute("SELECT pg_reload_conf()").expect("a reload");
+    patience::until_true("it writes again", || append(&mut client, &stream, 2).is_ok());
+}
+
+#[test]
+fn a_hot_partition_is_cooled_before_the_fence_and_takes_no_batches_behind_it() {
+    let cluster = member("hot", 1);
+    let mut client = cluster.store();
+    join(&mut client, 1, None);
+    let stream = names_in(&mut client, MOVED, 1).remove(0);
+    client.batch_execute("SELECT allsource.es_heat(7)").expect("es_heat");
+    Enqueue::to(&stream, &event(1)).durably().send(&mut client).expect("es_enqueue");
+    let fence = "SELECT allsource.es_member_fence(7, 2)";
+    let error = client.batch_execute(fence).expect_err(fence);
+    assert!(failure::describe(&error).contains("partition 7 is hot"), "{error}");
+    assert!(is(&mut client, "is_hot", MOVED, 2));
+    // Who looks behind the lock of the leaf of batches finds the fence too.
+    pause(&mut client).expect("es_worker_pause");
+    Enqueue::to(&stream, &event(2)).send(&mut client).expect("es_enqueue");
+    let batches = |client: &mut Client| -> i64 {
+        let sql = "SELECT count(*) FROM allsource.hot_batches WHERE partition_id = 7";
+        client.query_one(sql, &[]).expect(sql).get(0)
+    };
+    let before = batches(&mut client);
+    let state = |client: &mut Client, state: &str| {
+        let sql = "UPDATE allsource.partition_owners SET state = $1 WHERE partition_id = 7";
+        client.execute(sql, &[&state]).expect(sql);
+    };
+    state(&mut client, "fenced");
+    resume(&mut client).expect("es_worker_resume");
+    patience::until_true("the event waits", || is(&mut client, "is_waiting", MOVED, 2));
+    assert!(batches(&mut client) <= before);
+    state(&mut client, "owned");
+    flush(&mut client).expect("es_flush");
+    client.batch_execute("SELECT allsource.es_cool(7)").expect("es_cool");
+    call(&mut client, "fence(7, 2)");
+    assert!(!is(&mut client, "(is_hot OR is_enqueued OR is_waiting)", MOVED, 2));
+    let read = ReadStream::all(&stream).read(&mut client).expect("es_read");
+    let payloads: Vec<_> = read.iter().map(|event| event.payload.clone()).collect();
+    assert_eq!(payloads, [json!(1), json!(2)]);
+}
