@@ -25,6 +25,38 @@ find_pg_config() {
 # PostgreSQL refuses to run as root, so root hands everything of the server to this user.
 server_user() { if [ "$(id -u)" = 0 ]; then echo "${ALLSOURCE_SERVER_USER:-postgres}"; else id -un; fi; }
 
+# Runs a command as that user; SERVER_USER is set before.
+as_server() {
+    # Or Rust adds a backtrace to the DETAIL of each error.
+    unset RUST_BACKTRACE
+    if [ "$(id -u)" = 0 ]; then
+        runuser -u "$SERVER_USER" -- "$@"
+    else
+        "$@"
+    fi
+}
+
+# The children of a process, from /proc: a minimal system has no ps. A line there is
+# "pid (name) state ppid ...", and the name may hold blanks and parentheses.
+children() { cat /proc/[0-9]*/stat 2>/dev/null | sed -nE "s/^([0-9]+) \(.*\) [A-Za-z] $1 .*/\1/p"; }
+
+descendants() {
+    local pid
+    for pid in $(children "$1"); do
+        echo "$pid"
+        descendants "$pid"
+    done
+}
+
+alive() {
+    local pid
+    for pid in "$@"; do
+        # A zombie waits for its parent only; it holds nothing any more.
+        if grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$pid/status"; then return 0; fi
+    done
+    return 1
+}
+
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
