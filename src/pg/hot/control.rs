@@ -1,6 +1,7 @@
 //! Shared memory of the settler: what it is asked for, and what it reports.
 #![expect(unsafe_code, reason = "lives in PostgreSQL's shared memory")]
 
+use super::pass_request::PassRequest;
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::queue::waiters::{Awaited, Waited, Waiters};
 use crate::pg::session::xact::now_us;
@@ -103,6 +104,7 @@ struct Shared {
     checkpoint: Ticket,
     checkpoint_path: SharedText,
     error: SharedText,
+    pass_request: PassRequest,
 }
 
 /// The area.
@@ -187,10 +189,16 @@ impl Control {
         Some(self.0.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 
-    /// Whether it is this process.
+    /// Whether it is this process, or the second settler is.
     pub fn is_this_process(&self) -> bool {
         // SAFETY: a constant of this process.
-        self.pid() == Some(unsafe { pg_sys::MyProcPid })
+        let this = Some(unsafe { pg_sys::MyProcPid });
+        self.pid() == this || self.pass_request().pid() == this
+    }
+
+    /// What the second settler is asked for.
+    pub fn pass_request(&self) -> &'static PassRequest {
+        &self.0.pass_request
     }
 
     /// Wakes it.

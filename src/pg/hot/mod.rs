@@ -6,6 +6,7 @@
 //! | `map` | which partitions are or were hot, as `hot_partitions` says, remembered |
 //! | `filter` | shared memory: which streams may have a tail, and which are being appended to |
 //! | `control` | shared memory of the settler |
+//! | `pass_request` | a pass that the settler asks the second settler for |
 //! | `batches` | the rows of `hot_batches` |
 //! | `loaded` | batches in memory, their events grouped by stream |
 //! | `tail` | the events of one stream in them |
@@ -21,4 +22,5 @@ pub mod control;
 pub mod filter;
 pub mod loaded;
 pub mod map;
+pub mod pass_request;
 pub mod tail;

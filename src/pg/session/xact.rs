@@ -7,7 +7,7 @@ use crate::pg::error::{Error, Obstacle};
 use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use std::cell::RefCell;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char};
 use std::panic::resume_unwind;
 
 thread_local! {
@@ -151,6 +151,29 @@ pub fn with_snapshot_of_now<T>(f: impl FnOnce(pg_sys::Snapshot) -> T) -> T {
         let result = f(pg_sys::GetActiveSnapshot());
         pg_sys::PopActiveSnapshot();
         result
+    }
+}
+
+/// Makes the commit of this transaction wait for what is in the WAL until now to be flushed, and confirmed by
+/// synchronous standbys, as the commit of a writer does. For who returns what another transaction has
+/// written: that one is visible as soon as it has stopped waiting, whether a standby has confirmed it or not.
+///
+/// Writes an empty logical message: without a record of its own a transaction does not wait.
+pub fn wait_at_commit() {
+    unsafe extern "C-unwind" {
+        // From replication/message.h.
+        fn LogLogicalMessage(
+            prefix: *const c_char,
+            message: *const c_char,
+            size: usize,
+            transactional: bool,
+        ) -> pg_sys::XLogRecPtr;
+    }
+    // SAFETY: in a transaction that may write; both texts are copied.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            LogLogicalMessage(c"allsource".as_ptr(), c"".as_ptr(), 0, true)
+        });
     }
 }
 

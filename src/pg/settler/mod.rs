@@ -11,6 +11,7 @@
 //! | file | noun |
 //! | --- | --- |
 //! | `process` | the process and its loop |
+//! | `second` | the second settler, a process that makes passes beside it |
 //! | `pass` | a pass over a partition |
 //! | `source` | the streams of a pass, in their order |
 //! | `piece` | settling some streams in one transaction |
@@ -24,6 +25,7 @@ mod pass;
 mod piece;
 mod process;
 mod rows;
+mod second;
 mod sidecar;
 mod source;
 

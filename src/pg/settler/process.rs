@@ -3,7 +3,7 @@
 
 use super::catch_up::catch_up;
 use super::pass::{Behind, Ended, Pass, Step};
-use super::rows;
+use super::rows::{self, Removed};
 use super::sidecar::Sidecar;
 use super::{ITSELF, transact};
 use crate::drain::backoff::Backoff;
@@ -56,6 +56,8 @@ pub extern "C-unwind" fn allsource_settler_main(_argument: pg_sys::Datum) {
         partitions: Partition::all().map(OfPartition::new).collect(),
         sidecar: None,
         next_look: Instant::now(),
+        asked_at: Instant::now(),
+        may_ask_at: Instant::now(),
         rounds: 0,
         backoff: Backoff::default(),
         last_message: String::new(),
@@ -78,6 +80,12 @@ unsafe extern "C-unwind" fn leave(_code: std::ffi::c_int, _argument: pg_sys::Dat
     }
 }
 
+/// How long the second settler may take to begin with what it is asked for.
+const START_MAX: Duration = Duration::from_secs(2);
+
+/// How long it is not asked after that.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(60);
+
 /// What the settler knows of a partition.
 struct OfPartition {
     partition: Partition,
@@ -85,6 +93,8 @@ struct OfPartition {
     pass: Option<Pass>,
     /// what the last pass has left, if the next one is to begin behind it
     behind: Option<Behind>,
+    /// whether the next pass is not one for the second settler
+    must_pass_here: bool,
     /// when it is looked at again, if nothing happens before
     due: Instant,
     backoff: Backoff,
@@ -112,6 +122,7 @@ impl OfPartition {
             known: None,
             pass: None,
             behind: None,
+            must_pass_here: false,
             due: Instant::now(),
             backoff: Backoff::default(),
             thermostat: Thermostat::default(),
@@ -138,6 +149,10 @@ struct Settler {
     sidecar: Option<Sidecar>,
     /// when partitions are next looked at, whether they are to be hot or cold
     next_look: Instant,
+    /// when the second settler was asked for a pass
+    asked_at: Instant,
+    /// before that it is not asked
+    may_ask_at: Instant,
     rounds: usize,
     backoff: Backoff,
     last_message: String,
@@ -148,8 +163,9 @@ impl Settler {
     fn step(&mut self) {
         see_to_signals();
         end_if_database_is_wanted();
-        self.control.set_paused(self.queues.paused());
-        if self.queues.paused() {
+        let is_paused = self.queues.paused();
+        self.control.set_paused(is_paused && !self.control.pass_request().is_taken());
+        if is_paused {
             sleep(SLEEP_MAX);
             return;
         }
@@ -171,6 +187,7 @@ impl Settler {
         self.see_to_requests(store)?;
         self.see_to_thermostats(store)?;
         self.see_to_sidecar(store);
+        self.see_to_second_settler(store);
         let mut is_busy = self.apply()?;
         let mut first_failure = None;
         // Each round begins with another partition.
@@ -372,57 +389,117 @@ impl Settler {
         self.forget(index, store)?;
         // One pass at a time: each may take as much memory as it is allowed to.
         let is_passing = self.partitions.iter().any(|of| of.pass.is_some());
-        let of = &mut self.partitions[index];
-        let wishes = self.control.of(of.partition);
+        let of = &self.partitions[index];
         let Some(known) = of.known.filter(|known| known.may_be_settled()) else {
             return Ok(false);
         };
-        let is_wanted = wishes.wanted.load(Ordering::SeqCst) > 0 || known.state == State::Cooling;
         if of.pass.is_none() {
+            let request = self.control.pass_request();
+            if request.partition() == Some(of.partition) {
+                return Ok(false);
+            }
+            let may_ask = !of.must_pass_here
+                && of.behind.is_none()
+                && request.partition().is_none()
+                && Instant::now() >= self.may_ask_at;
+            if is_passing && !may_ask || !self.is_due(index, store, known)? {
+                return Ok(false);
+            }
             if is_passing {
+                self.ask_second_settler(index, store);
                 return Ok(false);
             }
-            if Instant::now() < of.due && !(is_wanted && of.backoff.failures() == 0) {
-                return Ok(false);
-            }
-            let wanted = wishes.wanted.load(Ordering::SeqCst);
-            let bytes = wishes.bytes.load(Ordering::Relaxed);
-            let Some(there) = there(of.partition)? else {
-                // Unless there is more by now.
-                let (order, relaxed) = (Ordering::SeqCst, Ordering::Relaxed);
-                let _ = wishes.wanted.compare_exchange(wanted, 0, order, order);
-                let _ = wishes.bytes.compare_exchange(bytes, 0, relaxed, relaxed);
-                self.nothing_is_left(index, store, known)?;
-                return Ok(false);
-            };
-            if let Some(marks) = Marks::claim(of.partition, store) {
-                if there.first <= marks.settled() {
-                    // They were not there before: a dump was restored into this store.
-                    marks.reset();
-                }
-                marks.keep(known.settled_batch.max(there.last));
-                marks.set_settled(there.first - 1);
-            }
-            let age_us = now_us().saturating_sub(there.since_us).max(0) as u64;
-            let interval = settings::settle_interval();
-            let left = interval.saturating_sub(Duration::from_micros(age_us));
-            let is_full = self.control.unsettled_bytes() > settings::hot_max_bytes() / 2;
-            if !left.is_zero() && !is_wanted && !is_full {
-                of.due = Instant::now() + left.min(SLEEP_MAX);
-                return Ok(false);
-            }
+            let of = &mut self.partitions[index];
             of.pass = Pass::begin(of.partition, store, of.behind.take())?;
         }
+        let of = &mut self.partitions[index];
         let Some(pass) = &mut of.pass else { return Ok(false) };
         match pass.step()? {
             Step::Settled(0) => {}
             Step::Settled(_) => self.control.has_settled(),
             Step::Ended(ended) => {
                 of.pass = None;
+                of.must_pass_here = false;
                 self.ended(index, store, ended);
             }
         }
         Ok(true)
+    }
+
+    /// Whether a pass over a partition is to begin now.
+    fn is_due(&mut self, index: usize, store: u32, known: HotPartition) -> Result<bool, Failure> {
+        let of = &mut self.partitions[index];
+        let wishes = self.control.of(of.partition);
+        let wanted = wishes.wanted.load(Ordering::SeqCst);
+        let is_wanted = wanted > 0 || known.state == State::Cooling;
+        if Instant::now() < of.due && !(is_wanted && of.backoff.failures() == 0) {
+            return Ok(false);
+        }
+        let bytes = wishes.bytes.load(Ordering::Relaxed);
+        let Some(there) = there(of.partition)? else {
+            // Unless there is more by now.
+            let (order, relaxed) = (Ordering::SeqCst, Ordering::Relaxed);
+            let _ = wishes.wanted.compare_exchange(wanted, 0, order, order);
+            let _ = wishes.bytes.compare_exchange(bytes, 0, relaxed, relaxed);
+            self.nothing_is_left(index, store, known)?;
+            return Ok(false);
+        };
+        if let Some(marks) = Marks::claim(of.partition, store) {
+            if there.first <= marks.settled() {
+                // They were not there before: a dump was restored into this store.
+                marks.reset();
+            }
+            marks.keep(known.settled_batch.max(there.last));
+            marks.set_settled(there.first - 1);
+        }
+        let age_us = now_us().saturating_sub(there.since_us).max(0) as u64;
+        let interval = settings::settle_interval();
+        let left = interval.saturating_sub(Duration::from_micros(age_us));
+        let is_full = self.control.unsettled_bytes() > settings::hot_max_bytes() / 2;
+        let is_due = left.is_zero() || is_wanted || is_full;
+        if !is_due {
+            of.due = Instant::now() + left.min(SLEEP_MAX);
+        }
+        Ok(is_due)
+    }
+
+    /// Asks the second settler for a pass, which the launcher starts if it does not run.
+    fn ask_second_settler(&mut self, index: usize, store: u32) {
+        let request = self.control.pass_request();
+        request.ask(self.partitions[index].partition, store);
+        self.asked_at = Instant::now();
+        if request.pid().is_none() {
+            self.queues.wake_launcher();
+        }
+    }
+
+    /// Sees what has become of the pass that the second settler was asked for.
+    fn see_to_second_settler(&mut self, store: u32) {
+        let request = self.control.pass_request();
+        if let Some((partition, incarnation, end)) = request.result()
+            && incarnation == store
+        {
+            let index = partition.index();
+            let Some(end) = end else {
+                self.partitions[index].must_pass_here = true;
+                return;
+            };
+            let removed = Removed { events: end.removed_events, bytes: end.removed_bytes };
+            let ended = Ended {
+                up_to: end.up_to,
+                settled: end.settled,
+                removed,
+                transaction: pg_sys::TransactionId::from(end.transaction),
+                reason: end.reason,
+                behind: None,
+            };
+            // What is left behind is settled here, where it is known which streams have to wait.
+            self.partitions[index].must_pass_here = ended.settled < ended.up_to;
+            self.ended(index, store, ended);
+        } else if request.is_asked() && self.asked_at.elapsed() > START_MAX && request.withdraw() {
+            // There is no room for another process.
+            self.may_ask_at = Instant::now() + NO_ROOM_PAUSE;
+        }
     }
 
     /// A partition cannot be settled now. A pass begins anew: what was settled has been marked.

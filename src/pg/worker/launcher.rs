@@ -50,6 +50,8 @@ enum What {
     Worker(usize),
     /// The process that settles hot partitions.
     Settler,
+    /// A process that helps it, when that is asked for.
+    SecondSettler,
 }
 
 /// A process as the launcher knows it.
@@ -74,11 +76,13 @@ pub extern "C-unwind" fn allsource_launcher_main(_argument: pg_sys::Datum) {
     queues.set_launcher();
     let mut workers: Vec<Started> =
         queues.iter().map(|queue| Started::new(What::Worker(queue.index))).collect();
-    workers.push(Started::new(What::Settler));
+    workers.extend([What::Settler, What::SecondSettler].map(Started::new));
     let mut quiet = false;
     loop {
         see_to_signals();
-        let is_due = |worker: &mut &mut Started| !worker.runs(queues) && worker.is_due();
+        let is_due = |worker: &mut &mut Started| {
+            !worker.runs(queues) && worker.is_due() && worker.is_wanted()
+        };
         let due: Vec<&mut Started> = workers
             .iter_mut()
             .filter_map(|mut worker| is_due(&mut worker).then_some(worker))
@@ -111,6 +115,19 @@ impl Started {
         match self.what {
             What::Worker(index) => queues.queue(index).has_worker(),
             What::Settler => Control::get().is_none_or(|control| control.pid().is_some()),
+            What::SecondSettler => {
+                Control::get().is_none_or(|control| control.pass_request().pid().is_some())
+            }
+        }
+    }
+
+    /// Whether there is something for it to do.
+    fn is_wanted(&self) -> bool {
+        match self.what {
+            What::Worker(_) | What::Settler => true,
+            What::SecondSettler => {
+                Control::get().is_some_and(|control| control.pass_request().is_asked())
+            }
         }
     }
 
@@ -140,6 +157,9 @@ impl Started {
                 (format!("allsource worker {index}"), "allsource_worker_main", index)
             }
             What::Settler => ("allsource settler".to_owned(), "allsource_settler_main", 0),
+            What::SecondSettler => {
+                ("allsource second settler".to_owned(), "allsource_second_settler_main", 0)
+            }
         };
         // SAFETY: the structure lives until the call returns; the handle is allocated in memory
         // that lives as long as the process.
@@ -160,7 +180,9 @@ impl Started {
         } else {
             self.handle = std::ptr::null_mut();
             self.not_before = Instant::now() + self.backoff.failed();
-            if !std::mem::replace(quiet, true) {
+            // Without a second settler there is one.
+            let is_missed = !matches!(self.what, What::SecondSettler);
+            if is_missed && !std::mem::replace(quiet, true) {
                 pgrx::warning!(
                     "allsource: no background process is left for a worker; raise max_worker_processes"
                 );

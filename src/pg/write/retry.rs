@@ -8,6 +8,7 @@ use crate::model::stream_append::StreamAppend;
 use crate::model::version::ExpectedVersion;
 use crate::pg::call::datum::display;
 use crate::pg::error::Error;
+use crate::pg::session::xact::wait_at_commit;
 use crate::pg::tables::log::LogReader;
 use crate::pg::tables::relation::{For, Leaf};
 use crate::pg::tables::scan::{Direction, Key, Scan, decision_snapshot};
@@ -84,6 +85,7 @@ pub fn find_retry(
     }
     match first_position {
         Some(first_position) if index == append.events.len() => {
+            wait_at_commit();
             Ok(Some(Retry { first_version, last_version, first_position }))
         }
         _ => Err(Error::MissingEvents { stream_id: display(append.stream_id) }),
@@ -122,6 +124,7 @@ pub fn find_known(append: &StreamAppend<'_>, stream_no: i64) -> Result<Vec<Known
             return Err(Error::MissingEvents { stream_id: display(append.stream_id) });
         }
     }
+    wait_at_commit();
     Ok(known)
 }
 

@@ -116,6 +116,23 @@ pub fn settler(client: &mut Client) -> i32 {
     })
 }
 
+/// The second settler's process, which is there while there is something for it to do.
+///
+/// # Panics
+/// Where there is none for too long.
+pub fn second_settler(client: &mut Client) -> i32 {
+    patience::until("the second settler runs", || find_second_settler(client))
+}
+
+/// The same, if there is one now.
+///
+/// # Panics
+/// Where the server does not answer.
+pub fn find_second_settler(client: &mut Client) -> Option<i32> {
+    let query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'allsource second settler'";
+    client.query_opt(query, &[]).expect(query).map(|row| row.get(0))
+}
+
 /// Fails the test where events, read forward from the first one, are not numbered 1, 2, 3, go back in
 /// time, or have positions that do not grow: those that are not settled come last.
 ///

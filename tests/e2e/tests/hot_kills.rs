@@ -8,7 +8,7 @@ use std::time::Duration;
 use allsource_e2e::bulk::{flush, workers_up};
 use allsource_e2e::calls::{all_events, assert_verified, names_in};
 use allsource_e2e::cluster::{STORE, Stop};
-use allsource_e2e::hot::settler;
+use allsource_e2e::hot::{second_settler, settler};
 use allsource_e2e::hot_store::{OFTEN, PARTITIONS};
 use allsource_e2e::scattered::until_applied;
 use allsource_e2e::{
@@ -55,6 +55,119 @@ fn a_killed_settler_loses_nothing() {
         let pid = settler(&mut cluster.store());
         cluster.signal("KILL", pid);
     });
+}
+
+#[test]
+fn a_killed_second_settler_loses_nothing() {
+    survive_kills("hot-kill-second", |cluster, _| {
+        let pid = second_settler(&mut cluster.store());
+        cluster.signal("KILL", pid);
+    });
+}
+
+/// Holds the second settler, and nobody else, as long as there is a row in `breakpoint.held`.
+const HOLD_SECOND: &str = "
+    CREATE SCHEMA breakpoint;
+    CREATE TABLE breakpoint.held AS SELECT;
+    INSERT INTO breakpoint.held DEFAULT VALUES;
+    GRANT USAGE ON SCHEMA breakpoint TO PUBLIC;
+    CREATE FUNCTION breakpoint.hold() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    BEGIN
+        WHILE EXISTS (SELECT FROM breakpoint.held) AND EXISTS
+              (SELECT FROM pg_stat_activity
+                WHERE pid = pg_backend_pid() AND backend_type = 'allsource second settler')
+        LOOP
+            PERFORM pg_sleep(0.01);
+        END LOOP;
+        RETURN NULL;
+    END $$";
+
+/// What the second settler is in the middle of a pass over one of two partitions.
+fn hold_second_settler(client: &mut Client) -> i32 {
+    client.batch_execute(HOLD_SECOND).expect(HOLD_SECOND);
+    for partition in PARTITIONS {
+        client
+            .batch_execute(&format!(
+                "CREATE TRIGGER breakpoint AFTER INSERT ON allsource.event_log_p{partition:02} \
+                     FOR EACH ROW EXECUTE FUNCTION breakpoint.hold(); \
+                 ALTER TABLE allsource.event_log_p{partition:02} ENABLE ALWAYS TRIGGER breakpoint"
+            ))
+            .expect("a trigger");
+    }
+    let refused = hot::settle_within(client, None, "2s").expect_err("one partition is held");
+    assert_eq!(failure::sqlstate(&refused), failure::CANCELLED);
+    let query = "SELECT count(*) FROM allsource.hot_partitions_status WHERE events > 0";
+    patience::until_true("the other partition is settled", || {
+        client.query_one(query, &[]).expect(query).get::<_, i64>(0) == 1
+    });
+    second_settler(client)
+}
+
+fn release_second_settler(client: &mut Client) {
+    client.batch_execute("DELETE FROM breakpoint.held").expect("DELETE");
+}
+
+/// It holds up one partition, and nobody else makes a pass over that one meanwhile.
+#[test]
+fn a_second_settler_that_is_held_may_be_released_or_ended() {
+    let store = HotStore::new("hot-second", &[]);
+    let mut client = store.cluster.store();
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, 3);
+    let ending = "SELECT pg_terminate_backend($1, 20000)";
+    for released in [true, false] {
+        known.enqueue(&mut client, 5);
+        let second = hold_second_settler(&mut client);
+        known.assert_read(&mut client, "held");
+        // Another settler finds what the one before has asked for.
+        let first = settler(&mut client);
+        client.query_one(ending, &[&first]).expect(ending);
+        patience::until_true("another settler runs", || settler(&mut client) != first);
+        known.enqueue(&mut client, 5);
+        known.assert_read(&mut client, "another settler");
+        assert_eq!(hot::find_second_settler(&mut client), Some(second));
+        if released {
+            // A pause waits for the pass.
+            thread::scope(|scope| {
+                let pause = scope.spawn(|| {
+                    let call = "SELECT allsource.es_worker_pause()";
+                    store.cluster.store().execute(call, &[]).expect(call);
+                });
+                let query = "SELECT FROM pg_stat_activity WHERE query LIKE '%es_worker_pause%' \
+                                AND pid <> pg_backend_pid() AND wait_event_type = 'Extension'";
+                patience::until_true("it waits", || {
+                    !client.query(query, &[]).expect(query).is_empty()
+                });
+                assert!(!pause.is_finished(), "the pause has not waited for the second settler");
+                release_second_settler(&mut client);
+                pause.join().expect("es_worker_pause");
+            });
+            let call = "SELECT allsource.es_worker_resume()";
+            client.execute(call, &[]).expect(call);
+        } else {
+            client.query_one(ending, &[&second]).expect(ending);
+        }
+        known.settle(&mut client, "in the end");
+        known.assert_settled(&mut client, "in the end");
+        Breakpoint::remove(&mut client);
+        known.assert_read(&mut client, "in the end");
+    }
+    assert_verified(&mut client);
+}
+
+/// Where no other process may be started, there is one settler.
+#[test]
+fn without_room_for_a_second_settler_everything_is_settled() {
+    let settings =
+        ["allsource.workers=1", "max_worker_processes=3", "max_logical_replication_workers=0"];
+    let store = HotStore::new("hot-no-room", &settings);
+    let mut client = store.cluster.store();
+    let mut known = Scattered::heated(&mut client, &PARTITIONS, 3);
+    for _ in 0..2 {
+        known.enqueue(&mut client, 5);
+        known.settle(&mut client, "alone");
+        known.assert_settled(&mut client, "alone");
+        assert_eq!(hot::find_second_settler(&mut client), None);
+    }
 }
 
 #[test]
@@ -105,11 +218,14 @@ fn terminated_processes_are_followed_by_others() {
             for round in 0..16 * sizes::factor() {
                 let pid = match round % 4 {
                     0 => workers_up(&mut client)[round as usize / 4 % 2],
+                    1 => second_settler(&mut client),
                     _ => settler(&mut client),
                 };
                 let query = "SELECT pg_terminate_backend($1, 20000)";
-                let gone: bool = client.query_one(query, &[&pid]).expect(query).get(0);
-                assert!(gone, "process {pid} is still there");
+                // Where it has ended by itself, there is only a warning.
+                client.query_one(query, &[&pid]).expect(query);
+                let there = "SELECT FROM pg_stat_activity WHERE pid = $1";
+                assert!(client.query(there, &[&pid]).expect(there).is_empty(), "{pid} is there");
                 let before = ledger.acknowledged();
                 patience::until_true("they go on", || ledger.acknowledged() > before + 20);
             }

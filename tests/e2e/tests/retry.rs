@@ -14,7 +14,7 @@ use allsource_e2e::failure::{
     DUPLICATE_ID, SERIALIZATION_FAILURE, describe, is_disconnect, refusal,
 };
 use allsource_e2e::severing_proxy::SeveringProxy;
-use allsource_e2e::{Append, Batch, BatchItem, Cluster, Event, Seed, sizes};
+use allsource_e2e::{Append, Batch, BatchItem, Cluster, Enqueue, Event, Seed, patience, sizes};
 use postgres::{Client, Config, Error, IsolationLevel, NoTls};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -227,6 +227,53 @@ fn an_id_of_a_rolled_back_append_is_free() {
     let content = all_events(&mut client).expect("the content");
     assert_eq!(content.len(), 1);
     assert_eq!(content[0].payload, events[0].payload);
+}
+
+/// An append whose wait for a standby was ended is visible, and may still be lost. Who repeats it is answered
+/// only when the standby has confirmed it.
+#[test]
+fn a_retry_waits_for_the_standby_as_the_first_try_did() {
+    let cluster = Cluster::with_queue("retry-standby", &[]);
+    let mut onlooker = cluster.store();
+    onlooker.batch_execute("SET synchronous_commit = local").expect("SET");
+    let set = |client: &mut Client, sql: &str| {
+        client.batch_execute(sql).expect(sql);
+        client.batch_execute("SELECT pg_reload_conf()").expect("to reload");
+    };
+    let waiting = |client: &mut Client, what: &str| -> i32 {
+        let query = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' \
+                        AND backend_type = $1";
+        patience::until(what, || {
+            client.query_opt(query, &[&what]).expect(query).map(|row| row.get(0))
+        })
+    };
+    let mut rng = Seed::announce().rng(0);
+    let events = [event(&mut rng)];
+    set(&mut onlooker, "ALTER SYSTEM SET synchronous_standby_names = 'missing'");
+    let (backend, worker) = ("client backend", "allsource worker 0");
+    let end = |client: &mut Client, pid: i32| {
+        let query = "SELECT pg_terminate_backend($1, 20000)";
+        client.execute(query, &[&pid]).expect(query);
+    };
+    thread::scope(|scope| {
+        let first = scope.spawn(|| Append::to("s", &events).one(&mut cluster.store()));
+        let pid = waiting(&mut onlooker, backend);
+        end(&mut onlooker, pid);
+        first.join().expect("a thread").expect_err("its wait was ended");
+        assert_eq!(all_events(&mut onlooker).expect("the content").len(), 1);
+        let again = scope.spawn(|| Append::to("s", &events).one(&mut cluster.store()));
+        let pid = waiting(&mut onlooker, backend);
+        end(&mut onlooker, pid);
+        again.join().expect("a thread").expect_err("its wait was ended");
+        // The same through the queue, with a worker that writes nothing.
+        let enqueue = || Enqueue::to("s", &events[0]).durably().send(&mut cluster.store());
+        let durable = scope.spawn(enqueue);
+        waiting(&mut onlooker, worker);
+        assert!(!durable.is_finished(), "the standby has not confirmed");
+        set(&mut onlooker, "ALTER SYSTEM RESET synchronous_standby_names");
+        durable.join().expect("a thread").expect("es_enqueue");
+    });
+    assert_eq!(all_events(&mut onlooker).expect("the content").len(), 1);
 }
 
 /// An old snapshot does not show the first try: the retry is told the same or is refused as any
