@@ -24,6 +24,24 @@ AS 'MODULE_PATHNAME', 'es_read_all';
 
 COMMENT ON FUNCTION allsource.es_read_all IS 'events of all streams in the order of their positions, up to the safe position: continue after the last position seen and none is ever missed';
 
+CREATE FUNCTION allsource.es_read_all_from(
+    after_positions int8[],
+    max_count       int8 DEFAULT 1000,
+    partition_ids   int4[] DEFAULT NULL,
+    event_types     text[] DEFAULT NULL,
+    tenant_id       text DEFAULT NULL
+) RETURNS SETOF allsource.events
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000 ROWS 1000
+AS 'MODULE_PATHNAME', 'es_read_all_from';
+
+COMMENT ON FUNCTION allsource.es_read_all_from IS 'the same with a position for each partition, NULL where it is not to be read; for readers that are to go on when partitions are spread over several servers';
+
+CREATE FUNCTION allsource.es_positions() RETURNS int8[]
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10
+AS 'MODULE_PATHNAME', 'es_positions';
+
+COMMENT ON FUNCTION allsource.es_positions IS 'the present position of each partition, to begin with in es_read_all_from';
+
 CREATE FUNCTION allsource.es_safe_position() RETURNS int8
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10
 AS 'MODULE_PATHNAME', 'es_safe_position';

@@ -13,7 +13,8 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA allsource FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
       allsource.es_any(), allsource.es_no_stream(), allsource.es_stream_exists(),
-      allsource.es_read, allsource.es_read_all, allsource.es_safe_position,
+      allsource.es_read, allsource.es_read_all, allsource.es_read_all_from,
+      allsource.es_positions, allsource.es_safe_position,
       allsource.es_stream, allsource.es_streams, allsource.es_stream_watermark,
       allsource.es_partition, allsource.es_partition_stats(),
       allsource.es_verify, allsource.es_verify_gapless, allsource.es_run_checksum,

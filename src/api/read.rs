@@ -7,9 +7,11 @@ use crate::model::partition::PARTITIONS;
 use crate::pg::call::Call;
 use crate::pg::call::rows::int8;
 use crate::pg::error::Error;
-use crate::pg::read::store::{StoreRange, read_store, safe_position};
+use crate::pg::read::store::{After, StoreRange, read_store, safe_position};
 use crate::pg::read::stream::{StreamRange, read_stream};
 use crate::sql_function;
+use pgrx::IntoDatum;
+use pgrx::pg_sys::Datum;
 
 sql_function! {
     /// `es_read(stream_id, from_version, max_count, backward, tenant_id)`: the events of a stream,
@@ -55,21 +57,50 @@ sql_function! {
             let range = "zero or positive";
             return Err(StoreError::OutOfRange { argument, value: after_position, range }.into());
         }
-        let range = StoreRange {
-            after_position,
-            max_count: call.max_count(1)?,
-            partitions: call
-                .array(2, "partition_ids", ElementType::Int4)?
-                .map_or(Ok([true; PARTITIONS]), |array| array.partitions())?,
-            event_types: call
-                .array(3, "event_types", ElementType::Text)?
-                .map(|array| array.values())
-                .transpose()?,
-            tenant_id: call.optional_name(4, NameKind::Tenant)?,
-        };
-        read_store(call, &range)?;
-        Ok(None)
+        read_all(call, After::one(after_position), partitions(call)?)
     }
+}
+
+sql_function! {
+    /// `es_read_all_from(after_positions, max_count, partition_ids, event_types, tenant_id)`: the same, with
+    /// one position for each partition. A partition whose position is NULL is not read.
+    ///
+    /// Errors: 22023 bad argument, 55000 not preloaded. Volatile, parallel unsafe, as `es_read_all`.
+    #[measured(ReadAll)]
+    fn es_read_all_from, pg_finfo_es_read_all_from(call) {
+        let argument = "after_positions";
+        let positions = call.required_array(0, argument, ElementType::Int8)?.positions()?;
+        let mut wanted = partitions(call)?;
+        for (is_wanted, position) in wanted.iter_mut().zip(&positions) {
+            *is_wanted &= position.is_some();
+        }
+        read_all(call, After::each(positions.map(Option::unwrap_or_default)), wanted)
+    }
+}
+
+/// Which partitions the third argument names; NULL: all.
+fn partitions(call: &Call) -> Result<[bool; PARTITIONS], Error> {
+    let array = call.array(2, "partition_ids", ElementType::Int4)?;
+    Ok(array.map_or(Ok([true; PARTITIONS]), |array| array.partitions())?)
+}
+
+fn read_all(
+    call: &Call,
+    after: After,
+    partitions: [bool; PARTITIONS],
+) -> Result<Option<Datum>, Error> {
+    let range = StoreRange {
+        after,
+        max_count: call.max_count(1)?,
+        partitions,
+        event_types: call
+            .array(3, "event_types", ElementType::Text)?
+            .map(|array| array.values())
+            .transpose()?,
+        tenant_id: call.optional_name(4, NameKind::Tenant)?,
+    };
+    read_store(call, &range)?;
+    Ok(None)
 }
 
 sql_function! {
@@ -80,5 +111,15 @@ sql_function! {
     /// Errors: 55000 not preloaded. Volatile, parallel unsafe.
     fn es_safe_position, pg_finfo_es_safe_position(_call) {
         Ok(int8(safe_position()?))
+    }
+}
+
+sql_function! {
+    /// `es_positions()`: the present position of each partition, to begin reading with from now on.
+    ///
+    /// Errors: 55000 not preloaded. Volatile, parallel unsafe.
+    fn es_positions, pg_finfo_es_positions(_call) {
+        let safe = safe_position()?;
+        Ok(vec![safe; PARTITIONS].into_datum())
     }
 }

@@ -91,6 +91,27 @@ impl<'a> ArrayArgument<'a> {
         }))
     }
 
+    /// A position for each partition; `None` where it is NULL.
+    pub fn positions(mut self) -> Result<[Option<i64>; PARTITIONS], ArgumentError> {
+        let argument = self.argument;
+        if self.len != PARTITIONS {
+            return Err(StoreError::NotOneForEachPartition { argument, len: self.len }.into());
+        }
+        let mut positions = [None; PARTITIONS];
+        for position in &mut positions {
+            let Some(element) = self.reader.read()? else { continue };
+            let value = element.try_into().map(i64::from_ne_bytes);
+            let value = value.map_err(|_| ArrayError::Damaged)?;
+            if value < 0 {
+                return Err(
+                    StoreError::OutOfRange { argument, value, range: "zero or positive" }.into()
+                );
+            }
+            *position = Some(value);
+        }
+        Ok(positions)
+    }
+
     /// Which partitions are among the elements.
     pub fn partitions(mut self) -> Result<[bool; PARTITIONS], ArgumentError> {
         let mut given = [false; PARTITIONS];

@@ -53,6 +53,14 @@ pub enum StoreError {
         /// the length of that one
         reference_len: usize,
     },
+    /// An array that must have one element for each partition.
+    #[error("{argument} must have 32 elements, one for each partition")]
+    NotOneForEachPartition {
+        /// the argument
+        argument: &'static str,
+        /// its length
+        len: usize,
+    },
     /// A call without events.
     #[error("{argument} must not be empty")]
     EmptyArray {

@@ -105,6 +105,7 @@ fn store_class(error: &StoreError) -> (Code, Kind) {
         | StoreError::ArrayDimensions { .. }
         | StoreError::NullElement { .. }
         | StoreError::ArrayLengths { .. }
+        | StoreError::NotOneForEachPartition { .. }
         | StoreError::EmptyArray { .. }
         | StoreError::BadExpectedVersion { .. }
         | StoreError::OutOfRange { .. }

@@ -204,6 +204,7 @@ fn store_detail(error: &StoreError) -> Option<String> {
         StoreError::ArrayLengths { argument, len, reference, reference_len } => {
             format!("{argument} has {len}, {reference} has {reference_len}.")
         }
+        StoreError::NotOneForEachPartition { len, .. } => format!("It has {len}."),
         StoreError::OutOfRange { value, .. } => format!("It is {value}."),
         StoreError::EventTooLarge { number, size_bytes, limit_bytes } => {
             format!("Event {number} has {size_bytes} bytes; at most {limit_bytes} are allowed.")

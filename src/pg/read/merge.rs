@@ -11,6 +11,17 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
+/// Where to begin in a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Begin {
+    /// the partition
+    pub partition: Partition,
+    /// the position behind which to begin
+    pub after: i64,
+    /// whether no run holds both `after` and the position behind it
+    pub between_runs: bool,
+}
+
 /// Merges the logs of partitions by position.
 pub struct Merge {
     scans: Vec<(Scan, Partition)>,
@@ -19,17 +30,14 @@ pub struct Merge {
 }
 
 impl Merge {
-    /// Opens the logs of these partitions at the runs that hold positions above `after`, up to `safe`.
-    /// `between_runs` says that no run holds both `after` and the position behind it.
+    /// Opens the logs of partitions, each at the run that holds positions above one, up to `safe`.
     pub fn open(
-        partitions: impl Iterator<Item = Partition>,
-        after: i64,
-        between_runs: bool,
+        partitions: impl Iterator<Item = Begin>,
         safe: i64,
         snapshot: pg_sys::Snapshot,
     ) -> Result<Self, Error> {
         let mut merge = Self { scans: Vec::new(), heads: BinaryHeap::new() };
-        for partition in partitions {
+        for Begin { partition, after, between_runs } in partitions {
             let leaf = Leaf::open(Root::Log, partition, For::Reading)?;
             let mut scan = Scan::open(leaf, LeafIndex::ByNumber, snapshot, 2);
             // The run that the next position is in may begin at or below `after`.

@@ -1,7 +1,7 @@
 //! Reading the whole store in the order of positions.
 #![expect(unsafe_code, reason = "looks at the transaction that made a row")]
 
-use super::merge::Merge;
+use super::merge::{Begin, Merge};
 use super::row::put_event;
 use super::streams::Streams;
 use crate::model::partition::{PARTITIONS, Partition};
@@ -21,13 +21,39 @@ use crate::pg::tables::names::generation;
 use crate::pg::tables::rights::check_reader;
 use crate::pg::tables::scan::Scan;
 use crate::pg::tables::schema::log;
+use crate::positions::written::Written;
 use pgrx::pg_sys;
 use std::cell::Cell;
 
+/// The positions behind which reading begins.
+#[derive(Clone, Copy, Debug)]
+pub struct After {
+    of: [i64; PARTITIONS],
+    /// whether it is one for all, so that no position is of two events
+    is_one: bool,
+}
+
+impl After {
+    /// One for all partitions.
+    pub fn one(position: i64) -> Self {
+        Self { of: [position; PARTITIONS], is_one: true }
+    }
+
+    /// One for each partition. In partitions that were moved, events may have positions that other
+    /// partitions have too.
+    pub fn each(positions: [i64; PARTITIONS]) -> Self {
+        Self { of: positions, is_one: false }
+    }
+
+    fn of(&self, partition: Partition) -> i64 {
+        self.of[partition.index()]
+    }
+}
+
 /// Which events of the store to read.
 pub struct StoreRange<'a> {
-    /// only those above this position
-    pub after_position: i64,
+    /// where to begin
+    pub after: After,
     /// how many at most
     pub max_count: Option<u64>,
     /// only those of these partitions
@@ -39,9 +65,36 @@ pub struct StoreRange<'a> {
 }
 
 thread_local! {
-    /// A position that was the last of its run, and the generation that this was found in. A reader that
-    /// continues comes back with it, and the run that it is in need not be searched for.
-    static RUN_ENDED_AT: Cell<Option<(u64, i64)>> = const { Cell::new(None) };
+    /// For each partition a position that was the last of its run, and the generation that this was found
+    /// in; and the last of these. A reader that continues comes back with them, and the runs that they are
+    /// in need not be searched for.
+    static RUNS_ENDED_AT: Cell<RunEnds> =
+        const { Cell::new(RunEnds { generation: 0, of: [0; PARTITIONS], last: 0 }) };
+}
+
+#[derive(Clone, Copy)]
+struct RunEnds {
+    generation: u64,
+    of: [i64; PARTITIONS],
+    last: i64,
+}
+
+impl RunEnds {
+    /// Those that are known now.
+    fn known() -> Self {
+        let now = generation();
+        let known = RUNS_ENDED_AT.get();
+        if known.generation == now {
+            return known;
+        }
+        Self { generation: now, of: [0; PARTITIONS], last: 0 }
+    }
+
+    /// Whether reading begins between two runs of a partition.
+    fn between_runs(&self, after: &After, partition: Partition) -> bool {
+        let position = after.of(partition);
+        self.of[partition.index()] == position || after.is_one && self.last == position
+    }
 }
 
 /// The safe position of this database.
@@ -58,7 +111,7 @@ pub fn safe_position() -> Result<i64, Error> {
 ///
 /// The safe position is taken first and the snapshot afterwards, so everything at or below it that
 /// will ever be there is visible. How far the partitions have been written is looked at after that:
-/// those with nothing above `after_position` are passed over. Under REPEATABLE READ the transaction's
+/// those with nothing above their position of `after` are passed over. Under REPEATABLE READ the transaction's
 /// snapshot is older; there reading ends at the first event that the snapshot does not show.
 ///
 /// Under SERIALIZABLE the result is what a query would give: all that the transaction's snapshot shows,
@@ -67,24 +120,30 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
     let safe = safe_position()?;
     let mut rows = Rows::begin(call);
     let serializable = is_serializable();
-    if safe <= range.after_position && !serializable {
+    let wanted = || Partition::all().filter(|partition| range.partitions[partition.index()]);
+    let lowest = wanted().map(|partition| range.after.of(partition)).min();
+    let Some(lowest) = lowest.filter(|lowest| *lowest < safe || serializable) else {
         return Ok(());
-    }
+    };
     with_snapshot_of_now(|snapshot| {
-        let after = range.after_position;
         let written = observed_written();
-        let partitions = Partition::all().filter(|partition| {
-            range.partitions[partition.index()]
-                && (serializable
-                    || !written
-                        .is_some_and(|written| written.nothing_above(*partition, after as u64)))
+        let mut run_ends = RunEnds::known();
+        let begins = wanted().map(|partition| Begin {
+            partition,
+            after: range.after.of(partition),
+            between_runs: run_ends.between_runs(&range.after, partition),
+        });
+        let begins = begins.filter(|Begin { partition, after, .. }| {
+            let nothing_above =
+                |written: &Written| written.nothing_above(*partition, *after as u64);
+            serializable || *after < safe && !written.is_some_and(nothing_above)
         });
         let last = if serializable { i64::MAX } else { safe };
-        let between_runs = RUN_ENDED_AT.get() == Some((generation(), after));
-        let mut merge = Merge::open(partitions, after, between_runs, last, snapshot)?;
+        let mut merge = Merge::open(begins, last, snapshot)?;
         let mut has_gap = false;
-        let mut streams = Streams::new(snapshot, &range.partitions, after, safe);
-        let mut seen = after;
+        let mut streams =
+            Streams::new(snapshot, &range.partitions, |partition| range.after.of(partition), safe);
+        let mut seen = lowest;
         let max_count = range.max_count.unwrap_or(u64::MAX);
         let mut left = max_count;
         let scratch = Scratch::new();
@@ -105,6 +164,7 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
                 return Err(Error::GapBefore { position });
             }
             let columns = streams.columns(partition, run_key(scan.row().0))?;
+            let after = range.after.of(partition);
             let passed = scratch.run(|memory| {
                 let run = StoredRun::from_scan(scan, memory)?;
                 let last_position = run.last_position();
@@ -139,7 +199,8 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
                     Ok(())
                 })?;
                 if end == run.len {
-                    RUN_ENDED_AT.set(Some((generation(), last_position)));
+                    run_ends.of[partition.index()] = last_position;
+                    run_ends.last = last_position;
                 }
                 Ok(())
             });
@@ -152,6 +213,7 @@ pub fn read_store(call: &Call, range: &StoreRange<'_>) -> Result<(), Error> {
             }
             merge.advance();
         }
+        RUNS_ENDED_AT.set(run_ends);
         let is_complete = merge.current().is_none() && !has_gap;
         streams.seen_up_to(if is_complete { safe } else { seen });
         counting::read(max_count - left);

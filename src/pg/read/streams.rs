@@ -70,32 +70,40 @@ pub struct Streams<'a> {
 }
 
 impl<'a> Streams<'a> {
-    /// For a call that passes all runs of these partitions above `after`, in the order of positions.
-    /// Forgets what may have changed.
+    /// For a call that passes all runs of these partitions, each from behind its position of `after` on, in
+    /// the order of positions. Forgets what may have changed.
     pub fn new(
         snapshot: pg_sys::Snapshot,
         partitions: &'a [bool; PARTITIONS],
-        after: i64,
+        after: impl Fn(Partition) -> i64,
         safe: i64,
     ) -> Self {
+        let wanted = || Partition::all().filter(|partition| partitions[partition.index()]);
         MEMORY.with_borrow_mut(|memory| {
             if memory.generation != generation() {
                 memory.generation = generation();
                 memory.seen = [0; PARTITIONS];
                 memory.forget_streams();
             }
-            let wanted = || std::iter::zip(&memory.seen, partitions).filter(|(_, wanted)| **wanted);
-            if wanted().any(|(seen, _)| after > *seen) {
+            if wanted().any(|partition| after(partition) > memory.seen[partition.index()]) {
                 memory.forget_streams();
             }
-            raise(&mut memory.seen, partitions, after);
+            for partition in wanted() {
+                let seen = &mut memory.seen[partition.index()];
+                *seen = after(partition).max(*seen);
+            }
         });
         Self { snapshot, safe, partitions, heads: [const { None }; PARTITIONS] }
     }
 
     /// The call has passed all runs up to a position.
     pub fn seen_up_to(&self, position: i64) {
-        MEMORY.with_borrow_mut(|memory| raise(&mut memory.seen, self.partitions, position));
+        MEMORY.with_borrow_mut(|memory| {
+            let seen = memory.seen.iter_mut().zip(self.partitions);
+            for (seen, _) in seen.filter(|(_, is_wanted)| **is_wanted) {
+                *seen = position.max(*seen);
+            }
+        });
     }
 
     /// The columns of the stream of a run, if there is one of this number. The values live until the
@@ -150,13 +158,6 @@ impl<'a> Streams<'a> {
             }
             Ok(true)
         })
-    }
-}
-
-/// Raises the marks of the partitions that are wanted.
-fn raise(seen: &mut [i64; PARTITIONS], wanted: &[bool; PARTITIONS], position: i64) {
-    for (seen, _) in seen.iter_mut().zip(wanted).filter(|(_, wanted)| **wanted) {
-        *seen = position.max(*seen);
     }
 }
 
