@@ -82,6 +82,9 @@ extension_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml" | 
 # The SQL script that CREATE EXTENSION runs: the files of sql/ in the order of their numbers.
 extension_sql() { LC_ALL=C bash -c 'cat "$0"/sql/[0-9]*.sql' "$ROOT"; }
 
+# The same of the extension allsource_router, which has the roles in common.
+router_sql() { LC_ALL=C bash -c 'cat "$0"/sql/00_roles.sql "$0"/sql/router/[0-9]*.sql' "$ROOT"; }
+
 # For all calls of cargo. It must be the same everywhere: pgrx is recompiled when it changes.
 export_cargo_environment() {
     PG_CONFIG=$(find_pg_config)
