@@ -103,6 +103,7 @@ const ROOMS: [&str; 15] = [
     "write",
     "read",
     "watch",
+    "router",
     "worker",
     "settler",
 ];

@@ -59,9 +59,20 @@ LANGUAGE sql STABLE PARALLEL SAFE
 RETURN NULLIF(current_setting('role'), 'none');
 COMMENT ON FUNCTION allsource.router_role IS 'what the session has said in SET ROLE, or NULL';
 
+-- dblink cuts longer names off, and two users must never share a connection.
 CREATE FUNCTION allsource.router_name(target int4) RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN 'allsource ' || COALESCE(target::text, 'coordinator') || ' ' || quote_ident(session_user) || COALESCE(' ' || allsource.router_role(), '');
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    whose text := quote_ident(session_user) || COALESCE(' ' || quote_ident(allsource.router_role()), '');
+BEGIN
+    IF octet_length(whose) > 32 THEN
+        whose := '#' || md5(whose);
+    END IF;
+    RETURN 'allsource ' || COALESCE(target::text, 'coordinator') || ' ' || whose;
+END
+$$;
 COMMENT ON FUNCTION allsource.router_name IS 'the name of the caller''s connection to a group; NULL: to the coordinator';
 
 CREATE FUNCTION allsource.router_conninfo(target int4) RETURNS text
@@ -166,8 +177,8 @@ DECLARE
     name text := allsource.router_name(target);
 BEGIN
     IF name = ANY (allsource.router_connections()) THEN
-        -- Takes the end of the last answer, and notices when the other side has closed.
-        PERFORM allsource.router_busy(name);
+        -- Takes the end of the last answer; or why the other side has closed, and then that it has.
+        PERFORM allsource.router_busy(name), allsource.router_busy(name);
         IF allsource.router_send(name, query) = 1 THEN
             RETURN name;
         END IF;

@@ -62,7 +62,11 @@ BEGIN
       FROM generate_series(0, 31) AS p (partition_id)
       LEFT JOIN jsonb_array_elements(map) AS m (entry) ON (m.entry ->> 0)::int4 = p.partition_id;
     IF current_setting('transaction_read_only') = 'off' AND current_setting('transaction_isolation') = 'read committed' THEN
-        PERFORM FROM allsource.router_coordinator c FOR UPDATE SKIP LOCKED;
+        IF must_answer THEN
+            PERFORM FROM allsource.router_coordinator c FOR UPDATE;
+        ELSE
+            PERFORM FROM allsource.router_coordinator c FOR UPDATE SKIP LOCKED;
+        END IF;
         IF FOUND THEN
             INSERT INTO allsource.routes AS r (partition_id, group_id, epoch)
             SELECT (m.entry ->> 0)::int4, (m.entry ->> 1)::int4, (m.entry ->> 2)::int8
@@ -106,6 +110,9 @@ DECLARE
     highest int4;
     known   int4;
 BEGIN
+    IF owners IS NULL AND cardinality(partition_ids) = 1 THEN
+        RETURN (SELECT r.group_id FROM allsource.routes r WHERE r.partition_id = partition_ids[1]);
+    END IF;
     IF owners IS NULL THEN
         SELECT min(r.group_id), max(r.group_id), count(*) INTO lowest, highest, known
           FROM allsource.routes r
@@ -139,14 +146,14 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    begun      CONSTANT timestamptz := clock_timestamp();
-    give_up    timestamptz;
+    give_up    CONSTANT timestamptz := clock_timestamp() + interval '1 ms' * allsource.router_setting_ms('retry_time', 30000);
     timeout    CONSTANT interval := interval '1 ms' * allsource.router_setting_ms('timeout', 10000);
     target     int4 := group_id;
     owners     int4[];
     name       text;
     answered   bool;
     in_time    bool := true;
+    was_lost   bool := false;
     outcome    text;
     message    text;
     unknown    CONSTANT text := CASE WHEN may_repeat
@@ -159,7 +166,6 @@ BEGIN
                     DETAIL = 'The group commits it at once, and a ROLLBACK here would not undo it.',
                     HINT = 'Call it outside of a transaction block, or set allsource_router.in_transaction to on.';
     END IF;
-    give_up := begun + interval '1 ms' * allsource.router_setting_ms('retry_time', 30000);
     LOOP
         IF group_id IS NULL THEN
             target := allsource.router_owner(partition_ids, owners);
@@ -177,7 +183,7 @@ BEGIN
             END IF;
         END IF;
 
-        name := allsource.router_start(target, query, in_time);
+        name := allsource.router_start(target, query, in_time OR was_lost);
         IF name IS NULL THEN
             outcome := 'not sent';
         ELSE
@@ -194,13 +200,15 @@ BEGIN
             IF answered AND allsource.router_error(name) = 'OK' THEN
                 RETURN name;
             END IF;
-            outcome := CASE WHEN answered THEN allsource.router_failure(name, in_time) ELSE 'lost' END;
+            outcome := CASE WHEN answered THEN allsource.router_failure(name, in_time OR was_lost) ELSE 'lost' END;
             IF outcome <> 'moved' THEN
                 PERFORM allsource.router_close(name);
             END IF;
         END IF;
 
-        IF outcome = 'lost' AND NOT (may_repeat AND in_time) THEN
+        -- Whatever a repeated call has met since, what was once sent may have been done.
+        was_lost := was_lost OR outcome = 'lost';
+        IF was_lost AND NOT (may_repeat AND in_time) THEN
             RAISE EXCEPTION 'the connection to group % was lost before it had answered', target
                   USING ERRCODE = 'transaction_resolution_unknown',
                         DETAIL = CASE WHEN answered THEN 'It was closed.' ELSE 'It was given up after allsource_router.timeout.' END
@@ -222,22 +230,21 @@ CREATE FUNCTION allsource.router_ask(
     group_ids  int4[],
     queries    text[],
     timeout_ms int4,
-    may_fail   bool DEFAULT false
+    may_fail   bool DEFAULT false,
+    begun      timestamptz DEFAULT clock_timestamp()
 ) RETURNS text[]
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    begun   CONSTANT timestamptz := clock_timestamp();
-    give_up timestamptz;
+    give_up CONSTANT timestamptz := begun + interval '1 ms' * allsource.router_setting_ms('retry_time', 30000);
     until   timestamptz;
     names   text[] := array_fill(NULL::text, ARRAY[cardinality(group_ids)]);
     is_done bool[] := array_fill(false, ARRAY[cardinality(group_ids)]);
-    in_time bool := true;
+    in_time bool := clock_timestamp() < give_up;
     outcome text;
     i       int4;
 BEGIN
-    give_up := begun + interval '1 ms' * allsource.router_setting_ms('retry_time', 30000);
     LOOP
         FOR i IN 1 .. cardinality(group_ids) LOOP
             IF NOT is_done[i] THEN

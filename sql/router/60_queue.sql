@@ -58,7 +58,7 @@ DECLARE
     events  CONSTANT int4 := cardinality(stream_ids);
     done    int8 := 0;
     taken   int8;
-    waiting int4[];
+    part    record;
     own     record;
     message text;
     code    text;
@@ -91,6 +91,24 @@ BEGIN
                        CASE WHEN event_ids IS NOT NULL THEN own.event_ids END, durable),
                 false, allsource.router_has_ids(own.event_ids, cardinality(own.event_types)))) AS r (taken int8);
         EXCEPTION WHEN OTHERS THEN
+            IF SQLSTATE = '0A000' AND cardinality(own.partition_ids) > 1 THEN
+                -- A partition has moved away from the others. What belongs to one partition always has one owner.
+                taken := 0;
+                FOR part IN
+                    SELECT array_agg(n.stream_id ORDER BY n.i) AS stream_ids, array_agg(n.event_type ORDER BY n.i) AS event_types,
+                           array_agg(n.payload ORDER BY n.i) AS payloads, array_agg(n.metadata ORDER BY n.i) AS metadata,
+                           array_agg(n.event_id ORDER BY n.i) AS event_ids
+                      FROM unnest(own.stream_ids, own.event_types, own.payloads, own.metadata, own.event_ids)
+                           WITH ORDINALITY AS n (stream_id, event_type, payload, metadata, event_id, i)
+                     GROUP BY allsource.es_partition(n.stream_id)
+                LOOP
+                    taken := taken + allsource.es_enqueue_batch(part.stream_ids, part.event_types, part.payloads,
+                        CASE WHEN metadata IS NOT NULL THEN part.metadata END, tenant_id,
+                        CASE WHEN event_ids IS NOT NULL THEN part.event_ids END, durable);
+                END LOOP;
+                done := done + taken;
+                CONTINUE;
+            END IF;
             IF done = 0 THEN
                 RAISE;
             END IF;

@@ -45,6 +45,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER COST 10000 ROWS 1000
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    begun      CONSTANT timestamptz := clock_timestamp();
     timeout_ms CONSTANT int4 := allsource.router_setting_ms('timeout', 10000);
     wanted     int4[] := partition_ids;
     owners     int4[];
@@ -69,7 +70,7 @@ BEGIN
             (SELECT array_agg(format('SELECT * FROM allsource.es_read_all_from(%L, %L, %L, %L, %L)',
                                      after_positions, max_count, s.share, event_types, tenant_id) ORDER BY s.i)
                FROM unnest(asked.shares) WITH ORDINALITY AS s (share, i)),
-            timeout_ms);
+            timeout_ms, false, begun);
         IF names IS NULL THEN
             PERFORM allsource.router_rest();
             owners := allsource.router_learn(false);
@@ -159,31 +160,34 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION allsource.es_partition_stats IS 'the rows of the view partition_stats';
 
+CREATE TYPE allsource.router_fault AS (
+    tenant_id  text,
+    stream_id  text,
+    kind       text,
+    "position" int8,
+    version    int8,
+    detail     text
+);
+COMMENT ON TYPE allsource.router_fault IS 'a row of es_verify';
+
 -- It may take as long as it takes: a verification of a large store must not be given up.
 CREATE FUNCTION allsource.es_verify(
     partition_id int4 DEFAULT NULL,
     stream_id    text DEFAULT NULL
-) RETURNS TABLE (
-    tenant_id    text,
-    stream_id    text,
-    kind         text,
-    "position"   int8,
-    version      int8,
-    detail       text
-)
+) RETURNS SETOF allsource.router_fault
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER COST 100000 ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    query CONSTANT text := format('SELECT * FROM allsource.es_verify(%L, %L)', $1, $2);
+    query CONSTANT text := format('SELECT * FROM allsource.es_verify(%L, %L)', partition_id, stream_id);
     asked record;
     names text[];
 BEGIN
-    IF $1 IS NULL AND $2 IS NULL THEN
+    IF partition_id IS NULL AND stream_id IS NULL THEN
         names := allsource.router_ask_all(query, NULL);
     ELSE
         -- One question, to the owner, through the same door.
-        SELECT s.group_ids INTO asked FROM allsource.router_shares(ARRAY[COALESCE($1, allsource.es_partition($2))], NULL) AS s;
+        SELECT s.group_ids INTO asked FROM allsource.router_shares(ARRAY[COALESCE(partition_id, allsource.es_partition(stream_id))], NULL) AS s;
         names := allsource.router_ask(COALESCE(asked.group_ids, (allsource.router_group_ids())[1:1]), ARRAY[query], NULL);
     END IF;
     RETURN QUERY
