@@ -199,15 +199,42 @@ fn errors_come_as_from_a_store() {
     }
 }
 
-/// Lets a store refuse to append, as one that does not own the partition.
-const DISOWN: &str = "
-    CREATE OR REPLACE FUNCTION allsource.es_append(stream_id text, event_type text, payload jsonb, metadata jsonb DEFAULT NULL,
-        expected_version int8 DEFAULT NULL, tenant_id text DEFAULT 'default', entity_id text DEFAULT NULL,
-        event_id uuid DEFAULT NULL) RETURNS int8 LANGUAGE plpgsql AS $$
-    BEGIN
-        RAISE EXCEPTION 'partition % is not owned by this group', allsource.es_partition(stream_id)
-              USING ERRCODE = '55000', DETAIL = 'Its owner is group 2, since epoch 2.';
-    END $$;";
+/// Lets a store refuse appends to some partitions, as one that does not own them.
+fn disown(routed: &Routed, group: i32, partitions: &str) {
+    let refuse = format!(
+        "IF allsource.es_partition(name) = ANY ('{partitions}') THEN
+             RAISE EXCEPTION 'partition % is not owned by this group', allsource.es_partition(name)
+                   USING ERRCODE = '55000', DETAIL = 'Its owner is another group, since epoch 2.';
+         END IF;"
+    );
+    routed.group(group).execute(
+        STORE,
+        &format!(
+            "CREATE OR REPLACE FUNCTION allsource.es_append(stream_id text, event_type text, payload jsonb,
+                 metadata jsonb DEFAULT NULL, expected_version int8 DEFAULT NULL, tenant_id text DEFAULT 'default',
+                 entity_id text DEFAULT NULL, event_id uuid DEFAULT NULL) RETURNS int8 LANGUAGE plpgsql AS $$
+             DECLARE name text := stream_id; BEGIN {refuse} RETURN NULL; END $$;
+             CREATE FUNCTION public.enqueue(text[], text[], jsonb[], jsonb[], text, uuid[], bool) RETURNS int8
+                 LANGUAGE c AS '$libdir/allsource', 'es_enqueue_batch';
+             CREATE OR REPLACE FUNCTION allsource.es_enqueue_batch(stream_ids text[], event_types text[], payloads jsonb[],
+                 metadata jsonb[] DEFAULT NULL, tenant_id text DEFAULT 'default', event_ids uuid[] DEFAULT NULL,
+                 durable bool DEFAULT false) RETURNS int8 LANGUAGE plpgsql AS $$
+             DECLARE name text;
+             BEGIN
+                 FOREACH name IN ARRAY stream_ids LOOP {refuse} END LOOP;
+                 RETURN public.enqueue($1, $2, $3, $4, $5, $6, $7);
+             END $$;
+             CREATE OR REPLACE FUNCTION allsource.es_read_all_from(after_positions int8[], max_count int8 DEFAULT 1000,
+                 partition_ids int4[] DEFAULT NULL, event_types text[] DEFAULT NULL, tenant_id text DEFAULT NULL)
+                 RETURNS SETOF allsource.events LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF partition_ids && '{partitions}' THEN
+                     RAISE EXCEPTION 'partition 0 is not owned by this group' USING ERRCODE = '55000';
+                 END IF;
+             END $$;"
+        ),
+    );
+}
 
 #[test]
 fn a_router_with_an_old_map_takes_the_new_one() {
@@ -215,7 +242,9 @@ fn a_router_with_an_old_map_takes_the_new_one() {
     let stream = &routed.streams(1, 1)[0];
     let mut client = routed.impatient();
     assert_eq!(append(&mut client, stream, &event(1)).expect("es_append"), 1);
-    routed.first.execute(STORE, DISOWN);
+    let partitions =
+        format!("{{{}}}", (0..32).step_by(2).map(|p| p.to_string()).collect::<Vec<_>>().join(","));
+    disown(&routed, 1, &partitions);
 
     // Nobody has a newer map: the refusal itself, when the time is over.
     let error = append(&mut client, stream, &event(2)).expect_err("not owned");
@@ -230,12 +259,33 @@ fn a_router_with_an_old_map_takes_the_new_one() {
     let owners = "SELECT count(*) FROM allsource.routes WHERE group_id = 2";
     assert_eq!(client.query_one(owners, &[]).expect(owners).get::<_, i64>(0), 32);
 
+    // Whoever covers several groups divides his questions anew.
+    let forget = "UPDATE allsource.routes SET group_id = 1, epoch = 0 WHERE partition_id % 2 = 0";
+    client.batch_execute(forget).expect(forget);
+    let read = "SELECT count(*) FROM allsource.es_read_all_from(array_fill(0::int8, '{32}'))";
+    assert_eq!(client.query_one(read, &[]).expect(read).get::<_, i64>(0), 1);
+    assert_eq!(client.query_one(owners, &[]).expect(owners).get::<_, i64>(0), 32);
+
     // An older epoch never replaces a newer one.
     routed
         .second
         .execute(COORDINATOR, "UPDATE allsource.partition_map SET group_id = 1, epoch = 1");
     client.batch_execute("SELECT allsource.es_router_refresh()").expect("es_router_refresh");
     assert_eq!(client.query_one(owners, &[]).expect(owners).get::<_, i64>(0), 32);
+}
+
+#[test]
+fn enqueued_events_are_divided_anew_when_a_partition_has_moved() {
+    let routed = Routed::start("divided");
+    let streams = routed.streams(1, 2);
+    let mut client = routed.impatient();
+    disown(&routed, 1, "{0}");
+    let away = "UPDATE allsource.partition_map SET group_id = 2, epoch = 2 WHERE partition_id = 0";
+    routed.second.execute(COORDINATOR, away);
+    let items: Vec<_> =
+        [0, 1, 0, 1].into_iter().zip(1..).map(|(s, n)| (streams[s].clone(), event(n))).collect();
+    assert_eq!(EnqueueBatch::of(&items).durably().send(&mut client).expect("es_enqueue_batch"), 4);
+    assert_eq!((stored(&routed, 1).len(), stored(&routed, 2).len()), (2, 2));
 }
 
 #[test]
