@@ -25,6 +25,17 @@ END
 $$;
 COMMENT ON FUNCTION allsource.router_setting_ms IS 'a setting that is a time, in milliseconds';
 
+-- Where nothing is set, no function of plpgsql is called.
+CREATE FUNCTION allsource.router_timeout_ms() RETURNS int4
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN current_setting('allsource_router.timeout', true) IS NULL THEN 10000 ELSE allsource.router_setting_ms('timeout', 10000) END;
+COMMENT ON FUNCTION allsource.router_timeout_ms IS 'the setting allsource_router.timeout: how long an answer is waited for';
+
+CREATE FUNCTION allsource.router_retry_time_ms() RETURNS int4
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN current_setting('allsource_router.retry_time', true) IS NULL THEN 30000 ELSE allsource.router_setting_ms('retry_time', 30000) END;
+COMMENT ON FUNCTION allsource.router_retry_time_ms IS 'the setting allsource_router.retry_time: how long calls are tried again';
+
 CREATE FUNCTION allsource.router_allows_transactions() RETURNS bool
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -61,18 +72,8 @@ COMMENT ON FUNCTION allsource.router_role IS 'what the session has said in SET R
 
 -- dblink cuts longer names off, and two users must never share a connection.
 CREATE FUNCTION allsource.router_name(target int4) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    whose text := quote_ident(session_user) || COALESCE(' ' || quote_ident(allsource.router_role()), '');
-BEGIN
-    IF octet_length(whose) > 32 THEN
-        whose := '#' || md5(whose);
-    END IF;
-    RETURN 'allsource ' || COALESCE(target::text, 'coordinator') || ' ' || whose;
-END
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN 'allsource ' || COALESCE(target::text, 'coordinator') || CASE WHEN octet_length(session_user || current_setting('role')) <= 32 THEN ' ' || quote_ident(session_user) || ' ' || quote_ident(current_setting('role')) ELSE ' #' || md5(quote_ident(session_user) || ' ' || quote_ident(current_setting('role'))) END;
 COMMENT ON FUNCTION allsource.router_name IS 'the name of the caller''s connection to a group; NULL: to the coordinator';
 
 CREATE FUNCTION allsource.router_conninfo(target int4) RETURNS text
@@ -169,6 +170,13 @@ END
 $$;
 COMMENT ON FUNCTION allsource.router_open IS 'opens the caller''s connection to a group, anew if there is one, and returns its name; NULL: it may fail, and did';
 
+-- The first router_busy takes the end of the last answer, or why the other side has closed; the second notices then
+-- that it has. CASE fixes their order.
+CREATE FUNCTION allsource.router_sent(name text, query text) RETURNS bool
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+RETURN CASE WHEN name = ANY (allsource.router_connections()) THEN CASE WHEN allsource.router_busy(name) + allsource.router_busy(name) = 0 THEN allsource.router_send(name, query) = 1 ELSE false END ELSE false END;
+COMMENT ON FUNCTION allsource.router_sent IS 'sends a statement if the connection is open and can take it, and returns whether that was done';
+
 CREATE FUNCTION allsource.router_start(target int4, query text, may_fail bool) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -176,18 +184,14 @@ AS $$
 DECLARE
     name text := allsource.router_name(target);
 BEGIN
-    IF name = ANY (allsource.router_connections()) THEN
-        -- Takes the end of the last answer; or why the other side has closed, and then that it has.
-        PERFORM allsource.router_busy(name), allsource.router_busy(name);
-        IF allsource.router_send(name, query) = 1 THEN
-            RETURN name;
-        END IF;
+    IF allsource.router_sent(name, query) THEN
+        RETURN name;
     END IF;
     name := allsource.router_open(target, may_fail);
-    IF name IS NOT NULL THEN
-        PERFORM allsource.router_send(name, query);
+    IF allsource.router_send(name, query) = 1 THEN
+        RETURN name;
     END IF;
-    RETURN name;
+    RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION allsource.router_start IS 'sends a statement to a group on the caller''s connection, and returns its name; NULL: nothing was sent';
@@ -199,14 +203,16 @@ AS $$
 DECLARE
     -- A wait that is not woken is repeated, so that nothing depends on being woken.
     piece_ms CONSTANT int4 := 1000;
-    left_ms  int4 := piece_ms;
+    left_ms  int4;
+    waited   bool;
 BEGIN
     WHILE allsource.router_busy(name) = 1 LOOP
         left_ms := LEAST(piece_ms, extract(epoch FROM until - clock_timestamp()) * 1000);
         IF left_ms <= 0 THEN
             RETURN false;
         END IF;
-        PERFORM allsource.router_wait(name, left_ms);
+        -- An assignment costs less than PERFORM.
+        waited := allsource.router_wait(name, left_ms);
     END LOOP;
     RETURN true;
 END

@@ -21,7 +21,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    until  CONSTANT timestamptz := clock_timestamp() + interval '1 ms' * allsource.router_setting_ms('timeout', 10000);
+    until  CONSTANT timestamptz := clock_timestamp() + interval '1 ms' * allsource.router_timeout_ms();
     name   text;
     owners int4[];
     groups jsonb;
@@ -110,9 +110,6 @@ DECLARE
     highest int4;
     known   int4;
 BEGIN
-    IF owners IS NULL AND cardinality(partition_ids) = 1 THEN
-        RETURN (SELECT r.group_id FROM allsource.routes r WHERE r.partition_id = partition_ids[1]);
-    END IF;
     IF owners IS NULL THEN
         SELECT min(r.group_id), max(r.group_id), count(*) INTO lowest, highest, known
           FROM allsource.routes r
@@ -135,6 +132,29 @@ END
 $$;
 COMMENT ON FUNCTION allsource.router_owner IS 'the one group that owns all of these partitions; NULL if that is not known';
 
+CREATE FUNCTION allsource.router_target(partition_ids int4[], owners int4[]) RETURNS int4
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    target int4 := allsource.router_owner(partition_ids, owners);
+BEGIN
+    IF target IS NULL AND owners IS NULL AND partition_ids[1] IS NOT NULL THEN
+        target := allsource.router_owner(partition_ids, allsource.router_learn(false));
+    END IF;
+    IF target IS NULL THEN
+        -- A wrong argument is for any group to complain about.
+        IF partition_ids[1] BETWEEN 0 AND 31 OR NOT EXISTS (SELECT FROM allsource.router_groups) THEN
+            RAISE EXCEPTION 'this router does not know who owns partition %', partition_ids[1]
+                  USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call es_router_refresh().';
+        END IF;
+        SELECT min(g.group_id) INTO target FROM allsource.router_groups g;
+    END IF;
+    RETURN target;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_target IS 'the group to which a call about partitions is sent';
+
 CREATE FUNCTION allsource.router_call(
     partition_ids int4[],
     query         text,
@@ -146,19 +166,18 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    give_up    CONSTANT timestamptz := clock_timestamp() + interval '1 ms' * allsource.router_setting_ms('retry_time', 30000);
-    timeout    CONSTANT interval := interval '1 ms' * allsource.router_setting_ms('timeout', 10000);
-    target     int4 := group_id;
+    give_up    CONSTANT timestamptz := clock_timestamp() + interval '1 ms' * allsource.router_retry_time_ms();
+    timeout_ms CONSTANT int4 := allsource.router_timeout_ms();
+    target     int4;
     owners     int4[];
     name       text;
-    answered   bool;
     in_time    bool := true;
     was_lost   bool := false;
     outcome    text;
     message    text;
-    unknown    CONSTANT text := CASE WHEN may_repeat
-        THEN 'Repeat it with the same event_id: what was done is not done again.'
-        ELSE 'Look whether it was done. Calls that have an event_id for each event are repeated by the router, and can be repeated by the caller.' END;
+    unknown    CONSTANT text[] := ARRAY[
+        'Repeat it with the same event_id: what was done is not done again.',
+        'Look whether it was done. Calls that have an event_id for each event are repeated by the router, and can be repeated by the caller.'];
 BEGIN
     IF is_undoable AND allsource.router_in_transaction() AND NOT allsource.router_allows_transactions() THEN
         RAISE EXCEPTION 'a routed call cannot be part of a transaction'
@@ -167,53 +186,56 @@ BEGIN
                     HINT = 'Call it outside of a transaction block, or set allsource_router.in_transaction to on.';
     END IF;
     LOOP
-        IF group_id IS NULL THEN
-            target := allsource.router_owner(partition_ids, owners);
-            IF target IS NULL AND owners IS NULL AND partition_ids[1] IS NOT NULL THEN
-                owners := allsource.router_learn(false);
-                target := allsource.router_owner(partition_ids, owners);
-            END IF;
-            IF target IS NULL THEN
-                -- A wrong argument is for any group to complain about.
-                IF partition_ids[1] BETWEEN 0 AND 31 OR NOT EXISTS (SELECT FROM allsource.router_groups) THEN
-                    RAISE EXCEPTION 'this router does not know who owns partition %', partition_ids[1]
-                          USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call es_router_refresh().';
+        target := COALESCE(group_id,
+            CASE WHEN owners IS NULL AND cardinality(partition_ids) = 1
+                 THEN (SELECT r.group_id FROM allsource.routes r WHERE r.partition_id = partition_ids[1]) END,
+            allsource.router_target(partition_ids, owners));
+        name := allsource.router_name(target);
+        BEGIN
+            -- The usual case is one expression, as plpgsql prepares each anew in each transaction.
+            outcome := CASE WHEN NOT allsource.router_sent(name, query) THEN 'not sent'
+                            WHEN allsource.router_busy(name) = 0 THEN 'answered'
+                            WHEN allsource.router_wait(name, LEAST(timeout_ms, 1000)) AND allsource.router_busy(name) = 0 THEN 'answered'
+                            ELSE 'sent' END;
+            IF outcome = 'not sent' THEN
+                name := allsource.router_open(target, in_time OR was_lost);
+                IF allsource.router_send(name, query) = 1 THEN
+                    outcome := 'sent';
                 END IF;
-                SELECT min(g.group_id) INTO target FROM allsource.router_groups g;
             END IF;
-        END IF;
-
-        name := allsource.router_start(target, query, in_time OR was_lost);
-        IF name IS NULL THEN
-            outcome := 'not sent';
-        ELSE
-            BEGIN
-                answered := allsource.router_answered(name, clock_timestamp() + timeout);
-            EXCEPTION WHEN query_canceled THEN
-                PERFORM allsource.router_close(name);
-                GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
-                RAISE EXCEPTION '%', message
-                      USING ERRCODE = 'query_canceled',
-                            DETAIL = format('The call was sent to group %s, which goes on with it.', target),
-                            HINT = unknown;
-            END;
-            IF answered AND allsource.router_error(name) = 'OK' THEN
+            IF outcome = 'sent' THEN
+                outcome := CASE WHEN allsource.router_answered(name, clock_timestamp() + interval '1 ms' * timeout_ms) THEN 'answered'
+                                ELSE 'silent' END;
+            END IF;
+        EXCEPTION WHEN query_canceled THEN
+            PERFORM allsource.router_close(name);
+            IF NOT is_undoable AND may_repeat THEN
+                RAISE;
+            END IF;
+            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
+            RAISE EXCEPTION '%', message
+                  USING ERRCODE = 'query_canceled',
+                        DETAIL = format('What was sent to group %s is not cancelled there.', target),
+                        HINT = unknown[2 - may_repeat::int4];
+        END;
+        IF outcome = 'answered' THEN
+            IF allsource.router_error(name) = 'OK' THEN
                 RETURN name;
             END IF;
-            outcome := CASE WHEN answered THEN allsource.router_failure(name, in_time OR was_lost) ELSE 'lost' END;
-            IF outcome <> 'moved' THEN
-                PERFORM allsource.router_close(name);
-            END IF;
+            outcome := allsource.router_failure(name, in_time OR was_lost);
         END IF;
 
         -- Whatever a repeated call has met since, what was once sent may have been done.
-        was_lost := was_lost OR outcome = 'lost';
+        was_lost := was_lost OR outcome IN ('lost', 'silent');
+        IF outcome <> 'moved' THEN
+            PERFORM allsource.router_close(allsource.router_name(target));
+        END IF;
         IF was_lost AND NOT (may_repeat AND in_time) THEN
             RAISE EXCEPTION 'the connection to group % was lost before it had answered', target
                   USING ERRCODE = 'transaction_resolution_unknown',
-                        DETAIL = CASE WHEN answered THEN 'It was closed.' ELSE 'It was given up after allsource_router.timeout.' END
-                                 || ' Whether the call was done is not known.',
-                        HINT = unknown;
+                        DETAIL = CASE outcome WHEN 'lost' THEN 'It was closed.' WHEN 'silent' THEN 'It was given up after allsource_router.timeout.'
+                                 ELSE 'It cannot be asked again.' END || ' Whether the call was done is not known.',
+                        HINT = unknown[2 - may_repeat::int4];
         END IF;
         PERFORM allsource.router_rest();
         IF outcome = 'moved' THEN
@@ -237,7 +259,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    give_up CONSTANT timestamptz := begun + interval '1 ms' * allsource.router_setting_ms('retry_time', 30000);
+    give_up CONSTANT timestamptz := begun + interval '1 ms' * allsource.router_retry_time_ms();
     until   timestamptz;
     names   text[] := array_fill(NULL::text, ARRAY[cardinality(group_ids)]);
     is_done bool[] := array_fill(false, ARRAY[cardinality(group_ids)]);

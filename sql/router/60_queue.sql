@@ -131,7 +131,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER COST 10000
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    own_ms  CONSTANT int4 := allsource.router_setting_ms('timeout', 10000);
+    own_ms  CONSTANT int4 := allsource.router_timeout_ms();
     longest CONSTANT int4 := LEAST(GREATEST(extract(epoch FROM timeout) * 1000, 0), 2000000000) + own_ms;
     flushed int8 := 0;
     name    text;
@@ -162,7 +162,7 @@ BEGIN
     names := allsource.router_ask(group_ids,
         (SELECT array_agg(format('SELECT * FROM allsource.es_dead_letters(%L, %L)', GREATEST(after_id - g.id * base, 0), max_count) ORDER BY g.id)
            FROM unnest(group_ids) AS g (id)),
-        allsource.router_setting_ms('timeout', 10000));
+        allsource.router_timeout_ms());
     FOR i IN 1 .. cardinality(names) LOOP
         RETURN QUERY
         SELECT group_ids[i] * base + r.id, r.failed_at, r.enqueued_at, r.queue_epoch, r.queue_worker, r.queue_offset, r.sqlstate,

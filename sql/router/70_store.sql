@@ -46,7 +46,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     begun      CONSTANT timestamptz := clock_timestamp();
-    timeout_ms CONSTANT int4 := allsource.router_setting_ms('timeout', 10000);
+    timeout_ms CONSTANT int4 := allsource.router_timeout_ms();
     wanted     int4[] := partition_ids;
     owners     int4[];
     asked      record;
@@ -105,7 +105,7 @@ DECLARE
 BEGIN
     SELECT s.group_ids, s.shares INTO asked FROM allsource.router_shares(NULL, NULL) AS s;
     names := allsource.router_ask(asked.group_ids, array_fill('SELECT allsource.es_positions()'::text, ARRAY[cardinality(asked.group_ids)]),
-                                  allsource.router_setting_ms('timeout', 10000));
+                                  allsource.router_timeout_ms());
     FOR i IN 1 .. cardinality(names) LOOP
         SELECT r.given INTO given FROM allsource.router_result(names[i]) AS r (given int8[]);
         FOREACH p IN ARRAY asked.shares[i]::int4[] LOOP
@@ -138,7 +138,7 @@ BEGIN
         (SELECT array_agg(format('SELECT s.partition_id, s.stream_count, s.total_events, s.unsettled_events, s.last_position, s.last_append_at, '
                                  's.size_bytes FROM allsource.partition_stats s WHERE s.partition_id = ANY (%L)', s.share) ORDER BY s.i)
            FROM unnest(asked.shares) WITH ORDINALITY AS s (share, i)),
-        allsource.router_setting_ms('timeout', 10000));
+        allsource.router_timeout_ms());
     RETURN QUERY
     SELECT r.* FROM unnest(names) AS n (name)
      CROSS JOIN LATERAL allsource.router_result(n.name)

@@ -21,7 +21,7 @@ BEGIN
                         owned || ' of 32 partitions have an owner' || COALESCE('; not known how to connect to group ' || unknown, '');
     RETURN QUERY SELECT 'coordinator', allsource.router_learn(false) IS NOT NULL,
                         'whether the map could be read from it now; without it the router goes on with the map that it has';
-    names := allsource.router_ask_all('SELECT * FROM allsource.es_health()', allsource.router_setting_ms('timeout', 10000), true);
+    names := allsource.router_ask_all('SELECT * FROM allsource.es_health()', allsource.router_timeout_ms(), true);
     FOR i IN 1 .. cardinality(group_ids) LOOP
         RETURN QUERY SELECT 'group ' || group_ids[i], names[i] IS NOT NULL,
                             CASE WHEN names[i] IS NULL THEN 'its primary does not answer, or not this user' ELSE 'its primary answers' END;
@@ -48,7 +48,7 @@ DECLARE
     names     text[];
     i         int4;
 BEGIN
-    names := allsource.router_ask_all('SELECT * FROM allsource.es_metrics()', allsource.router_setting_ms('timeout', 10000), true);
+    names := allsource.router_ask_all('SELECT * FROM allsource.es_metrics()', allsource.router_timeout_ms(), true);
     FOR i IN 1 .. cardinality(group_ids) LOOP
         RETURN QUERY SELECT 'allsource_router_group_up', jsonb_build_object('group', group_ids[i]::text), (names[i] IS NOT NULL)::int4::float8;
         IF names[i] IS NOT NULL THEN
@@ -75,7 +75,7 @@ DECLARE
     answers   text[] := '{}';
     i         int4;
 BEGIN
-    names := allsource.router_ask_all('SELECT allsource.es_metrics_prometheus()', allsource.router_setting_ms('timeout', 10000), true);
+    names := allsource.router_ask_all('SELECT allsource.es_metrics_prometheus()', allsource.router_timeout_ms(), true);
     FOR i IN 1 .. cardinality(group_ids) LOOP
         answer := NULL;
         IF names[i] IS NOT NULL THEN

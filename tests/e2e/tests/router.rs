@@ -561,7 +561,7 @@ fn a_cancelled_append_is_not_cancelled_at_the_group() {
     );
     let error = cancelled.expect_err("cancelled");
     assert_eq!(sqlstate(&error), CANCELLED);
-    assert!(told(&routed, &error).contains("goes on with it"));
+    assert!(told(&routed, &error).contains("is not cancelled there"));
     patience::until_true("the append is done", || {
         ReadStream::all(stream).read(&mut routed.connect()).expect("es_read").len() == 1
     });
