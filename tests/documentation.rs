@@ -22,7 +22,9 @@ fn named<'a>(text: &'a str, before: &str, end: [char; 2]) -> BTreeSet<&'a str> {
 
 /// The SQL files of a folder, without those of folders in it.
 fn script(folder: &str) -> String {
-    let paths = fs::read_dir(root().join(folder)).expect(folder).map(|entry| entry.expect("an entry").path());
+    let paths = fs::read_dir(root().join(folder))
+        .expect(folder)
+        .map(|entry| entry.expect("an entry").path());
     paths.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).expect("SQL")).collect()
 }
 

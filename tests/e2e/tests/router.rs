@@ -176,7 +176,7 @@ fn errors_come_as_from_a_store() {
         ),
         (BAD_ARGUMENT, "SELECT allsource.es_streams(99)".to_owned()),
     ] {
-        let mut fields = |client: &mut Client| {
+        let fields = |client: &mut Client| {
             let error = client.batch_execute(&query).expect_err(&query);
             told(&routed, &error);
             describe(&error)
