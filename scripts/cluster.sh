@@ -28,16 +28,6 @@ usage() {
     exit 2
 }
 
-as_server() {
-    # Or Rust adds a backtrace to the DETAIL of each error.
-    unset RUST_BACKTRACE
-    if [ "$(id -u)" = 0 ]; then
-        runuser -u "$SERVER_USER" -- "$@"
-    else
-        "$@"
-    fi
-}
-
 # The process of this cluster, if it runs. A postmaster works in its data directory; a file left
 # over from a crash may by now name someone else's process.
 postmaster_pid() {
@@ -120,19 +110,6 @@ start() {
 stop() {
     is_running || return 0
     as_server "$BIN/pg_ctl" -D "$DATA" -m "${1:-fast}" -w -t "$WAIT_S" -s stop
-}
-
-# The children of a process, from /proc: a minimal system has no ps. A line there is
-# "pid (name) state ppid ...", and the name may hold blanks and parentheses.
-children() { cat /proc/[0-9]*/stat 2>/dev/null | sed -nE "s/^([0-9]+) \(.*\) [A-Za-z] $1 .*/\1/p"; }
-
-alive() {
-    local pid
-    for pid in "$@"; do
-        # A zombie waits for its parent only; it holds nothing any more.
-        if grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$pid/status"; then return 0; fi
-    done
-    return 1
 }
 
 # How many processes have the segment attached by which PostgreSQL recognizes a running cluster.

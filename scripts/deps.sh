@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, and only that: deps.sh build|test|bench|bench-peers
+# Installs what is missing, and only that: deps.sh build|test|bench|bench-peers|cluster
 # This is the one place that names packages.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -22,6 +22,9 @@ PACKAGES_BENCH=()
 command -v npm >/dev/null || PACKAGES_BENCH=(npm)
 # protobuf-compiler: UmaDB, likewise.
 PACKAGES_BENCH_PEERS=("${PACKAGES_BENCH[@]}" protobuf-compiler)
+# Groups of nodes and what routes to them. Neither package makes or starts a cluster; pg_autoctl makes
+# its own, where it is told to.
+PACKAGES_CLUSTER=(pg-auto-failover-cli postgresql-15-auto-failover postgresql-15-plproxy)
 
 check_rust() {
     command -v cargo >/dev/null || die "cargo not found: install Rust $RUST_MIN or newer with rustup"
@@ -99,5 +102,6 @@ case ${1:-} in
         ;;
     bench) install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_ROCKSDB[@]}" "${PACKAGES_BENCH[@]}" ;;
     bench-peers) install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_ROCKSDB[@]}" "${PACKAGES_BENCH_PEERS[@]}" ;;
-    *) die "usage: deps.sh build|test|bench|bench-peers" ;;
+    cluster) install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_CLUSTER[@]}" ;;
+    *) die "usage: deps.sh build|test|bench|bench-peers|cluster" ;;
 esac

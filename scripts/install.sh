@@ -31,9 +31,14 @@ install_all() {
     made=$(mktemp -d)
     # shellcheck disable=SC2064 # the folder's name is needed as it is now
     trap "rm -rf '$made'" EXIT
-    sed "s/@CARGO_VERSION@/$VERSION/" "$ROOT/allsource.control" >"$made/allsource.control"
+    for script in allsource allsource_router; do
+        sed "s/@CARGO_VERSION@/$VERSION/" "$ROOT/$script.control" >"$made/$script.control"
+    done
     extension_sql >"$made/allsource--$VERSION.sql"
-    [ -s "$made/allsource--$VERSION.sql" ] || die "there is no SQL script in sql/"
+    router_sql >"$made/allsource_router--$VERSION.sql"
+    for script in "$made"/*.sql; do
+        [ -s "$script" ] || die "there is no SQL script in sql/"
+    done
     put "$LIBRARY" 755 "$LIB_DIR/allsource.so"
     for script in "$made"/* "$ROOT"/sql/allsource--*--*.sql; do
         [ ! -e "$script" ] || put "$script" 644 "$EXTENSION_DIR/$(basename "$script")"
@@ -42,6 +47,6 @@ install_all() {
 
 case ${1:-} in
     install) install_all ;;
-    uninstall) elevated rm -f "$LIB_DIR/allsource.so" "$EXTENSION_DIR/allsource.control" "$EXTENSION_DIR"/allsource--*.sql ;;
+    uninstall) elevated rm -f "$LIB_DIR/allsource.so" "$EXTENSION_DIR"/allsource{,_router}.control "$EXTENSION_DIR"/allsource{,_router}--*.sql ;;
     *) die "usage: install.sh install|uninstall" ;;
 esac

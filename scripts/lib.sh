@@ -25,6 +25,38 @@ find_pg_config() {
 # PostgreSQL refuses to run as root, so root hands everything of the server to this user.
 server_user() { if [ "$(id -u)" = 0 ]; then echo "${ALLSOURCE_SERVER_USER:-postgres}"; else id -un; fi; }
 
+# Runs a command as that user; SERVER_USER is set before.
+as_server() {
+    # Or Rust adds a backtrace to the DETAIL of each error.
+    unset RUST_BACKTRACE
+    if [ "$(id -u)" = 0 ]; then
+        runuser -u "$SERVER_USER" -- "$@"
+    else
+        "$@"
+    fi
+}
+
+# The children of a process, from /proc: a minimal system has no ps. A line there is
+# "pid (name) state ppid ...", and the name may hold blanks and parentheses.
+children() { cat /proc/[0-9]*/stat 2>/dev/null | sed -nE "s/^([0-9]+) \(.*\) [A-Za-z] $1 .*/\1/p"; }
+
+descendants() {
+    local pid
+    for pid in $(children "$1"); do
+        echo "$pid"
+        descendants "$pid"
+    done
+}
+
+alive() {
+    local pid
+    for pid in "$@"; do
+        # A zombie waits for its parent only; it holds nothing any more.
+        if grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$pid/status"; then return 0; fi
+    done
+    return 1
+}
+
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
@@ -49,6 +81,9 @@ extension_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml" | 
 
 # The SQL script that CREATE EXTENSION runs: the files of sql/ in the order of their numbers.
 extension_sql() { LC_ALL=C bash -c 'cat "$0"/sql/[0-9]*.sql' "$ROOT"; }
+
+# The same of the extension allsource_router, which has the roles in common.
+router_sql() { LC_ALL=C bash -c 'cat "$0"/sql/00_roles.sql "$0"/sql/router/[0-9]*.sql' "$ROOT"; }
 
 # For all calls of cargo. It must be the same everywhere: pgrx is recompiled when it changes.
 export_cargo_environment() {

@@ -84,16 +84,23 @@ start_cluster() {
 step_e2e() { cargo test --locked --no-fail-fast --manifest-path tests/e2e/Cargo.toml; }
 
 step_pgspot() {
+    local script
+    for script in extension router; do
+        "${script}_sql" | show_bodies >"$RESULTS/$script.sql"
+        "$(pgspot_venv)/bin/pgspot" "$RESULTS/$script.sql"
+    done
+}
+
+show_bodies() {
     # A body of standard SQL is bound when the function is made, as a view is. pgspot does not know
     # the form and is shown the old one.
     # shellcheck disable=SC2016 # the $ are meant for sed and SQL
-    extension_sql | sed -E \
+    sed -E \
         -e 's/^RETURN (.*);$/SET search_path = pg_catalog, pg_temp AS $body$ SELECT \1 $body$;/' \
         -e '/^BEGIN ATOMIC$/,/^END;$/ {
                 s/^BEGIN ATOMIC$/SET search_path = pg_catalog, pg_temp AS $body$/
                 s/^END;$/$body$;/
-            }' >"$RESULTS/allsource.sql"
-    "$(pgspot_venv)/bin/pgspot" "$RESULTS/allsource.sql"
+            }'
 }
 
 # How many tests passed and failed, by the log of a kind.

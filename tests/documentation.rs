@@ -20,13 +20,43 @@ fn named<'a>(text: &'a str, before: &str, end: [char; 2]) -> BTreeSet<&'a str> {
     text.split(before).skip(1).filter_map(|rest| rest.split(end).next()).collect()
 }
 
+/// The SQL files of a folder, without those of folders in it.
+fn script(folder: &str) -> String {
+    let paths = fs::read_dir(root().join(folder))
+        .expect(folder)
+        .map(|entry| entry.expect("an entry").path());
+    paths.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).expect("SQL")).collect()
+}
+
+#[test]
+fn every_function_of_a_router_is_in_the_reference() {
+    let documented = read("docs/REFERENCE.md") + &read("docs/CLUSTER.md");
+    let script = script("sql/router");
+    let functions = named(&script, "CREATE FUNCTION allsource.es_", ['(', ' ']);
+    assert!(functions.len() > 20, "{functions:?}");
+    for function in functions {
+        assert!(documented.contains(&format!("`es_{function}(")), "es_{function} is missing");
+    }
+}
+
+#[test]
+fn every_setting_of_a_router_is_explained() {
+    let page = read("docs/CLUSTER.md");
+    let script = script("sql/router");
+    let settings = named(&script, "current_setting('allsource_router.", ['\'', ' '])
+        .into_iter()
+        .chain(named(&script, "router_setting_ms('", ['\'', ' ']));
+    let settings: BTreeSet<_> = settings.filter(|name| !name.is_empty()).collect();
+    assert!(settings.len() > 3, "{settings:?}");
+    for setting in settings {
+        assert!(page.contains(&format!("| `allsource_router.{setting}`")), "{setting} is missing");
+    }
+}
+
 #[test]
 fn every_function_is_in_the_reference() {
     let reference = read("docs/REFERENCE.md");
-    let mut script = String::new();
-    for entry in fs::read_dir(root().join("sql")).expect("sql") {
-        script += &fs::read_to_string(entry.expect("an entry").path()).expect("SQL");
-    }
+    let script = script("sql");
     let functions = named(&script, "CREATE FUNCTION allsource.", ['(', ' ']);
     assert!(functions.len() > 20, "{functions:?}");
     for function in functions {

@@ -114,6 +114,7 @@ const ROOMS: [&str; 16] = [
     "write",
     "read",
     "watch",
+    "router",
     "worker",
     "settler",
 ];

@@ -8,5 +8,6 @@ pub mod metrics;
 pub mod partitions;
 pub mod queue;
 pub mod read;
+pub mod router;
 pub mod streams;
 pub mod verify;

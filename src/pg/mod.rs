@@ -17,6 +17,7 @@
 //! | `write` | append, enqueue, flush |
 //! | `read` | one stream, the whole store, what is wrong with it |
 //! | `watch` | metrics and health |
+//! | `router` | what a router's functions need: transaction blocks, and waiting for an answer |
 //! | `worker` | the background processes |
 //! | `settler` | the process that settles hot partitions, and how it is asked to |
 //!
@@ -31,6 +32,7 @@ pub mod hot;
 pub mod positions;
 pub mod queue;
 pub mod read;
+pub mod router;
 pub mod session;
 pub mod settings;
 pub mod settler;

@@ -194,6 +194,11 @@ impl Cluster {
         config
     }
 
+    /// How a server of this machine connects to a database of this one: a connection string without user.
+    pub fn conninfo(&self, database: &str) -> String {
+        format!("host={} port={} dbname={database}", self.host.display(), self.port)
+    }
+
     /// The socket that the server listens on.
     pub fn socket(&self) -> PathBuf {
         self.host.join(format!(".s.PGSQL.{}", self.port))

@@ -1,0 +1,148 @@
+# What monitor.sh and group.sh share: how pg_autoctl is run below one folder; sourced, never run.
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # who sources this uses the variables
+#
+# BASE holds run/ (the sockets of all servers), autoctl/ (what pg_autoctl keeps outside of the data
+# directories), monitor/ and group<G>/node<N>/, each with data/ and autoctl.log.
+#
+# The servers know each other by the folder of their sockets, which only the servers' user can enter.
+# A group's port numbers are names of sockets. pg_autoctl insists on TCP too; it gets an address of
+# 127.0.0.0/8 that is made from BASE, so that clusters are not in each other's way. pg_hba.conf has no line for it, so nobody gets in there.
+
+WAIT_S=${ALLSOURCE_PG_WAIT_S:-60}
+MONITOR_PORT=7000
+DATABASE=${ALLSOURCE_GROUP_DATABASE:-postgres}
+SOCKET_DIR_BYTES_MAX=90
+
+set_base() {
+    BASE=$(readlink -m "$1")
+    case $BASE in *[!A-Za-z0-9/._+-]*) die "the folder's name must be plain (letters, digits, / . _ + -): $BASE" ;; esac
+    RUN=$BASE/run
+    [ ${#RUN} -le $SOCKET_DIR_BYTES_MAX ] || die "the folder's name is too long for sockets in it: $BASE"
+    SERVER_USER=$(server_user)
+    BIN=$("$(find_pg_config)" --bindir)
+    command -v pg_autoctl >/dev/null || die "there is no pg_autoctl: run 'scripts/deps.sh cluster'"
+    local hash
+    hash=$(cksum <<<"$BASE" | cut -d ' ' -f 1)
+    ADDRESS=127.$((hash % 254 + 1)).$((hash / 254 % 254 + 1)).$((hash / 254 / 254 % 254 + 1))
+    cd / # where every user may be
+}
+
+make_base() {
+    id "$SERVER_USER" >/dev/null 2>&1 || die "there is no user '$SERVER_USER' to run the servers as: run 'make deps'"
+    if [ ! -d "$BASE" ]; then
+        (umask 022 && mkdir -p "$BASE")
+        [ "$(id -u)" != 0 ] || chown "$SERVER_USER:" "$BASE"
+    fi
+    as_server test -O "$BASE" || die "$BASE does not belong to $SERVER_USER: set ALLSOURCE_HOME to a folder of your own"
+    as_server chmod 700 "$BASE"
+    as_server mkdir -p "$RUN" "$BASE/autoctl/config" "$BASE/autoctl/data" "$BASE/autoctl/run"
+}
+
+# pg_autoctl looks for its files and for PostgreSQL in the environment; that of the caller must not count.
+# It would quietly use /tmp if the last of these folders were missing.
+environment() {
+    printf '%s\n' "PATH=$BIN:/usr/bin:/bin" "HOME=$BASE" "PG_CONFIG=$BIN/pg_config" "PGHOST=$RUN" LANG=C.UTF-8 \
+        "XDG_CONFIG_HOME=$BASE/autoctl/config" "XDG_DATA_HOME=$BASE/autoctl/data" "XDG_RUNTIME_DIR=$BASE/autoctl/run"
+}
+
+autoctl() {
+    local variables
+    mapfile -t variables < <(environment)
+    as_server env -i "${variables[@]}" pg_autoctl "$@"
+}
+
+# In the background, in a session of its own, as a service would run it. No runuser: that would stay as
+# its parent.
+autoctl_service() {
+    local log=$1 variables
+    shift
+    mapfile -t variables < <(environment)
+    as_server sh -c ": >>'$log'"
+    if [ "$(id -u)" = 0 ]; then
+        set -- setpriv --reuid "$SERVER_USER" --regid "$(id -g "$SERVER_USER")" --init-groups \
+            env -i "${variables[@]}" pg_autoctl "$@"
+    else
+        set -- env -i "${variables[@]}" pg_autoctl "$@"
+    fi
+    setsid "$@" >>"$log" 2>&1 </dev/null &
+}
+
+# The process of a service, if it runs: a file left over may by now name someone else's process.
+service_pid() {
+    local pid
+    pid=$(sed -n 1p "$BASE/autoctl/run/pg_autoctl$1/pg_autoctl.pid" 2>/dev/null) || return 1
+    grep -qsz pg_autoctl "/proc/$pid/cmdline" && grep -qsz -F "$1" "/proc/$pid/cmdline" && echo "$pid"
+}
+
+stop_service() {
+    local pid
+    pid=$(service_pid "$1") || return 0
+    kill "-$2" "$pid"
+    wait_until "pg_autoctl of $1 to stop" not_alive "$pid"
+}
+
+not_alive() { ! alive "$@"; }
+
+# SIGKILL for a service, its server, and all of their processes, as when the machine is switched off.
+kill_service() {
+    local pid pids
+    pid=$(service_pid "$1") || die "no pg_autoctl runs for $1"
+    mapfile -t pids < <(descendants "$pid")
+    kill -STOP "$pid" "${pids[@]}" # or they could have more children than we have counted
+    mapfile -t pids < <(descendants "$pid")
+    kill -KILL "$pid" "${pids[@]}"
+    wait_until "the processes of $1 to end" not_alive "$pid" "${pids[@]}"
+    rm -f "$1/postmaster.pid" "$BASE/autoctl/run/pg_autoctl$1/pg_autoctl.pid"
+}
+
+signal_service() {
+    local pid
+    pid=$(service_pid "$2") || die "no pg_autoctl runs for $2"
+    # shellcheck disable=SC2046 # numbers
+    kill "-$1" "$pid" $(descendants "$pid")
+}
+
+# wait_until WHAT COMMAND ...: until it succeeds, up to WAIT_S.
+wait_until() {
+    local what=$1 deadline=$((SECONDS + WAIT_S))
+    shift
+    until "$@"; do
+        [ $SECONDS -le $deadline ] || die "waited ${WAIT_S} s in vain for $what"
+        sleep 0.1
+    done
+}
+
+# sql PORT DATABASE QUERY: the value, or lines of values.
+sql() { as_server env -i PGCONNECT_TIMEOUT=2 "$BIN/psql" -XAtq -h "$RUN" -p "$1" -U postgres -d "$2" -v ON_ERROR_STOP=1 -c "$3"; }
+monitor_sql() { sql "$MONITOR_PORT" pg_auto_failover "$1"; }
+
+monitor_uri() { echo "postgres://autoctl_node@/pg_auto_failover?host=$RUN&port=$MONITOR_PORT"; }
+
+# make_data DIR [name=value ...]: a data directory whose settings come from its file allsource.conf.
+# pg_auto_failover puts its own settings at the top of postgresql.conf; ours come last and count. The
+# file lies in the data directory, so that every copy of it (pg_basebackup, pg_rewind) has it too.
+make_data() {
+    local data=$1/data setting
+    shift
+    as_server mkdir -p "$(dirname "$data")"
+    as_server "$BIN/initdb" -D "$data" -E UTF8 --locale=C.UTF-8 --auth=trust -U postgres --no-sync >/dev/null ||
+        die "initdb failed"
+    as_server sh -c "echo \"include 'allsource.conf'\" >>'$data/postgresql.conf'
+        printf 'local all all trust\nlocal replication all trust\n' >'$data/pg_hba.conf'"
+    write_settings "$data" "$@"
+}
+
+write_settings() {
+    local data=$1 setting name value
+    shift
+    {
+        echo "unix_socket_directories = '$RUN'"
+        echo "unix_socket_permissions = 0700"
+        for setting in "$@"; do
+            name=${setting%%=*} value=${setting#*=}
+            [ "$name" != "$setting" ] || die "a setting looks like name=value, not '$setting'"
+            echo "$name = '${value//\'/\'\'}'" # the last one of a name counts
+        done
+    } | as_server sh -c "cat >'$data/allsource.conf'"
+}

@@ -1,0 +1,191 @@
+#!/usr/bin/env bash
+# A group of nodes that pg_auto_failover keeps alive: a primary and its standbys, all below one folder.
+# monitor.sh has to be started first.
+#
+#   group.sh start BASE G [N [name=value ...]]   make group G with N nodes (2) if missing, start, wait until healthy
+#   group.sh wait BASE G                         until it has a primary, all others follow, and all is settled
+#   group.sh nodes BASE G                        a line for each: number, port, state, where it should be, healthy
+#   group.sh primary BASE G                      the number of the node that is the primary
+#   group.sh conninfo BASE G                     a connection string that finds the primary
+#   group.sh switchover BASE G                   make a standby the primary, as planned; returns when it is
+#   group.sh add-node BASE G N                   make node N, which follows
+#   group.sh remove-node BASE G N
+#   group.sh kill BASE G N                       SIGKILL to a node: server and keeper
+#   group.sh kill-server BASE G N                SIGKILL to its postmaster only; the keeper starts it again
+#   group.sh freeze|thaw BASE G N                SIGSTOP, SIGCONT to all processes of a node
+#   group.sh start-node|stop-node BASE G N
+#   group.sh stop BASE G
+#   group.sh remove BASE G
+#
+# Each group is a formation of its own: what pg_auto_failover calls a group is for Citus, and a formation
+# of plain PostgreSQL has the group 0 only. ALLSOURCE_PG_WAIT_S (60) bounds each wait.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/autoctl.sh"
+
+# A primary that reaches neither the monitor nor a standby stops itself after this time. It has to be less
+# than what the monitor gives it: see monitor.sh.
+NETWORK_PARTITION_TIMEOUT_S=3
+NODES=2
+
+usage() {
+    sed -n '5,19s/^# *//p' "${BASH_SOURCE[0]}" >&2
+    exit 2
+}
+
+port() { echo $((MONITOR_PORT + GROUP * 10 + $1)); }
+data() { echo "$BASE/group$GROUP/node$1/data"; }
+node_numbers() { monitor_sql "SELECT nodeport - $(port 0) FROM pgautofailover.node WHERE formationid = '$FORMATION' ORDER BY 1"; }
+
+# Its settings: pg_auto_failover's own shared_preload_libraries, wal_level, shared_buffers and
+# wal_keep_size do not suit.
+settings() {
+    printf '%s\n' shared_preload_libraries=allsource wal_level=logical shared_buffers=128MB wal_keep_size=256MB \
+        max_wal_senders=40 max_replication_slots=40 max_worker_processes=32 "allsource.node_id=$GROUP" "allsource.database=$DATABASE" "$@"
+}
+
+is_registered() {
+    [ "$(monitor_sql "SELECT count(*) FROM pgautofailover.node WHERE formationid = '$FORMATION'
+        AND nodeport = $(port "$1") AND reportedstate IN ('single', 'primary', 'catchingup', 'secondary')" 2>/dev/null)" = 1 ]
+}
+
+# Settled: since SINCE every node has reported that it is where the monitor wants it, and was found to answer;
+# there is one primary; and with standbys, it waits for one of them.
+is_healthy() {
+    [ "$(monitor_sql "SELECT count(*) > 0 AND bool_and(reportedstate = goalstate AND health = 1 AND reportedpgisrunning
+            AND reporttime > '$SINCE' AND healthchecktime > '$SINCE'
+            AND reportedstate IN ('single', 'primary', 'secondary'))
+            AND count(*) FILTER (WHERE reportedstate IN ('single', 'primary')) = 1
+            AND (count(*) = 1 OR bool_or(reportedrepstate IN ('sync', 'quorum')))
+        FROM pgautofailover.node WHERE formationid = '$FORMATION'" 2>/dev/null)" = t ]
+}
+
+add_node() {
+    local data
+    data=$(data "$1")
+    as_server mkdir -p "$(dirname "$data")"
+    autoctl_service "$(dirname "$data")/autoctl.log" create postgres --pgdata "$data" --pgctl "$BIN/pg_ctl" \
+        --pgport "$(port "$1")" --hostname "$RUN" --listen "$ADDRESS" --formation "$FORMATION" --name "group${GROUP}_node$1" \
+        --monitor "$(monitor_uri)" --username postgres --dbname "$DATABASE" --skip-pg-hba --no-ssl \
+        --maximum-backup-rate 1023M --run
+    wait_until "node $1 of group $GROUP to be registered; its log is $(dirname "$data")/autoctl.log" is_registered "$1"
+    autoctl config set --pgdata "$data" timeout.network_partition_timeout $NETWORK_PARTITION_TIMEOUT_S >/dev/null 2>&1
+    autoctl reload --pgdata "$data" >/dev/null 2>&1
+}
+
+start_node() {
+    local data
+    data=$(data "$1")
+    service_pid "$data" >/dev/null || autoctl_service "$(dirname "$data")/autoctl.log" run --pgdata "$data"
+}
+
+start() {
+    local n nodes=${1:-$NODES}
+    shift $(($# > 0))
+    if [ ! -d "$BASE/group$GROUP" ]; then
+        mapfile -t all < <(settings "$@")
+        make_data "$BASE/group$GROUP/node1" "${all[@]}"
+        autoctl create formation --monitor "$(monitor_uri)" --formation "$FORMATION" --kind pgsql --dbname "$DATABASE" >/dev/null 2>&1 ||
+            die "the monitor did not take the formation $FORMATION"
+        for ((n = 1; n <= nodes; n++)); do add_node "$n"; done
+    else
+        for n in $(node_numbers); do start_node "$n"; done
+    fi
+    wait_healthy
+}
+
+wait_healthy() {
+    SINCE=$(monitor_sql 'SELECT now()')
+    wait_until "group $GROUP to be healthy" is_healthy
+}
+
+nodes() {
+    monitor_sql "SELECT format('%s %s %s %s %s', nodeport - $(port 0), nodeport, reportedstate, goalstate, health = 1)
+        FROM pgautofailover.node WHERE formationid = '$FORMATION' ORDER BY nodeport"
+}
+
+primary() {
+    monitor_sql "SELECT nodeport - $(port 0) FROM pgautofailover.node WHERE formationid = '$FORMATION'
+        AND goalstate IN ('single', 'wait_primary', 'primary', 'join_primary', 'apply_settings')"
+}
+
+conninfo() {
+    monitor_sql "SELECT format('host=%s port=%s dbname=%s target_session_attrs=read-write connect_timeout=2',
+        string_agg('$RUN', ',' ORDER BY nodeport), string_agg(nodeport::text, ',' ORDER BY nodeport), '$DATABASE')
+        FROM pgautofailover.node WHERE formationid = '$FORMATION'"
+}
+
+# The server that takes writes; where a switchover is under way there may be none.
+writable() {
+    monitor_sql "SELECT nodeport - $(port 0) FROM pgautofailover.node WHERE formationid = '$FORMATION'
+        AND reportedstate = goalstate AND goalstate IN ('single', 'wait_primary', 'primary', 'join_primary')"
+}
+
+is_other() {
+    local now
+    now=$(writable 2>/dev/null) && [ -n "$now" ] && [ "$now" != "$1" ]
+}
+
+# Returns when another node takes writes; the group is healthy some seconds later.
+switchover() {
+    local before
+    before=$(primary)
+    monitor_sql "SELECT pgautofailover.perform_failover('$FORMATION', 0)" >/dev/null
+    wait_until "another primary of group $GROUP" is_other "$before"
+    echo "node $(writable) of group $GROUP is the primary; it was node $before"
+}
+
+remove_node() {
+    autoctl drop node --pgdata "$(data "$1")" --destroy --force >/dev/null 2>&1 || true
+    stop_service "$(data "$1")" QUIT
+    rm -rf "$BASE/group$GROUP/node$1"
+}
+
+kill_server() {
+    local pid
+    pid=$(sed -n 1p "$(data "$1")/postmaster.pid")
+    [ "$(readlink "/proc/$pid/cwd")" = "$(data "$1")" ] || die "no server runs in $(data "$1")"
+    kill -KILL "$pid"
+}
+
+stop_all() {
+    local dir
+    for dir in "$BASE/group$GROUP"/node*/data; do stop_service "$dir" "$1"; done
+}
+
+remove() {
+    [ -d "$BASE/group$GROUP" ] || return 0
+    stop_all QUIT
+    monitor_sql "SELECT pgautofailover.remove_node(nodeid::int, true) FROM pgautofailover.node
+        WHERE formationid = '$FORMATION'" >/dev/null 2>&1 || true
+    monitor_sql "SELECT pgautofailover.drop_formation('$FORMATION')" >/dev/null 2>&1 || true
+    rm -rf "$BASE/group$GROUP" "$BASE/autoctl/"{config,data,run}"/pg_autoctl$BASE/group$GROUP"
+}
+
+[ $# -ge 3 ] || usage
+COMMAND=$1
+set_base "$2"
+GROUP=$3
+shift 3
+case $GROUP in *[!0-9]*) usage ;; esac
+FORMATION=group$GROUP
+
+case $COMMAND in
+    start) start "$@" ;;
+    wait) wait_healthy ;;
+    nodes) nodes ;;
+    primary) primary ;;
+    conninfo) conninfo ;;
+    switchover) switchover ;;
+    add-node) add_node "$1" ;;
+    remove-node) remove_node "$1" ;;
+    start-node) start_node "$1" ;;
+    stop-node) stop_service "$(data "$1")" TERM ;;
+    kill) kill_service "$(data "$1")" ;;
+    kill-server) kill_server "$1" ;;
+    freeze) signal_service STOP "$(data "$1")" ;;
+    thaw) signal_service CONT "$(data "$1")" ;;
+    stop) stop_all TERM ;;
+    remove) remove ;;
+    *) usage ;;
+esac

@@ -1,0 +1,64 @@
+-- Where the partitions are, as last learned from the coordinator.
+
+CREATE TABLE allsource.routes (
+    partition_id int4 PRIMARY KEY CHECK (partition_id BETWEEN 0 AND 31),
+    group_id     int4 NOT NULL,
+    epoch        int8 NOT NULL
+) USING heap;
+COMMENT ON TABLE allsource.routes IS 'the map as last learned: which group owns a partition';
+COMMENT ON COLUMN allsource.routes.epoch IS 'grows with each owner; an older one never replaces a newer one';
+
+CREATE TABLE allsource.router_groups (
+    group_id int4 PRIMARY KEY CHECK (group_id >= 0),
+    conninfo text COLLATE "C" NOT NULL
+) USING heap;
+COMMENT ON TABLE allsource.router_groups IS 'how to connect to the groups; only the owner sees it';
+COMMENT ON COLUMN allsource.router_groups.conninfo IS 'key=value pairs of libpq, without user and password: everybody connects as himself';
+
+CREATE TABLE allsource.router_coordinator (
+    only_row bool NOT NULL DEFAULT true PRIMARY KEY CHECK (only_row),
+    conninfo text COLLATE "C" NOT NULL
+) USING heap;
+COMMENT ON TABLE allsource.router_coordinator IS 'one row: how to connect to the coordinator; only the owner sees it';
+COMMENT ON COLUMN allsource.router_coordinator.conninfo IS 'key=value pairs of libpq, without password; with user the map is read as that one, else as whoever needs it';
+
+SELECT pg_extension_config_dump('allsource.routes', '');
+SELECT pg_extension_config_dump('allsource.router_groups', '');
+SELECT pg_extension_config_dump('allsource.router_coordinator', '');
+
+-- A trigger and not a constraint, whose message would show the row.
+CREATE FUNCTION allsource.router_check_conninfo() RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    pair    CONSTANT text := '([a-z_]+)\s*=\s*(''(?:[^''\\]|\\.)*''|(?:[^\s''\\]|\\.)+)';
+    refused text[] := ARRAY['password', 'sslpassword', 'options'];
+    found   text;
+BEGIN
+    IF TG_TABLE_NAME = 'router_groups' THEN
+        refused := refused || ARRAY['user'];
+    END IF;
+    IF NEW.conninfo !~ ('^\s*(' || pair || '\s*)+$') THEN
+        RAISE EXCEPTION 'conninfo must be key=value pairs of libpq'
+              USING ERRCODE = 'invalid_parameter_value',
+                    HINT = 'For example: host=db1,db2 port=5432 dbname=store. A URI is not taken.';
+    END IF;
+    SELECT m.part[1] INTO found
+      FROM regexp_matches(NEW.conninfo, pair, 'g') AS m (part)
+     WHERE m.part[1] = ANY (refused)
+     LIMIT 1;
+    IF found IS NOT NULL THEN
+        RAISE EXCEPTION 'conninfo must not have "%"', found
+              USING ERRCODE = 'invalid_parameter_value',
+                    HINT = 'Everybody connects as himself; passwords belong into the password file of the server''s user.';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_check_conninfo IS 'trigger: refuses what a conninfo must not have';
+
+CREATE TRIGGER router_check_conninfo BEFORE INSERT OR UPDATE ON allsource.router_groups
+    FOR EACH ROW EXECUTE FUNCTION allsource.router_check_conninfo();
+CREATE TRIGGER router_check_conninfo BEFORE INSERT OR UPDATE ON allsource.router_coordinator
+    FOR EACH ROW EXECUTE FUNCTION allsource.router_check_conninfo();

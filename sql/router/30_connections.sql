@@ -1,0 +1,244 @@
+-- Settings and connections.
+
+CREATE FUNCTION allsource.router_setting_ms(name text, fallback_ms int4) RETURNS int4
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    given CONSTANT text := current_setting('allsource_router.' || name, true);
+    part  text[];
+    ms    numeric;
+BEGIN
+    -- What was set once and reset is an empty text.
+    IF given IS NULL OR given = '' THEN
+        RETURN fallback_ms;
+    END IF;
+    part := regexp_match(given, '^([0-9]{1,10})\s*(ms|s|min|h|)$');
+    ms := part[1]::numeric * CASE part[2] WHEN 's' THEN 1000 WHEN 'min' THEN 60000 WHEN 'h' THEN 3600000 ELSE 1 END;
+    IF ms IS NULL OR ms NOT BETWEEN 1 AND 86400000 THEN
+        RAISE EXCEPTION 'invalid value for "allsource_router.%": "%"', name, given
+              USING ERRCODE = 'invalid_parameter_value',
+                    HINT = 'A time from 1ms to 24h, with one of the units ms, s, min, h.';
+    END IF;
+    RETURN ms;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_setting_ms IS 'a setting that is a time, in milliseconds';
+
+-- Where nothing is set, no function of plpgsql is called.
+CREATE FUNCTION allsource.router_timeout_ms() RETURNS int4
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN current_setting('allsource_router.timeout', true) IS NULL THEN 10000 ELSE allsource.router_setting_ms('timeout', 10000) END;
+COMMENT ON FUNCTION allsource.router_timeout_ms IS 'the setting allsource_router.timeout: how long an answer is waited for';
+
+CREATE FUNCTION allsource.router_retry_time_ms() RETURNS int4
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN current_setting('allsource_router.retry_time', true) IS NULL THEN 30000 ELSE allsource.router_setting_ms('retry_time', 30000) END;
+COMMENT ON FUNCTION allsource.router_retry_time_ms IS 'the setting allsource_router.retry_time: how long calls are tried again';
+
+CREATE FUNCTION allsource.router_allows_transactions() RETURNS bool
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    given CONSTANT text := COALESCE(current_setting('allsource_router.in_transaction', true), '');
+BEGIN
+    IF given = '' THEN
+        RETURN false;
+    END IF;
+    IF given NOT IN ('on', 'off', 'true', 'false', '1', '0') THEN
+        RAISE EXCEPTION 'invalid value for "allsource_router.in_transaction": "%"', given
+              USING ERRCODE = 'invalid_parameter_value', HINT = 'on or off';
+    END IF;
+    RETURN given::bool;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_allows_transactions IS 'the setting allsource_router.in_transaction';
+
+CREATE FUNCTION allsource.router_quote(value text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN '''' || replace(replace(value, '\', '\\'), '''', '\''') || '''';
+COMMENT ON FUNCTION allsource.router_quote IS 'a value for a connection string of libpq';
+
+CREATE FUNCTION allsource.router_names_user(conninfo text) RETURNS bool
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN regexp_replace(conninfo, '''(?:[^''\\]|\\.)*''', '''''', 'g') ~ '\muser\s*=';
+COMMENT ON FUNCTION allsource.router_names_user IS 'whether a connection string has the key user, outside of quoted values';
+
+CREATE FUNCTION allsource.router_role() RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN NULLIF(current_setting('role'), 'none');
+COMMENT ON FUNCTION allsource.router_role IS 'what the session has said in SET ROLE, or NULL';
+
+-- dblink cuts longer names off, and two users must never share a connection.
+CREATE FUNCTION allsource.router_name(target int4) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN 'allsource ' || COALESCE(target::text, 'coordinator') || CASE WHEN octet_length(session_user || current_setting('role')) <= 32 THEN ' ' || quote_ident(session_user) || ' ' || quote_ident(current_setting('role')) ELSE ' #' || md5(quote_ident(session_user) || ' ' || quote_ident(current_setting('role'))) END;
+COMMENT ON FUNCTION allsource.router_name IS 'the name of the caller''s connection to a group; NULL: to the coordinator';
+
+CREATE FUNCTION allsource.router_conninfo(target int4) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    conninfo text;
+    options  text := '-c client_min_messages=error';
+    role     CONSTANT text := allsource.router_role();
+    seconds  CONSTANT int4 := ceil(allsource.router_setting_ms('connect_timeout', 2000) / 1000.0);
+BEGIN
+    IF target IS NULL THEN
+        SELECT c.conninfo INTO conninfo FROM allsource.router_coordinator c;
+    ELSE
+        SELECT g.conninfo INTO conninfo FROM allsource.router_groups g WHERE g.group_id = target;
+    END IF;
+    IF conninfo IS NULL THEN
+        RETURN NULL;
+    END IF;
+    -- The session's user and what he has set as his role are what nobody else can set for him. The current
+    -- user is always the owner of these functions.
+    IF target IS NOT NULL OR NOT allsource.router_names_user(conninfo) THEN
+        conninfo := conninfo || ' user=' || allsource.router_quote(session_user);
+        IF role IS NOT NULL THEN
+            options := options || ' -c role=' || regexp_replace(role, '([\\\s])', '\\\1', 'g');
+        END IF;
+    END IF;
+    RETURN conninfo || ' application_name=allsource_router target_session_attrs=read-write connect_timeout='
+        || seconds || ' options=' || allsource.router_quote(options);
+END
+$$;
+COMMENT ON FUNCTION allsource.router_conninfo IS 'how the caller connects to a group; NULL: to the coordinator';
+
+CREATE FUNCTION allsource.router_close(name text) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF name = ANY (allsource.router_connections()) THEN
+        PERFORM allsource.router_disconnect(name);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_close IS 'closes a connection if it is open; what was sent on it goes on';
+
+CREATE FUNCTION allsource.router_open(target int4, may_fail bool) RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name     CONSTANT text := allsource.router_name(target);
+    conninfo CONSTANT text := allsource.router_conninfo(target);
+    whom     CONSTANT text := COALESCE('group ' || target, 'the coordinator');
+    said     text;
+    reason   text;
+    code     text := '08006';
+BEGIN
+    PERFORM allsource.router_close(name);
+    IF conninfo IS NULL THEN
+        RAISE EXCEPTION '% is not known to this router', whom
+              USING ERRCODE = 'object_not_in_prerequisite_state',
+                    HINT = 'Call es_router_refresh(), as one who may see the groups on the coordinator.';
+    END IF;
+    PERFORM allsource.router_connecting();
+    PERFORM allsource.router_connect(name, conninfo);
+    PERFORM allsource.router_connected(name);
+    RETURN name;
+EXCEPTION
+    WHEN sqlclient_unable_to_establish_sqlconnection THEN
+        -- What libpq says has addresses in it.
+        GET STACKED DIAGNOSTICS said = PG_EXCEPTION_DETAIL;
+        IF said ~ '(authentication|role|pg_hba|database ".*" does not exist|permission denied|not permitted)' AND said ~ 'FATAL' THEN
+            may_fail := false;
+            code := '28000';
+            reason := 'refused this user';
+        ELSIF said ~ '(timeout|timed out)' THEN
+            reason := 'does not answer';
+        ELSIF said ~ '(read-only|standby|recovery)' THEN
+            reason := 'has no primary at the moment';
+        ELSIF said ~ '(starting up|shutting down|not yet accepting)' THEN
+            reason := 'is starting or stopping';
+        ELSIF said ~ 'too many' THEN
+            reason := 'has too many connections';
+        ELSE
+            reason := 'refused the connection';
+        END IF;
+        IF may_fail THEN
+            RETURN NULL;
+        END IF;
+        RAISE EXCEPTION '% cannot be reached', whom
+              USING ERRCODE = code, DETAIL = format('It %s.', reason);
+END
+$$;
+COMMENT ON FUNCTION allsource.router_open IS 'opens the caller''s connection to a group, anew if there is one, and returns its name; NULL: it may fail, and did';
+
+-- The first router_busy takes the end of the last answer, or why the other side has closed; the second notices then
+-- that it has. CASE fixes their order.
+CREATE FUNCTION allsource.router_sent(name text, query text) RETURNS bool
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+RETURN CASE WHEN name = ANY (allsource.router_connections()) THEN CASE WHEN allsource.router_busy(name) + allsource.router_busy(name) = 0 THEN allsource.router_send(name, query) = 1 ELSE false END ELSE false END;
+COMMENT ON FUNCTION allsource.router_sent IS 'sends a statement if the connection is open and can take it, and returns whether that was done';
+
+CREATE FUNCTION allsource.router_start(target int4, query text, may_fail bool) RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name text := allsource.router_name(target);
+BEGIN
+    IF allsource.router_sent(name, query) THEN
+        RETURN name;
+    END IF;
+    name := allsource.router_open(target, may_fail);
+    IF allsource.router_send(name, query) = 1 THEN
+        RETURN name;
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_start IS 'sends a statement to a group on the caller''s connection, and returns its name; NULL: nothing was sent';
+
+CREATE FUNCTION allsource.router_answered(name text, until timestamptz) RETURNS bool
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- A wait that is not woken is repeated, so that nothing depends on being woken.
+    piece_ms CONSTANT int4 := 1000;
+    left_ms  int4;
+    waited   bool;
+BEGIN
+    WHILE allsource.router_busy(name) = 1 LOOP
+        left_ms := LEAST(piece_ms, extract(epoch FROM until - clock_timestamp()) * 1000);
+        IF left_ms <= 0 THEN
+            RETURN false;
+        END IF;
+        -- An assignment costs less than PERFORM.
+        waited := allsource.router_wait(name, left_ms);
+    END LOOP;
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_answered IS 'waits for an answer, and returns whether it has come in time; until NULL: without limit';
+
+CREATE FUNCTION allsource.router_failure(name text, may_repeat bool) RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM FROM allsource.router_result(name) AS r (nothing text);
+    RETURN 'lost';
+EXCEPTION
+    WHEN object_not_in_prerequisite_state THEN
+        IF NOT may_repeat OR SQLERRM !~ '^partition [0-9]+ is not owned' THEN
+            RAISE;
+        END IF;
+        RETURN 'moved';
+    WHEN read_only_sql_transaction THEN
+        IF NOT may_repeat THEN
+            RAISE;
+        END IF;
+        RETURN 'read-only';
+    WHEN connection_exception OR admin_shutdown OR crash_shutdown OR cannot_connect_now THEN
+        RETURN 'lost';
+END
+$$;
+COMMENT ON FUNCTION allsource.router_failure IS 'why there is no result: moved, read-only (of these nothing was done), lost (unknown); every other error is raised as it came';

@@ -1,0 +1,350 @@
+-- Calls: to the owner of partitions, and to several groups side by side. They return the names of connections
+-- whose answers have come and are no errors, for the caller to fetch with router_result. Times are in
+-- milliseconds. What was sent is never cancelled: a store whose commit waits for a standby would then report success
+-- for what the standby does not have.
+
+-- How long to rest before something is tried again.
+CREATE FUNCTION allsource.router_rest() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM pg_sleep(0.05);
+END
+$$;
+COMMENT ON FUNCTION allsource.router_rest IS 'rests before something is tried again';
+
+-- Without a session that waits for another: what the coordinator says is returned, and recorded only by who
+-- comes first and may write.
+CREATE FUNCTION allsource.router_learn(must_answer bool) RETURNS int4[]
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    until  CONSTANT timestamptz := clock_timestamp() + interval '1 ms' * allsource.router_timeout_ms();
+    name   text;
+    owners int4[];
+    groups jsonb;
+    map    jsonb;
+BEGIN
+    IF NOT EXISTS (SELECT FROM allsource.router_coordinator) THEN
+        IF must_answer THEN
+            RAISE EXCEPTION 'this router knows no coordinator'
+                  USING ERRCODE = 'object_not_in_prerequisite_state',
+                        HINT = 'Insert its conninfo into allsource.router_coordinator.';
+        END IF;
+        RETURN NULL;
+    END IF;
+    name := allsource.router_start(NULL,
+        'SELECT jsonb_agg(jsonb_build_array(m.partition_id, m.group_id, m.epoch)) FROM allsource.partition_map m', NOT must_answer);
+    IF name IS NULL THEN
+        RETURN NULL;
+    END IF;
+    IF NOT allsource.router_answered(name, until) THEN
+        PERFORM allsource.router_close(name);
+        IF must_answer THEN
+            RAISE EXCEPTION 'the coordinator cannot be reached'
+                  USING ERRCODE = '08006', DETAIL = 'It does not answer.';
+        END IF;
+        RETURN NULL;
+    END IF;
+    SELECT r.map INTO map FROM allsource.router_result(name) AS r (map jsonb);
+    -- Addresses are for those who may see them there.
+    name := allsource.router_start(NULL, 'SELECT has_column_privilege(''allsource.cluster_groups'', ''conninfo'', ''SELECT'')', false);
+    IF allsource.router_answered(name, until)
+       AND (SELECT r.allowed FROM allsource.router_result(name) AS r (allowed bool)) THEN
+        name := allsource.router_start(NULL, 'SELECT jsonb_object_agg(g.group_id, g.conninfo) FROM allsource.cluster_groups g', false);
+        IF allsource.router_answered(name, until) THEN
+            SELECT r.groups INTO groups FROM allsource.router_result(name) AS r (groups jsonb);
+        END IF;
+    END IF;
+    SELECT array_agg((m.entry ->> 1)::int4 ORDER BY p.partition_id) INTO owners
+      FROM generate_series(0, 31) AS p (partition_id)
+      LEFT JOIN jsonb_array_elements(map) AS m (entry) ON (m.entry ->> 0)::int4 = p.partition_id;
+    IF current_setting('transaction_read_only') = 'off' AND current_setting('transaction_isolation') = 'read committed' THEN
+        IF must_answer THEN
+            PERFORM FROM allsource.router_coordinator c FOR UPDATE;
+        ELSE
+            PERFORM FROM allsource.router_coordinator c FOR UPDATE SKIP LOCKED;
+        END IF;
+        IF FOUND THEN
+            INSERT INTO allsource.routes AS r (partition_id, group_id, epoch)
+            SELECT (m.entry ->> 0)::int4, (m.entry ->> 1)::int4, (m.entry ->> 2)::int8
+              FROM jsonb_array_elements(map) AS m (entry)
+                ON CONFLICT (partition_id) DO UPDATE SET group_id = excluded.group_id, epoch = excluded.epoch
+             WHERE r.epoch < excluded.epoch;
+            INSERT INTO allsource.router_groups AS r (group_id, conninfo)
+            SELECT g.key::int4, g.value FROM jsonb_each_text(groups) AS g
+                ON CONFLICT (group_id) DO UPDATE SET conninfo = excluded.conninfo
+             WHERE r.conninfo <> excluded.conninfo;
+            DELETE FROM allsource.router_groups r WHERE groups IS NOT NULL AND NOT groups ? r.group_id::text;
+        END IF;
+    END IF;
+    RETURN owners;
+EXCEPTION
+    WHEN OTHERS THEN
+        IF must_answer THEN
+            RAISE;
+        END IF;
+        RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_learn IS 'asks the coordinator for the map, and returns the owners of the 32 partitions, NULL if it does not answer';
+
+CREATE FUNCTION allsource.es_router_refresh() RETURNS int4
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (SELECT count(o.group_id) FROM unnest(allsource.router_learn(true)) AS o (group_id));
+END
+$$;
+COMMENT ON FUNCTION allsource.es_router_refresh IS 'reads the map, and the groups where the caller may see them, from the coordinator; returns how many partitions have an owner';
+
+CREATE FUNCTION allsource.router_owner(partition_ids int4[], owners int4[]) RETURNS int4
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    lowest  int4;
+    highest int4;
+    known   int4;
+BEGIN
+    IF owners IS NULL THEN
+        SELECT min(r.group_id), max(r.group_id), count(*) INTO lowest, highest, known
+          FROM allsource.routes r
+         WHERE r.partition_id = ANY (partition_ids);
+    ELSE
+        SELECT min(owners[p.id + 1]), max(owners[p.id + 1]), count(owners[p.id + 1]) INTO lowest, highest, known
+          FROM unnest(partition_ids) AS p (id);
+    END IF;
+    IF lowest <> highest THEN
+        RAISE EXCEPTION 'the streams of a batch belong to several groups'
+              USING ERRCODE = 'feature_not_supported',
+                    DETAIL = format('Among their owners are group %s and group %s.', lowest, highest),
+                    HINT = 'There is no transaction across groups: append the streams of each group with a call of its own, or one by one.';
+    END IF;
+    IF known < cardinality(partition_ids) THEN
+        RETURN NULL;
+    END IF;
+    RETURN lowest;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_owner IS 'the one group that owns all of these partitions; NULL if that is not known';
+
+CREATE FUNCTION allsource.router_target(partition_ids int4[], owners int4[]) RETURNS int4
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    target int4 := allsource.router_owner(partition_ids, owners);
+BEGIN
+    IF target IS NULL AND owners IS NULL AND partition_ids[1] IS NOT NULL THEN
+        target := allsource.router_owner(partition_ids, allsource.router_learn(false));
+    END IF;
+    IF target IS NULL THEN
+        -- A wrong argument is for any group to complain about.
+        IF partition_ids[1] BETWEEN 0 AND 31 OR NOT EXISTS (SELECT FROM allsource.router_groups) THEN
+            RAISE EXCEPTION 'this router does not know who owns partition %', partition_ids[1]
+                  USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call es_router_refresh().';
+        END IF;
+        SELECT min(g.group_id) INTO target FROM allsource.router_groups g;
+    END IF;
+    RETURN target;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_target IS 'the group to which a call about partitions is sent';
+
+CREATE FUNCTION allsource.router_call(
+    partition_ids int4[],
+    query         text,
+    is_undoable   bool,
+    may_repeat    bool,
+    group_id      int4 DEFAULT NULL
+) RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    give_up    CONSTANT timestamptz := clock_timestamp() + interval '1 ms' * allsource.router_retry_time_ms();
+    timeout_ms CONSTANT int4 := allsource.router_timeout_ms();
+    target     int4;
+    owners     int4[];
+    name       text;
+    in_time    bool := true;
+    was_lost   bool := false;
+    outcome    text;
+    message    text;
+    unknown    CONSTANT text[] := ARRAY[
+        'Repeat it with the same event_id: what was done is not done again.',
+        'Look whether it was done. Calls that have an event_id for each event are repeated by the router, and can be repeated by the caller.'];
+BEGIN
+    IF is_undoable AND allsource.router_in_transaction() AND NOT allsource.router_allows_transactions() THEN
+        RAISE EXCEPTION 'a routed call cannot be part of a transaction'
+              USING ERRCODE = 'active_sql_transaction',
+                    DETAIL = 'The group commits it at once, and a ROLLBACK here would not undo it.',
+                    HINT = 'Call it outside of a transaction block, or set allsource_router.in_transaction to on.';
+    END IF;
+    LOOP
+        target := COALESCE(group_id,
+            CASE WHEN owners IS NULL AND cardinality(partition_ids) = 1
+                 THEN (SELECT r.group_id FROM allsource.routes r WHERE r.partition_id = partition_ids[1]) END,
+            allsource.router_target(partition_ids, owners));
+        name := allsource.router_name(target);
+        BEGIN
+            -- The usual case is one expression, as plpgsql prepares each anew in each transaction.
+            outcome := CASE WHEN NOT allsource.router_sent(name, query) THEN 'not sent'
+                            WHEN allsource.router_busy(name) = 0 THEN 'answered'
+                            WHEN allsource.router_wait(name, LEAST(timeout_ms, 1000)) AND allsource.router_busy(name) = 0 THEN 'answered'
+                            ELSE 'sent' END;
+            IF outcome = 'not sent' THEN
+                name := allsource.router_open(target, in_time OR was_lost);
+                IF allsource.router_send(name, query) = 1 THEN
+                    outcome := 'sent';
+                END IF;
+            END IF;
+            IF outcome = 'sent' THEN
+                outcome := CASE WHEN allsource.router_answered(name, clock_timestamp() + interval '1 ms' * timeout_ms) THEN 'answered'
+                                ELSE 'silent' END;
+            END IF;
+        EXCEPTION WHEN query_canceled THEN
+            PERFORM allsource.router_close(name);
+            IF NOT is_undoable AND may_repeat THEN
+                RAISE;
+            END IF;
+            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
+            RAISE EXCEPTION '%', message
+                  USING ERRCODE = 'query_canceled',
+                        DETAIL = format('What was sent to group %s is not cancelled there.', target),
+                        HINT = unknown[2 - may_repeat::int4];
+        END;
+        IF outcome = 'answered' THEN
+            IF allsource.router_error(name) = 'OK' THEN
+                RETURN name;
+            END IF;
+            outcome := allsource.router_failure(name, in_time OR was_lost);
+        END IF;
+
+        -- Whatever a repeated call has met since, what was once sent may have been done.
+        was_lost := was_lost OR outcome IN ('lost', 'silent');
+        IF outcome <> 'moved' THEN
+            PERFORM allsource.router_close(allsource.router_name(target));
+        END IF;
+        IF was_lost AND NOT (may_repeat AND in_time) THEN
+            RAISE EXCEPTION 'the connection to group % was lost before it had answered', target
+                  USING ERRCODE = 'transaction_resolution_unknown',
+                        DETAIL = CASE outcome WHEN 'lost' THEN 'It was closed.' WHEN 'silent' THEN 'It was given up after allsource_router.timeout.'
+                                 ELSE 'It cannot be asked again.' END || ' Whether the call was done is not known.',
+                        HINT = unknown[2 - may_repeat::int4];
+        END IF;
+        PERFORM allsource.router_rest();
+        IF outcome = 'moved' THEN
+            owners := allsource.router_learn(false);
+        END IF;
+        -- The last attempt is made with the time over, and raises what it meets.
+        in_time := clock_timestamp() < give_up;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_call IS 'has a statement done by the owner of partitions, or by a group, and returns the connection that has its result; repeats it where it was not done, or may be repeated, until allsource_router.retry_time is over';
+
+CREATE FUNCTION allsource.router_ask(
+    group_ids  int4[],
+    queries    text[],
+    timeout_ms int4,
+    may_fail   bool DEFAULT false,
+    begun      timestamptz DEFAULT clock_timestamp()
+) RETURNS text[]
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    give_up CONSTANT timestamptz := begun + interval '1 ms' * allsource.router_retry_time_ms();
+    until   timestamptz;
+    names   text[] := array_fill(NULL::text, ARRAY[cardinality(group_ids)]);
+    is_done bool[] := array_fill(false, ARRAY[cardinality(group_ids)]);
+    in_time bool := clock_timestamp() < give_up;
+    outcome text;
+    i       int4;
+BEGIN
+    LOOP
+        FOR i IN 1 .. cardinality(group_ids) LOOP
+            IF NOT is_done[i] THEN
+                names[i] := allsource.router_start(group_ids[i], queries[i], in_time OR may_fail);
+            END IF;
+        END LOOP;
+        until := clock_timestamp() + interval '1 ms' * timeout_ms;
+        FOR i IN 1 .. cardinality(group_ids) LOOP
+            CONTINUE WHEN is_done[i] OR names[i] IS NULL;
+            outcome := 'lost';
+            IF allsource.router_answered(names[i], until) THEN
+                outcome := CASE WHEN allsource.router_error(names[i]) = 'OK' THEN 'done'
+                                ELSE allsource.router_failure(names[i], in_time) END;
+            END IF;
+            IF outcome = 'done' THEN
+                is_done[i] := true;
+            ELSIF outcome = 'moved' THEN
+                -- The questions have to be divided anew. Connections with an answer in them are replaced at their next use.
+                RETURN NULL;
+            ELSE
+                PERFORM allsource.router_close(names[i]);
+                names[i] := NULL;
+                IF NOT (in_time OR may_fail) THEN
+                    RAISE EXCEPTION 'group % cannot be reached', group_ids[i]
+                          USING ERRCODE = '08006', DETAIL = 'It does not answer.';
+                END IF;
+            END IF;
+        END LOOP;
+        IF may_fail OR false <> ALL (is_done) THEN
+            RETURN names;
+        END IF;
+        PERFORM allsource.router_rest();
+        in_time := clock_timestamp() < give_up;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_ask IS 'asks groups side by side what may be asked again, and returns the connections that have the results; NULL if a partition has moved; with may_fail NULL for a group that does not answer';
+
+CREATE FUNCTION allsource.router_group_ids() RETURNS int4[]
+LANGUAGE sql STABLE PARALLEL UNSAFE
+BEGIN ATOMIC
+    SELECT COALESCE(array_agg(g.group_id ORDER BY g.group_id), '{}') FROM allsource.router_groups g;
+END;
+COMMENT ON FUNCTION allsource.router_group_ids IS 'the groups that the router knows';
+
+CREATE FUNCTION allsource.router_ask_all(query text, timeout_ms int4, may_fail bool DEFAULT false) RETURNS text[]
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    group_ids CONSTANT int4[] := allsource.router_group_ids();
+BEGIN
+    RETURN allsource.router_ask(group_ids, array_fill(query, ARRAY[cardinality(group_ids)]), timeout_ms, may_fail);
+END
+$$;
+COMMENT ON FUNCTION allsource.router_ask_all IS 'asks all groups the same';
+
+CREATE FUNCTION allsource.router_shares(wanted int4[], owners int4[], OUT group_ids int4[], OUT shares text[])
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    missing int4;
+BEGIN
+    owners := COALESCE(owners, (SELECT array_agg(r.group_id ORDER BY p.id)
+                                  FROM generate_series(0, 31) AS p (id)
+                                  LEFT JOIN allsource.routes r ON r.partition_id = p.id));
+    SELECT p.id INTO missing FROM generate_series(0, 31) AS p (id)
+     WHERE owners[p.id + 1] IS NULL AND (wanted IS NULL OR p.id = ANY (wanted)) LIMIT 1;
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'this router does not know who owns partition %', missing
+              USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call es_router_refresh().';
+    END IF;
+    SELECT array_agg(s.group_id ORDER BY s.group_id), array_agg(s.share ORDER BY s.group_id) INTO group_ids, shares
+      FROM (SELECT owners[p.id + 1] AS group_id, array_agg(p.id ORDER BY p.id)::text AS share
+              FROM generate_series(0, 31) AS p (id)
+             WHERE wanted IS NULL OR p.id = ANY (wanted)
+             GROUP BY 1) AS s;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_shares IS 'the groups that own these partitions, NULL for all, and which of them each owns';
