@@ -79,11 +79,12 @@ pgspot_venv() { echo "$(cache_dir)/pgspot-$PGSPOT"; }
 # The version of the extension is the version of the crate.
 extension_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml" | head -n 1; }
 
-# The SQL script that CREATE EXTENSION runs: the files of sql/ in the order of their numbers.
-extension_sql() { LC_ALL=C bash -c 'cat "$0"/sql/[0-9]*.sql' "$ROOT"; }
+# The SQL script that CREATE EXTENSION runs: the files of sql/ in the order of their numbers, with the coordinator's
+# before the rights.
+extension_sql() { LC_ALL=C bash -c 'cat "$0"/sql/[0-8]*.sql "$0"/sql/link/*.sql "$0"/sql/coordinator/*.sql "$0"/sql/9*.sql' "$ROOT"; }
 
-# The same of the extension allsource_router, which has the roles in common.
-router_sql() { LC_ALL=C bash -c 'cat "$0"/sql/00_roles.sql "$0"/sql/router/[0-9]*.sql' "$ROOT"; }
+# The same of the extension allsource_router.
+router_sql() { LC_ALL=C bash -c 'cat "$0"/sql/{00_roles,router/0*,link/*,router/[1-9]*}.sql' "$ROOT"; }
 
 # For all calls of cargo. It must be the same everywhere: pgrx is recompiled when it changes.
 export_cargo_environment() {

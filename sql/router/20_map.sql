@@ -26,39 +26,7 @@ SELECT pg_extension_config_dump('allsource.routes', '');
 SELECT pg_extension_config_dump('allsource.router_groups', '');
 SELECT pg_extension_config_dump('allsource.router_coordinator', '');
 
--- A trigger and not a constraint, whose message would show the row.
-CREATE FUNCTION allsource.router_check_conninfo() RETURNS trigger
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    pair    CONSTANT text := '([a-z_]+)\s*=\s*(''(?:[^''\\]|\\.)*''|(?:[^\s''\\]|\\.)+)';
-    refused text[] := ARRAY['password', 'sslpassword', 'options'];
-    found   text;
-BEGIN
-    IF TG_TABLE_NAME = 'router_groups' THEN
-        refused := refused || ARRAY['user'];
-    END IF;
-    IF NEW.conninfo !~ ('^\s*(' || pair || '\s*)+$') THEN
-        RAISE EXCEPTION 'conninfo must be key=value pairs of libpq'
-              USING ERRCODE = 'invalid_parameter_value',
-                    HINT = 'For example: host=db1,db2 port=5432 dbname=store. A URI is not taken.';
-    END IF;
-    SELECT m.part[1] INTO found
-      FROM regexp_matches(NEW.conninfo, pair, 'g') AS m (part)
-     WHERE m.part[1] = ANY (refused)
-     LIMIT 1;
-    IF found IS NOT NULL THEN
-        RAISE EXCEPTION 'conninfo must not have "%"', found
-              USING ERRCODE = 'invalid_parameter_value',
-                    HINT = 'Everybody connects as himself; passwords belong into the password file of the server''s user.';
-    END IF;
-    RETURN NEW;
-END
-$$;
-COMMENT ON FUNCTION allsource.router_check_conninfo IS 'trigger: refuses what a conninfo must not have';
-
-CREATE TRIGGER router_check_conninfo BEFORE INSERT OR UPDATE ON allsource.router_groups
-    FOR EACH ROW EXECUTE FUNCTION allsource.router_check_conninfo();
-CREATE TRIGGER router_check_conninfo BEFORE INSERT OR UPDATE ON allsource.router_coordinator
-    FOR EACH ROW EXECUTE FUNCTION allsource.router_check_conninfo();
+CREATE TRIGGER link_check_conninfo BEFORE INSERT OR UPDATE ON allsource.router_groups
+    FOR EACH ROW EXECUTE FUNCTION allsource.link_check_conninfo();
+CREATE TRIGGER link_check_conninfo BEFORE INSERT OR UPDATE ON allsource.router_coordinator
+    FOR EACH ROW EXECUTE FUNCTION allsource.link_check_conninfo();

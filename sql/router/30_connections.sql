@@ -55,16 +55,6 @@ END
 $$;
 COMMENT ON FUNCTION allsource.router_allows_transactions IS 'the setting allsource_router.in_transaction';
 
-CREATE FUNCTION allsource.router_quote(value text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN '''' || replace(replace(value, '\', '\\'), '''', '\''') || '''';
-COMMENT ON FUNCTION allsource.router_quote IS 'a value for a connection string of libpq';
-
-CREATE FUNCTION allsource.router_names_user(conninfo text) RETURNS bool
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN regexp_replace(conninfo, '''(?:[^''\\]|\\.)*''', '''''', 'g') ~ '\muser\s*=';
-COMMENT ON FUNCTION allsource.router_names_user IS 'whether a connection string has the key user, outside of quoted values';
-
 CREATE FUNCTION allsource.router_role() RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN NULLIF(current_setting('role'), 'none');
@@ -96,29 +86,17 @@ BEGIN
     END IF;
     -- The session's user and what he has set as his role are what nobody else can set for him. The current
     -- user is always the owner of these functions.
-    IF target IS NOT NULL OR NOT allsource.router_names_user(conninfo) THEN
-        conninfo := conninfo || ' user=' || allsource.router_quote(session_user);
+    IF target IS NOT NULL OR NOT allsource.link_names_user(conninfo) THEN
+        conninfo := conninfo || ' user=' || allsource.link_quote(session_user);
         IF role IS NOT NULL THEN
             options := options || ' -c role=' || regexp_replace(role, '([\\\s])', '\\\1', 'g');
         END IF;
     END IF;
     RETURN conninfo || ' application_name=allsource_router target_session_attrs=read-write connect_timeout='
-        || seconds || ' options=' || allsource.router_quote(options);
+        || seconds || ' options=' || allsource.link_quote(options);
 END
 $$;
 COMMENT ON FUNCTION allsource.router_conninfo IS 'how the caller connects to a group; NULL: to the coordinator';
-
-CREATE FUNCTION allsource.router_close(name text) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF name = ANY (allsource.router_connections()) THEN
-        PERFORM allsource.router_disconnect(name);
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION allsource.router_close IS 'closes a connection if it is open; what was sent on it goes on';
 
 CREATE FUNCTION allsource.router_open(target int4, may_fail bool) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -132,15 +110,13 @@ DECLARE
     reason   text;
     code     text := '08006';
 BEGIN
-    PERFORM allsource.router_close(name);
+    PERFORM allsource.link_close(name);
     IF conninfo IS NULL THEN
         RAISE EXCEPTION '% is not known to this router', whom
               USING ERRCODE = 'object_not_in_prerequisite_state',
                     HINT = 'Call es_router_refresh(), as one who may see the groups on the coordinator.';
     END IF;
-    PERFORM allsource.router_connecting();
-    PERFORM allsource.router_connect(name, conninfo);
-    PERFORM allsource.router_connected(name);
+    PERFORM allsource.link_connect(name, conninfo);
     RETURN name;
 EXCEPTION
     WHEN sqlclient_unable_to_establish_sqlconnection THEN
@@ -170,13 +146,6 @@ END
 $$;
 COMMENT ON FUNCTION allsource.router_open IS 'opens the caller''s connection to a group, anew if there is one, and returns its name; NULL: it may fail, and did';
 
--- The first router_busy takes the end of the last answer, or why the other side has closed; the second notices then
--- that it has. CASE fixes their order.
-CREATE FUNCTION allsource.router_sent(name text, query text) RETURNS bool
-LANGUAGE sql VOLATILE PARALLEL UNSAFE
-RETURN CASE WHEN name = ANY (allsource.router_connections()) THEN CASE WHEN allsource.router_busy(name) + allsource.router_busy(name) = 0 THEN allsource.router_send(name, query) = 1 ELSE false END ELSE false END;
-COMMENT ON FUNCTION allsource.router_sent IS 'sends a statement if the connection is open and can take it, and returns whether that was done';
-
 CREATE FUNCTION allsource.router_start(target int4, query text, may_fail bool) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -184,11 +153,11 @@ AS $$
 DECLARE
     name text := allsource.router_name(target);
 BEGIN
-    IF allsource.router_sent(name, query) THEN
+    IF allsource.link_sent(name, query) THEN
         RETURN name;
     END IF;
     name := allsource.router_open(target, may_fail);
-    IF allsource.router_send(name, query) = 1 THEN
+    IF allsource.link_send(name, query) = 1 THEN
         RETURN name;
     END IF;
     RETURN NULL;
@@ -196,35 +165,12 @@ END
 $$;
 COMMENT ON FUNCTION allsource.router_start IS 'sends a statement to a group on the caller''s connection, and returns its name; NULL: nothing was sent';
 
-CREATE FUNCTION allsource.router_answered(name text, until timestamptz) RETURNS bool
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    -- A wait that is not woken is repeated, so that nothing depends on being woken.
-    piece_ms CONSTANT int4 := 1000;
-    left_ms  int4;
-    waited   bool;
-BEGIN
-    WHILE allsource.router_busy(name) = 1 LOOP
-        left_ms := LEAST(piece_ms, extract(epoch FROM until - clock_timestamp()) * 1000);
-        IF left_ms <= 0 THEN
-            RETURN false;
-        END IF;
-        -- An assignment costs less than PERFORM.
-        waited := allsource.router_wait(name, left_ms);
-    END LOOP;
-    RETURN true;
-END
-$$;
-COMMENT ON FUNCTION allsource.router_answered IS 'waits for an answer, and returns whether it has come in time; until NULL: without limit';
-
 CREATE FUNCTION allsource.router_failure(name text, may_repeat bool) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM FROM allsource.router_result(name) AS r (nothing text);
+    PERFORM FROM allsource.link_result(name) AS r (nothing text);
     RETURN 'lost';
 EXCEPTION
     WHEN object_not_in_prerequisite_state THEN

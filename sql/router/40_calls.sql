@@ -1,5 +1,5 @@
 -- Calls: to the owner of partitions, and to several groups side by side. They return the names of connections
--- whose answers have come and are no errors, for the caller to fetch with router_result. Times are in
+-- whose answers have come and are no errors, for the caller to fetch with link_result. Times are in
 -- milliseconds. What was sent is never cancelled: a store whose commit waits for a standby would then report success
 -- for what the standby does not have.
 
@@ -40,22 +40,22 @@ BEGIN
     IF name IS NULL THEN
         RETURN NULL;
     END IF;
-    IF NOT allsource.router_answered(name, until) THEN
-        PERFORM allsource.router_close(name);
+    IF NOT allsource.link_answered(name, until) THEN
+        PERFORM allsource.link_close(name);
         IF must_answer THEN
             RAISE EXCEPTION 'the coordinator cannot be reached'
                   USING ERRCODE = '08006', DETAIL = 'It does not answer.';
         END IF;
         RETURN NULL;
     END IF;
-    SELECT r.map INTO map FROM allsource.router_result(name) AS r (map jsonb);
+    SELECT r.map INTO map FROM allsource.link_result(name) AS r (map jsonb);
     -- Addresses are for those who may see them there.
     name := allsource.router_start(NULL, 'SELECT has_column_privilege(''allsource.cluster_groups'', ''conninfo'', ''SELECT'')', false);
-    IF allsource.router_answered(name, until)
-       AND (SELECT r.allowed FROM allsource.router_result(name) AS r (allowed bool)) THEN
+    IF allsource.link_answered(name, until)
+       AND (SELECT r.allowed FROM allsource.link_result(name) AS r (allowed bool)) THEN
         name := allsource.router_start(NULL, 'SELECT jsonb_object_agg(g.group_id, g.conninfo) FROM allsource.cluster_groups g', false);
-        IF allsource.router_answered(name, until) THEN
-            SELECT r.groups INTO groups FROM allsource.router_result(name) AS r (groups jsonb);
+        IF allsource.link_answered(name, until) THEN
+            SELECT r.groups INTO groups FROM allsource.link_result(name) AS r (groups jsonb);
         END IF;
     END IF;
     SELECT array_agg((m.entry ->> 1)::int4 ORDER BY p.partition_id) INTO owners
@@ -193,22 +193,22 @@ BEGIN
         name := allsource.router_name(target);
         BEGIN
             -- The usual case is one expression, as plpgsql prepares each anew in each transaction.
-            outcome := CASE WHEN NOT allsource.router_sent(name, query) THEN 'not sent'
-                            WHEN allsource.router_busy(name) = 0 THEN 'answered'
-                            WHEN allsource.router_wait(name, LEAST(timeout_ms, 1000)) AND allsource.router_busy(name) = 0 THEN 'answered'
+            outcome := CASE WHEN NOT allsource.link_sent(name, query) THEN 'not sent'
+                            WHEN allsource.link_busy(name) = 0 THEN 'answered'
+                            WHEN allsource.link_wait(name, LEAST(timeout_ms, 1000)) AND allsource.link_busy(name) = 0 THEN 'answered'
                             ELSE 'sent' END;
             IF outcome = 'not sent' THEN
                 name := allsource.router_open(target, in_time OR was_lost);
-                IF allsource.router_send(name, query) = 1 THEN
+                IF allsource.link_send(name, query) = 1 THEN
                     outcome := 'sent';
                 END IF;
             END IF;
             IF outcome = 'sent' THEN
-                outcome := CASE WHEN allsource.router_answered(name, clock_timestamp() + interval '1 ms' * timeout_ms) THEN 'answered'
+                outcome := CASE WHEN allsource.link_answered(name, clock_timestamp() + interval '1 ms' * timeout_ms) THEN 'answered'
                                 ELSE 'silent' END;
             END IF;
         EXCEPTION WHEN query_canceled THEN
-            PERFORM allsource.router_close(name);
+            PERFORM allsource.link_close(name);
             IF NOT is_undoable AND may_repeat THEN
                 RAISE;
             END IF;
@@ -219,7 +219,7 @@ BEGIN
                         HINT = unknown[2 - may_repeat::int4];
         END;
         IF outcome = 'answered' THEN
-            IF allsource.router_error(name) = 'OK' THEN
+            IF allsource.link_error(name) = 'OK' THEN
                 RETURN name;
             END IF;
             outcome := allsource.router_failure(name, in_time OR was_lost);
@@ -228,7 +228,7 @@ BEGIN
         -- Whatever a repeated call has met since, what was once sent may have been done.
         was_lost := was_lost OR outcome IN ('lost', 'silent');
         IF outcome <> 'moved' THEN
-            PERFORM allsource.router_close(allsource.router_name(target));
+            PERFORM allsource.link_close(allsource.router_name(target));
         END IF;
         IF was_lost AND NOT (may_repeat AND in_time) THEN
             RAISE EXCEPTION 'the connection to group % was lost before it had answered', target
@@ -277,8 +277,8 @@ BEGIN
         FOR i IN 1 .. cardinality(group_ids) LOOP
             CONTINUE WHEN is_done[i] OR names[i] IS NULL;
             outcome := 'lost';
-            IF allsource.router_answered(names[i], until) THEN
-                outcome := CASE WHEN allsource.router_error(names[i]) = 'OK' THEN 'done'
+            IF allsource.link_answered(names[i], until) THEN
+                outcome := CASE WHEN allsource.link_error(names[i]) = 'OK' THEN 'done'
                                 ELSE allsource.router_failure(names[i], in_time) END;
             END IF;
             IF outcome = 'done' THEN
@@ -287,7 +287,7 @@ BEGIN
                 -- The questions have to be divided anew. Connections with an answer in them are replaced at their next use.
                 RETURN NULL;
             ELSE
-                PERFORM allsource.router_close(names[i]);
+                PERFORM allsource.link_close(names[i]);
                 names[i] := NULL;
                 IF NOT (in_time OR may_fail) THEN
                     RAISE EXCEPTION 'group % cannot be reached', group_ids[i]

@@ -50,7 +50,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER COST 10000
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN (SELECT r.version FROM allsource.router_result(allsource.router_call(
+    RETURN (SELECT r.version FROM allsource.link_result(allsource.router_call(
         ARRAY[allsource.es_partition(stream_id)],
         format('SELECT allsource.es_append(%L, %L, %L, %L, %L, %L, %L, %L)',
                stream_id, event_type, payload, metadata, expected_version, tenant_id, entity_id, event_id),
@@ -73,7 +73,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER COST 10000
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN (SELECT r.version FROM allsource.router_result(allsource.router_call(
+    RETURN (SELECT r.version FROM allsource.link_result(allsource.router_call(
         ARRAY[allsource.es_partition(stream_id)],
         format('SELECT allsource.es_append_many(%L, %L, %L, %L, %L, %L, %L, %L)',
                stream_id, event_types, payloads, metadata, expected_version, tenant_id, entity_id, event_ids),
@@ -102,7 +102,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN QUERY
-    SELECT r.* FROM allsource.router_result(allsource.router_call(
+    SELECT r.* FROM allsource.link_result(allsource.router_call(
         (SELECT array_agg(DISTINCT allsource.es_partition(s.name)) FROM unnest(stream_ids) AS s (name) WHERE s.name IS NOT NULL),
         format('SELECT * FROM allsource.es_append_batch(%L, %L, %L, %L, %L, %L, %L)',
                stream_ids, event_types, payloads, metadata, expected_versions, tenant_id, event_ids),
@@ -122,7 +122,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN QUERY
-    SELECT r.* FROM allsource.router_result(allsource.router_call(
+    SELECT r.* FROM allsource.link_result(allsource.router_call(
         ARRAY[allsource.es_partition(stream_id)],
         format('SELECT * FROM allsource.es_create_stream(%L, %L, %L)', stream_id, tenant_id, entity_id),
         true, true))
@@ -144,7 +144,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN QUERY
-    SELECT r.* FROM allsource.router_result(allsource.router_call(
+    SELECT r.* FROM allsource.link_result(allsource.router_call(
         ARRAY[allsource.es_partition(stream_id)],
         format('SELECT * FROM allsource.es_read(%L, %L, %L, %L, %L)', stream_id, from_version, max_count, backward, tenant_id),
         false, true))
@@ -163,7 +163,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN QUERY
-    SELECT r.* FROM allsource.router_result(allsource.router_call(
+    SELECT r.* FROM allsource.link_result(allsource.router_call(
         ARRAY[allsource.es_partition(stream_id)],
         format('SELECT * FROM allsource.es_stream(%L, %L)', stream_id, tenant_id),
         false, true))
@@ -183,7 +183,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN QUERY
-    SELECT r.* FROM allsource.router_result(allsource.router_call(
+    SELECT r.* FROM allsource.link_result(allsource.router_call(
         ARRAY[partition_id],
         format('SELECT * FROM allsource.es_streams(%L, %L, %L)', partition_id, after_stream_id, max_count),
         false, true))
@@ -201,7 +201,7 @@ LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER COST 10000
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN (SELECT r.watermark FROM allsource.router_result(allsource.router_call(
+    RETURN (SELECT r.watermark FROM allsource.link_result(allsource.router_call(
         ARRAY[allsource.es_partition(stream_id)],
         format('SELECT allsource.es_stream_watermark(%L, %L)', stream_id, tenant_id),
         false, true)) AS r (watermark int8));
@@ -217,7 +217,7 @@ LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER COST 10000
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN (SELECT r.is_gapless FROM allsource.router_result(allsource.router_call(
+    RETURN (SELECT r.is_gapless FROM allsource.link_result(allsource.router_call(
         ARRAY[allsource.es_partition(stream_id)],
         format('SELECT allsource.es_verify_gapless(%L, %L)', stream_id, tenant_id),
         false, true)) AS r (is_gapless bool));

@@ -33,7 +33,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER COST 10000
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM FROM allsource.router_result(allsource.router_call(
+    PERFORM FROM allsource.link_result(allsource.router_call(
         ARRAY[allsource.es_partition(stream_id)],
         format('SELECT allsource.es_enqueue(%L, %L, %L, %L, %L, %L, %L, %L)',
                stream_id, event_type, payload, metadata, tenant_id, entity_id, event_id, durable),
@@ -69,7 +69,7 @@ BEGIN
     IF events IS DISTINCT FROM cardinality(event_types) OR events IS DISTINCT FROM cardinality(payloads)
        OR events <> cardinality(metadata) OR events <> cardinality(event_ids) OR events = 0
        OR array_position(stream_ids, NULL) IS NOT NULL THEN
-        RETURN (SELECT r.taken FROM allsource.router_result(allsource.router_call(ARRAY[NULL::int4],
+        RETURN (SELECT r.taken FROM allsource.link_result(allsource.router_call(ARRAY[NULL::int4],
             format('SELECT allsource.es_enqueue_batch(%L, %L, %L, %L, %L, %L, %L)',
                    stream_ids, event_types, payloads, metadata, tenant_id, event_ids, durable),
             false, false)) AS r (taken int8));
@@ -85,7 +85,7 @@ BEGIN
          ORDER BY m.group_id
     LOOP
         BEGIN
-            SELECT r.taken INTO taken FROM allsource.router_result(allsource.router_call(own.partition_ids,
+            SELECT r.taken INTO taken FROM allsource.link_result(allsource.router_call(own.partition_ids,
                 format('SELECT allsource.es_enqueue_batch(%L, %L, %L, %L, %L, %L, %L)', own.stream_ids, own.event_types, own.payloads,
                        CASE WHEN metadata IS NOT NULL THEN own.metadata END, tenant_id,
                        CASE WHEN event_ids IS NOT NULL THEN own.event_ids END, durable),
@@ -137,7 +137,7 @@ DECLARE
     name    text;
 BEGIN
     FOREACH name IN ARRAY allsource.router_ask_all(format('SELECT allsource.es_flush(%L)', timeout), longest) LOOP
-        flushed := flushed + (SELECT r.events FROM allsource.router_result(name) AS r (events int8));
+        flushed := flushed + (SELECT r.events FROM allsource.link_result(name) AS r (events int8));
     END LOOP;
     RETURN flushed;
 END
@@ -167,7 +167,7 @@ BEGIN
         RETURN QUERY
         SELECT group_ids[i] * base + r.id, r.failed_at, r.enqueued_at, r.queue_epoch, r.queue_worker, r.queue_offset, r.sqlstate,
                r.reason, r.tenant_id, r.stream_id, r.entity_id, r.event_type, r.payload, r.metadata, r.event_id
-          FROM allsource.router_result(names[i])
+          FROM allsource.link_result(names[i])
             AS r (id int8, failed_at timestamptz, enqueued_at timestamptz, queue_epoch int8, queue_worker int4, queue_offset int8,
                   sqlstate text, reason text, tenant_id text, stream_id text, entity_id text, event_type text, payload jsonb,
                   metadata jsonb, event_id uuid)
@@ -185,7 +185,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER COST 10000
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN (SELECT r.version FROM allsource.router_result(allsource.router_call(
+    RETURN (SELECT r.version FROM allsource.link_result(allsource.router_call(
         NULL, format('SELECT allsource.es_dead_letter_retry(%L)', id % 1000000000000),
         true, false, (id / 1000000000000)::int4)) AS r (version int8));
 END
@@ -197,7 +197,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER COST 10000
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM FROM allsource.router_result(allsource.router_call(
+    PERFORM FROM allsource.link_result(allsource.router_call(
         NULL, format('SELECT allsource.es_dead_letter_discard(%L)', id % 1000000000000),
         true, false, (id / 1000000000000)::int4)) AS r (nothing text);
 END

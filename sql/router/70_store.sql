@@ -81,7 +81,7 @@ BEGIN
            e.event_id, e.partition_id
       FROM (SELECT r.*, row_number() OVER (PARTITION BY n.i ORDER BY r."position") AS place, n.i
               FROM unnest(names) WITH ORDINALITY AS n (name, i)
-             CROSS JOIN LATERAL allsource.router_result(n.name)
+             CROSS JOIN LATERAL allsource.link_result(n.name)
                 AS r ("position" int8, stream_id text, version int8, tenant_id text, event_type text, entity_id text,
                       payload jsonb, metadata jsonb, "timestamp" timestamptz, event_id uuid, partition_id int4)
              ORDER BY place, n.i
@@ -107,7 +107,7 @@ BEGIN
     names := allsource.router_ask(asked.group_ids, array_fill('SELECT allsource.es_positions()'::text, ARRAY[cardinality(asked.group_ids)]),
                                   allsource.router_timeout_ms());
     FOR i IN 1 .. cardinality(names) LOOP
-        SELECT r.given INTO given FROM allsource.router_result(names[i]) AS r (given int8[]);
+        SELECT r.given INTO given FROM allsource.link_result(names[i]) AS r (given int8[]);
         FOREACH p IN ARRAY asked.shares[i]::int4[] LOOP
             positions[p + 1] := given[p + 1];
         END LOOP;
@@ -141,7 +141,7 @@ BEGIN
         allsource.router_timeout_ms());
     RETURN QUERY
     SELECT r.* FROM unnest(names) AS n (name)
-     CROSS JOIN LATERAL allsource.router_result(n.name)
+     CROSS JOIN LATERAL allsource.link_result(n.name)
         AS r (partition_id int4, stream_count int8, total_events int8, unsettled_events int8, last_position int8,
               last_append_at timestamptz, size_bytes int8)
      ORDER BY r.partition_id;
@@ -192,7 +192,7 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT r.* FROM unnest(names) AS n (name)
-     CROSS JOIN LATERAL allsource.router_result(n.name)
+     CROSS JOIN LATERAL allsource.link_result(n.name)
         AS r (tenant_id text, stream_id text, kind text, "position" int8, version int8, detail text);
 END
 $$;

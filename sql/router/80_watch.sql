@@ -28,7 +28,7 @@ BEGIN
         IF names[i] IS NOT NULL THEN
             RETURN QUERY
             SELECT format('group %s: %s', group_ids[i], r.name), r.ok, r.detail
-              FROM allsource.router_result(names[i]) AS r (name text, ok bool, detail text);
+              FROM allsource.link_result(names[i]) AS r (name text, ok bool, detail text);
         END IF;
     END LOOP;
 END
@@ -54,7 +54,7 @@ BEGIN
         IF names[i] IS NOT NULL THEN
             RETURN QUERY
             SELECT r.name, r.labels || jsonb_build_object('group', group_ids[i]::text), r.value
-              FROM allsource.router_result(names[i]) AS r (name text, labels jsonb, value float8);
+              FROM allsource.link_result(names[i]) AS r (name text, labels jsonb, value float8);
         END IF;
     END LOOP;
 END
@@ -79,7 +79,7 @@ BEGIN
     FOR i IN 1 .. cardinality(group_ids) LOOP
         answer := NULL;
         IF names[i] IS NOT NULL THEN
-            SELECT r.answer INTO answer FROM allsource.router_result(names[i]) AS r (answer text);
+            SELECT r.answer INTO answer FROM allsource.link_result(names[i]) AS r (answer text);
         END IF;
         answers := answers || format(E'# HELP allsource_router_group_up Whether the group has answered the router.\n'
                                      '# TYPE allsource_router_group_up gauge\nallsource_router_group_up %s\n%s',

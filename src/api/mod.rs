@@ -3,6 +3,7 @@
 
 pub mod append;
 pub mod hot;
+pub mod link;
 pub mod member;
 pub mod metrics;
 pub mod partitions;

@@ -17,7 +17,7 @@
 //! | `write` | append, enqueue, flush |
 //! | `read` | one stream, the whole store, what is wrong with it |
 //! | `watch` | metrics and health |
-//! | `router` | what a router's functions need: transaction blocks, and waiting for an answer |
+//! | `link` | connections to other servers, of routers and the coordinator |
 //! | `worker` | the background processes |
 //! | `settler` | the process that settles hot partitions, and how it is asked to |
 //!
@@ -29,10 +29,10 @@ pub mod call;
 pub mod cluster;
 pub mod error;
 pub mod hot;
+pub mod link;
 pub mod positions;
 pub mod queue;
 pub mod read;
-pub mod router;
 pub mod session;
 pub mod settings;
 pub mod settler;

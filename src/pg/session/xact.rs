@@ -215,3 +215,10 @@ pub fn database_name() -> CString {
         .clone()
     })
 }
+
+/// Whether what this call does can be undone by a ROLLBACK that is still to come: it is in a transaction block,
+/// one that several statements of one message make, or a subtransaction.
+pub fn in_transaction_block() -> bool {
+    // SAFETY: reads the transaction's state.
+    unsafe { pg_sys::IsTransactionBlock() }
+}

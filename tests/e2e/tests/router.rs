@@ -656,7 +656,7 @@ fn everybody_is_himself() {
         "SELECT conninfo FROM allsource.router_coordinator",
         "SELECT allsource.router_conninfo(1)",
         "SELECT allsource.router_call('{1}', 'SELECT 1', false, true)",
-        "SELECT allsource.router_send('allsource 1 postgres', 'SELECT 1')",
+        "SELECT allsource.link_send('allsource 1 postgres', 'SELECT 1')",
         "SELECT allsource.es_router_refresh()",
         "UPDATE allsource.routes SET group_id = 1",
         "CREATE TABLE allsource.mine ()",
