@@ -57,25 +57,32 @@ AS 'MODULE_PATHNAME', 'es_member_leave';
 
 COMMENT ON FUNCTION allsource.es_member_leave IS 'make this database a single server again';
 
+-- As the owner, who sees what follows the server.
 CREATE FUNCTION allsource.es_member_status() RETURNS TABLE (
     group_id       int4,
     joined_at      timestamptz,
     node_id        int4,
     version        text,
     server_version text,
+    wal_level      text,
     is_standby     bool,
+    is_synchronous bool,
     lsn            pg_lsn,
     owned          int8,
     fenced         int8
 )
-LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
+LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 1
+SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT m.group_id,
            m.joined_at,
            current_setting('allsource.node_id')::int4,
            (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'allsource'),
            current_setting('server_version'),
+           current_setting('wal_level'),
            pg_is_in_recovery(),
+           current_setting('synchronous_commit') NOT IN ('off', 'local')
+               AND EXISTS (SELECT FROM pg_stat_replication r WHERE r.state = 'streaming' AND r.sync_state IN ('sync', 'quorum')),
            CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END,
            (SELECT count(*) FROM allsource.partition_owners o WHERE o.state = 'owned'),
            (SELECT count(*) FROM allsource.partition_owners o WHERE o.state = 'fenced')
@@ -83,7 +90,7 @@ BEGIN ATOMIC
       LEFT JOIN allsource.cluster_member m ON true;
 END;
 
-COMMENT ON FUNCTION allsource.es_member_status IS 'one row about this node as a member of a cluster; group_id is NULL outside of one';
+COMMENT ON FUNCTION allsource.es_member_status IS 'one row about this node as a member of a cluster; group_id is NULL outside of one, is_synchronous says whether a standby confirms what is committed';
 
 CREATE FUNCTION allsource.es_member_report(
     partition_id int4,

@@ -20,12 +20,12 @@ AS 'MODULE_PATHNAME', 'es_metrics_prometheus';
 
 COMMENT ON FUNCTION allsource.es_metrics_prometheus IS 'the metrics in the text format of Prometheus';
 
-CREATE FUNCTION allsource.es_health() RETURNS TABLE (
+CREATE FUNCTION allsource.server_health() RETURNS TABLE (
     name   text,
     ok     bool,
     detail text
 )
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000 ROWS 9
-AS 'MODULE_PATHNAME', 'es_health';
+AS 'MODULE_PATHNAME', 'server_health';
 
-COMMENT ON FUNCTION allsource.es_health IS 'a row for each check: what was checked, whether it is ok, and the facts';
+COMMENT ON FUNCTION allsource.server_health IS 'the rows of es_health about this server';

@@ -7,10 +7,13 @@ GRANT SELECT ON allsource.event_streams, allsource.event_log, allsource.event_id
                 allsource.events, allsource.partition_stats,
                 allsource.dead_letters, allsource.waiting_events, allsource.safe_position,
                 allsource.queue_stats, allsource.metrics, allsource.hot_partitions_status,
-                allsource.cluster_member, allsource.partition_owners
+                allsource.cluster_member, allsource.partition_owners, allsource.partition_map
    TO allsource_reader;
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA allsource FROM PUBLIC;
+-- Routers read it as one who may.
+GRANT SELECT ON allsource.cluster_groups TO allsource_admin;
+
+REVOKE ALL ON ALL ROUTINES IN SCHEMA allsource FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
       allsource.es_any(), allsource.es_no_stream(), allsource.es_stream_exists(),
@@ -21,7 +24,9 @@ GRANT EXECUTE ON FUNCTION
       allsource.es_verify, allsource.es_verify_gapless, allsource.es_run_checksum,
       allsource.es_queue_stats, allsource.es_dead_letters,
       allsource.es_hot_partitions, allsource.es_sidecar_stats,
-      allsource.es_metrics, allsource.es_metrics_prometheus, allsource.es_health
+      allsource.es_metrics, allsource.es_metrics_prometheus,
+      allsource.es_health, allsource.server_health, allsource.cluster_health,
+      allsource.es_member_status
    TO allsource_reader;
 
 GRANT EXECUTE ON FUNCTION
@@ -36,7 +41,7 @@ GRANT EXECUTE ON FUNCTION
       allsource.es_heat, allsource.es_cool, allsource.es_settle,
       allsource.es_sidecar_rebuild, allsource.es_sidecar_checkpoint,
       allsource.es_dead_letter_retry, allsource.es_dead_letter_discard,
-      allsource.es_member_join, allsource.es_member_leave, allsource.es_member_status,
+      allsource.es_member_join, allsource.es_member_leave,
       allsource.es_member_report, allsource.es_member_summary,
       allsource.es_member_receive, allsource.es_member_publish,
       allsource.es_member_subscribe, allsource.es_member_fence,
@@ -44,4 +49,13 @@ GRANT EXECUTE ON FUNCTION
       allsource.es_member_release, allsource.es_member_refuse,
       allsource.es_member_take_back, allsource.es_member_unsubscribe,
       allsource.es_member_unpublish, allsource.es_member_empty
+   TO allsource_admin;
+
+-- What comes before the last of each line are the parts of procedures, which commit in between and so run as their caller.
+GRANT EXECUTE ON ROUTINE
+      allsource.group_begin, allsource.group_join, allsource.es_group_add,
+      allsource.es_group_remove, allsource.es_groups, allsource.es_nodes,
+      allsource.move_begin, allsource.move_look, allsource.move_step, allsource.move_carry_on, allsource.es_move_partition,
+      allsource.es_move_cancel, allsource.es_moves,
+      allsource.es_rebalance_plan, allsource.rebalance_begin, allsource.es_rebalance
    TO allsource_admin;

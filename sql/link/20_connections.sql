@@ -83,3 +83,43 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION allsource.link_answered IS 'waits for an answer, and returns whether it has come in time; until NULL: without limit';
+
+CREATE FUNCTION allsource.link_name(target text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN 'allsource ' || target || ' ' || md5(quote_ident(session_user) || ' ' || quote_ident(current_setting('role')));
+COMMENT ON FUNCTION allsource.link_name IS 'a name for the caller''s own connection: two users must never share one';
+
+CREATE FUNCTION allsource.link_open(name text, conninfo text, whom text) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    said   text;
+    reason text;
+    code   text := '08006';
+BEGIN
+    PERFORM allsource.link_close(name);
+    PERFORM allsource.link_connect(name, conninfo);
+EXCEPTION
+    WHEN sqlclient_unable_to_establish_sqlconnection THEN
+        -- What libpq says has addresses in it.
+        GET STACKED DIAGNOSTICS said = PG_EXCEPTION_DETAIL;
+        IF said ~ '(authentication|role|pg_hba|database ".*" does not exist|permission denied|not permitted)' AND said ~ 'FATAL' THEN
+            code := '28000';
+            reason := 'refused this user';
+        ELSIF said ~ '(timeout|timed out)' THEN
+            reason := 'does not answer';
+        ELSIF said ~ '(read-only|standby|recovery)' THEN
+            reason := 'has no primary at the moment';
+        ELSIF said ~ '(starting up|shutting down|not yet accepting)' THEN
+            reason := 'is starting or stopping';
+        ELSIF said ~ 'too many' THEN
+            reason := 'has too many connections';
+        ELSE
+            reason := 'refused the connection';
+        END IF;
+        RAISE EXCEPTION '% cannot be reached', whom
+              USING ERRCODE = code, DETAIL = format('It %s.', reason);
+END
+$$;
+COMMENT ON FUNCTION allsource.link_open IS 'opens a connection, anew if there is one, without telling anybody the addresses';

@@ -1,4 +1,4 @@
-//! Metrics and health: `es_metrics`, `es_metrics_prometheus`, `es_health`.
+//! Metrics and health: `es_metrics`, `es_metrics_prometheus`, and what `es_health` says of the server.
 
 use crate::metrics::text::render;
 use crate::pg::call::datum::{jsonb, text};
@@ -31,10 +31,10 @@ sql_function! {
 }
 
 sql_function! {
-    /// `es_health()`: a row for each check: name, whether it is ok, the facts.
+    /// `server_health()`: the rows of `es_health` about this server, one for each check: name, whether it is ok, the facts.
     ///
     /// Volatile, parallel unsafe.
-    fn es_health, pg_finfo_es_health(call) {
+    fn server_health, pg_finfo_server_health(call) {
         let mut rows = Rows::begin(call);
         for check in checks()? {
             rows.put([

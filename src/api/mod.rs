@@ -2,6 +2,7 @@
 //! in `pg`. Their SQL declarations, with defaults, rights and comments, are in `sql/`.
 
 pub mod append;
+pub mod coordinator;
 pub mod hot;
 pub mod link;
 pub mod member;

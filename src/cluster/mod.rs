@@ -9,11 +9,13 @@
 //! | [`moving`] | moving a partition: what is recorded, and the next step |
 //! | [`assignment`] | which partitions should move where |
 //! | [`health`] | what is wrong with a cluster |
+//! | [`json`] | the questions and answers as the SQL of the coordinator writes them |
 
 pub mod assignment;
 pub mod epoch;
 pub mod group;
 pub mod health;
+pub mod json;
 pub mod member;
 pub mod moving;
 pub mod ownership;

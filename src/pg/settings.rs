@@ -17,6 +17,7 @@ static QUEUE_SIZE_MB: GucSetting<i32> = GucSetting::<i32>::new(16);
 static ENQUEUE_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static BATCH_MAX_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 static BATCH_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
+static MOVE_FENCE_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static SETTLE_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static HOT_MAX_KB: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
 static HEAT_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -67,6 +68,16 @@ pub fn init() {
         NODE_ID_MAX,
         GucContext::Sighup,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"allsource.move_fence_timeout",
+        c"How long nobody may write a partition that is being moved, before the move goes back.",
+        c"",
+        &MOVE_FENCE_TIMEOUT_MS,
+        100,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
     );
     queue();
     sidecar();

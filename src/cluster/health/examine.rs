@@ -53,7 +53,7 @@ fn examine_nodes<'a>(
         if let Some(usual) = usual.filter(|usual| *usual != version) {
             findings.push(Finding::OtherVersion { group, node, version, usual });
         }
-        if let Role::Standby { lag_bytes, .. } = role
+        if let Role::Standby { lag_bytes } = role
             && lag_bytes > bounds.lag_bytes_max
         {
             findings.push(Finding::Lag { group, node, lag_bytes });
@@ -63,17 +63,18 @@ fn examine_nodes<'a>(
 
 fn examine_roles<'a>(report: &GroupReport<'a>, findings: &mut Vec<Finding<'a>>) {
     let group = report.group;
-    let is_primary = |answer: &NodeAnswer<'_>| answer.role == Role::Primary;
+    let is_primary = |answer: &NodeAnswer<'_>| matches!(answer.role, Role::Primary { .. });
     let nodes: Vec<&str> =
         answers(report).filter(|(_, answer)| is_primary(answer)).map(|(name, _)| name).collect();
+    let is_led = !nodes.is_empty();
     match nodes.len() {
         0 => findings.push(Finding::NoPrimary { group }),
         1 => {}
         _ => findings.push(Finding::SeveralPrimaries { group, nodes }),
     }
-    let is_safe = answers(report)
-        .any(|(_, answer)| matches!(answer.role, Role::Standby { is_synchronous: true, .. }));
-    if !is_safe {
+    let is_safe =
+        answers(report).any(|(_, answer)| answer.role == Role::Primary { is_synchronous: true });
+    if is_led && !is_safe {
         findings.push(Finding::NoSynchronousStandby { group });
     }
 }
@@ -135,7 +136,8 @@ mod tests {
     use crate::cluster::ownership::Ownership;
 
     const BOUNDS: Bounds = Bounds { lag_bytes_max: 1_000, idle_seconds_max: 60 };
-    const FOLLOWS: Role = Role::Standby { is_synchronous: true, lag_bytes: 1_000 };
+    const LEADS: Role = Role::Primary { is_synchronous: true };
+    const FOLLOWS: Role = Role::Standby { lag_bytes: 1_000 };
 
     fn group(number: i32) -> GroupId {
         GroupId::new(number).unwrap()
@@ -168,8 +170,8 @@ mod tests {
                 (partition(1), row(states[1], 4, 2)),
             ]),
         };
-        let first = vec![node("a", Role::Primary, 1), node("b", FOLLOWS, 1)];
-        let second = vec![node("c", FOLLOWS, 2), node("d", Role::Primary, 2)];
+        let first = vec![node("a", LEADS, 1), node("b", FOLLOWS, 1)];
+        let second = vec![node("c", FOLLOWS, 2), node("d", LEADS, 2)];
         let map = |number, map| PartitionReport { partition: partition(number), map, moving: None };
         ClusterReport {
             groups: vec![
@@ -195,8 +197,8 @@ mod tests {
     #[test]
     fn nodes() {
         let mut report = well();
-        answer(&mut report, [0, 1]).role =
-            Role::Standby { is_synchronous: false, lag_bytes: 1_001 };
+        answer(&mut report, [0, 0]).role = Role::Primary { is_synchronous: false };
+        answer(&mut report, [0, 1]).role = Role::Standby { lag_bytes: 1_001 };
         answer(&mut report, [1, 0]).node_id = 0;
         answer(&mut report, [1, 1]).version = "1.1";
         let (first, second) = (group(1), group(2));
@@ -214,13 +216,12 @@ mod tests {
         let mut report = well();
         report.groups[0].nodes[0].answer = None;
         report.groups[0].ownerships = None;
-        answer(&mut report, [1, 0]).role = Role::Primary;
+        answer(&mut report, [1, 0]).role = LEADS;
         let (first, second) = (group(1), group(2));
         let expected = [
             Finding::NodeAway { group: first, node: "a" },
             Finding::NoPrimary { group: first },
             Finding::SeveralPrimaries { group: second, nodes: vec!["c", "d"] },
-            Finding::NoSynchronousStandby { group: second },
         ];
         assert_eq!(examine(&report, BOUNDS), expected);
     }

@@ -51,11 +51,12 @@ pub struct NodeAnswer<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It can be written to.
-    Primary,
+    Primary {
+        /// whether it waits for a standby that follows
+        is_synchronous: bool,
+    },
     /// It follows the primary.
     Standby {
-        /// whether the primary waits for it
-        is_synchronous: bool,
         /// how far it is behind
         lag_bytes: u64,
     },

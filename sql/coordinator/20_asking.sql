@@ -1,0 +1,120 @@
+-- Asking groups and nodes: side by side, as the session's user, with a limit of time. What was sent is never cancelled:
+-- a member whose commit waits for a standby would then report success for what the standby does not have.
+
+CREATE FUNCTION allsource.node_conninfo(conninfo text, session_attrs text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN conninfo || ' user=' || allsource.link_quote(session_user) || ' target_session_attrs=' || session_attrs || ' application_name=allsource_coordinator connect_timeout=2 keepalives_idle=5 keepalives_interval=2 keepalives_count=3 options=' || allsource.link_quote('-c client_min_messages=error -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=10s' || CASE WHEN current_setting('role') <> 'none' THEN ' -c role=' || regexp_replace(current_setting('role'), '([\\\s])', '\\\1', 'g') ELSE '' END);
+COMMENT ON FUNCTION allsource.node_conninfo IS 'how the caller connects to a group or a node';
+
+CREATE TYPE allsource.node_answer AS (
+    answer  jsonb,
+    code    text,
+    problem text
+);
+COMMENT ON TYPE allsource.node_answer IS 'what was answered, or the SQLSTATE and the text of what was not';
+
+CREATE FUNCTION allsource.nodes_ask(
+    whom       text[],
+    conninfos  text[],
+    queries    text[],
+    timeout_ms int4
+) RETURNS allsource.node_answer[]
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    until   CONSTANT timestamptz := clock_timestamp() + interval '1 ms' * timeout_ms;
+    names   text[] := '{}';
+    answers allsource.node_answer[] := '{}';
+    answer  allsource.node_answer;
+    detail  text;
+    i       int4;
+BEGIN
+    FOR i IN 1 .. cardinality(whom) LOOP
+        names[i] := allsource.link_name(whom[i]);
+        BEGIN
+            answer := (NULL, '08006', whom[i] || ' cannot be reached: there was no time left to ask it');
+            IF until IS NULL OR clock_timestamp() < until THEN
+                answer := NULL;
+                IF NOT allsource.link_sent(names[i], queries[i]) THEN
+                    PERFORM allsource.link_open(names[i], conninfos[i], whom[i]);
+                    IF allsource.link_send(names[i], queries[i]) <> 1 THEN
+                        answer := (NULL, '08006', whom[i] || ' cannot be reached: it has closed the connection');
+                    END IF;
+                END IF;
+            END IF;
+        EXCEPTION
+            WHEN connection_exception OR invalid_authorization_specification THEN
+                GET STACKED DIAGNOSTICS answer.code = RETURNED_SQLSTATE, answer.problem = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+                answer.problem := concat_ws(': ', answer.problem, NULLIF(detail, ''));
+        END;
+        answers[i] := answer;
+    END LOOP;
+    FOR i IN 1 .. cardinality(whom) LOOP
+        answer := answers[i];
+        CONTINUE WHEN answer.code IS NOT NULL;
+        IF allsource.link_answered(names[i], until) THEN
+            BEGIN
+                SELECT r.answer INTO answer.answer FROM allsource.link_result(names[i]) AS r (answer jsonb);
+                IF NOT FOUND THEN
+                    answer := (NULL, '08006', whom[i] || ' has closed the connection');
+                END IF;
+            EXCEPTION
+                WHEN query_canceled OR OTHERS THEN
+                    GET STACKED DIAGNOSTICS answer.code = RETURNED_SQLSTATE, answer.problem = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+                    answer.problem := concat_ws(': ', whom[i], answer.problem, NULLIF(detail, ''));
+            END;
+        ELSE
+            answer := (NULL, '08006', whom[i] || ' cannot be reached: it does not answer');
+        END IF;
+        IF answer.code ~ '^(08|57P)' THEN
+            PERFORM allsource.link_close(names[i]);
+        END IF;
+        answers[i] := answer;
+    END LOOP;
+    RETURN answers;
+EXCEPTION
+    WHEN query_canceled THEN
+        FOR i IN 1 .. cardinality(names) LOOP
+            PERFORM allsource.link_close(names[i]);
+        END LOOP;
+        RAISE;
+END
+$$;
+COMMENT ON FUNCTION allsource.nodes_ask IS 'asks several, side by side, each for one jsonb; timeout_ms NULL: without limit';
+
+CREATE FUNCTION allsource.groups_ask(
+    group_ids  int4[],
+    queries    text[],
+    timeout_ms int4
+) RETURNS allsource.node_answer[]
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    whom      text[];
+    conninfos text[];
+BEGIN
+    SELECT array_agg('group ' || a.id ORDER BY a.i), array_agg(allsource.node_conninfo(g.conninfo, 'read-write') ORDER BY a.i)
+      INTO whom, conninfos
+      FROM unnest(group_ids) WITH ORDINALITY AS a (id, i)
+      LEFT JOIN allsource.cluster_groups g ON g.group_id = a.id;
+    RETURN allsource.nodes_ask(whom, conninfos, queries, timeout_ms);
+END
+$$;
+COMMENT ON FUNCTION allsource.groups_ask IS 'asks the primaries of several groups, side by side, each for one jsonb';
+
+CREATE FUNCTION allsource.group_call(group_id int4, query text, timeout_ms int4) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    answers CONSTANT allsource.node_answer[] := allsource.groups_ask(ARRAY[group_id], ARRAY[query], timeout_ms);
+BEGIN
+    IF answers[1].code IS NOT NULL THEN
+        RAISE EXCEPTION '%', answers[1].problem USING ERRCODE = answers[1].code;
+    END IF;
+    RETURN answers[1].answer;
+END
+$$;
+COMMENT ON FUNCTION allsource.group_call IS 'asks the primary of a group for one jsonb, and raises what it raises';
