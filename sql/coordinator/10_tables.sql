@@ -44,7 +44,7 @@ CREATE TABLE allsource.partition_moves (
     fence_began_at   timestamptz,
     fence_ended_at   timestamptz,
     ended_at         timestamptz,
-    copied_rows      int8,
+    copied_runs      int8,
     copied_bytes     int8,
     lag_bytes        int8,
     error            text,

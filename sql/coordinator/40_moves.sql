@@ -186,7 +186,7 @@ BEGIN
        SET looked_at    = clock_timestamp(),
            error        = memory ->> 'problem',
            lag_bytes    = (memory ->> 'lag_bytes')::int8,
-           copied_rows  = COALESCE((memory ->> 'copied_rows')::int8, v.copied_rows),
+           copied_runs  = COALESCE((memory ->> 'copied_runs')::int8, v.copied_runs),
            copied_bytes = COALESCE((memory ->> 'copied_bytes')::int8, v.copied_bytes)
      WHERE v.partition_id = move_look.partition_id AND v.epoch = move_look.epoch;
 END
@@ -277,7 +277,7 @@ BEGIN
         ELSIF step ->> 'side' = 'both' THEN
             memory := memory || jsonb_build_object('are_same', answers[1].answer = answers[2].answer);
             IF step ->> 'action' = 'check' THEN
-                memory := memory || jsonb_build_object('copied_rows', answers[2].answer -> 'runs');
+                memory := memory || jsonb_build_object('copied_runs', answers[2].answer -> 'runs');
             END IF;
         END IF;
         RETURN memory;
@@ -366,7 +366,7 @@ CREATE FUNCTION allsource.es_moves() RETURNS TABLE (
 LANGUAGE sql VOLATILE PARALLEL SAFE SECURITY DEFINER ROWS 32
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT v.partition_id, v.epoch, v.source_id, v.target_id, v.phase, v.copied_bytes, v.copied_rows, v.lag_bytes,
+    SELECT v.partition_id, v.epoch, v.source_id, v.target_id, v.phase, v.copied_bytes, v.copied_runs, v.lag_bytes,
            CASE WHEN v.fence_began_at IS NOT NULL THEN COALESCE(v.fence_ended_at, clock_timestamp()) - v.fence_began_at END,
            v.started_at, v.looked_at, v.ended_at, v.setback, v.error
       FROM allsource.partition_moves v

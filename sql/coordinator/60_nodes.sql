@@ -6,10 +6,12 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     -- As in libpq, the last one counts.
-    SELECT (array_agg(string_to_array(CASE WHEN p.part[2] LIKE '''%' THEN regexp_replace(btrim(p.part[2], ''''), '\\(.)', '\1', 'g')
-                                           ELSE regexp_replace(p.part[2], '\\(.)', '\1', 'g') END, ',') ORDER BY p.i DESC))[1:1]
+    SELECT string_to_array(regexp_replace(CASE WHEN p.part[2] LIKE '''%' THEN substr(p.part[2], 2, length(p.part[2]) - 2) ELSE p.part[2] END,
+                                          '\\(.)', '\1', 'g'), ',')
       FROM regexp_matches(conninfo, '([a-z_]+)\s*=\s*(''(?:[^''\\]|\\.)*''|(?:[^\s''\\]|\\.)+)', 'g') WITH ORDINALITY AS p (part, i)
-     WHERE p.part[1] = key;
+     WHERE p.part[1] = key
+     ORDER BY p.i DESC
+     LIMIT 1;
 END;
 COMMENT ON FUNCTION allsource.conninfo_values IS 'the values of a key of a connection string, of which it may name several';
 
@@ -94,10 +96,10 @@ END
 $$;
 COMMENT ON FUNCTION allsource.es_nodes IS 'a row for each node of each group: what it is, whether it answers, whether a standby confirms what its primary commits, how far it is behind, or why it was not reached';
 
-CREATE FUNCTION allsource.cluster_findings(cluster json) RETURNS SETOF text
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 4
+CREATE FUNCTION allsource.cluster_findings(cluster json) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'cluster_findings';
-COMMENT ON FUNCTION allsource.cluster_findings IS 'what is wrong with a cluster, from the coordinator''s tables and what the nodes have told';
+COMMENT ON FUNCTION allsource.cluster_findings IS 'what is wrong with a cluster, as a JSON array of sentences, from the coordinator''s tables and what the nodes have told';
 
 CREATE FUNCTION allsource.cluster_health() RETURNS TABLE (
     name   text,
@@ -141,7 +143,7 @@ BEGIN
                'lag_bytes_max', 16 * 1024 * 1024,
                'idle_seconds_max', 60)
       INTO cluster;
-    SELECT array_agg(f.finding) INTO findings FROM allsource.cluster_findings(cluster) AS f (finding);
+    SELECT array_agg(f.finding) INTO findings FROM json_array_elements_text(allsource.cluster_findings(cluster)::json) AS f (finding);
     IF (SELECT count(*) FROM allsource.cluster_map) < 32 THEN
         findings := findings || 'the map is not complete: add the groups that own the rest'::text;
     END IF;

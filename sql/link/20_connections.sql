@@ -86,7 +86,7 @@ COMMENT ON FUNCTION allsource.link_answered IS 'waits for an answer, and returns
 
 CREATE FUNCTION allsource.link_name(target text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
-RETURN 'allsource ' || target || ' ' || md5(quote_ident(session_user) || ' ' || quote_ident(current_setting('role')));
+RETURN 'allsource ' || md5(target || ' ' || quote_ident(session_user) || ' ' || quote_ident(current_setting('role')));
 COMMENT ON FUNCTION allsource.link_name IS 'a name for the caller''s own connection: two users must never share one';
 
 CREATE FUNCTION allsource.link_open(name text, conninfo text, whom text) RETURNS void

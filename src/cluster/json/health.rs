@@ -60,8 +60,8 @@ struct PartitionRow {
     idle_seconds: Option<u64>,
 }
 
-/// What is wrong, as sentences.
-pub fn examine(cluster: &[u8]) -> Result<Vec<String>, Unreadable> {
+/// What is wrong, as an array of sentences.
+pub fn examine(cluster: &[u8]) -> Result<String, Unreadable> {
     let row: ClusterRow = serde_json::from_slice(cluster)?;
     let bounds =
         Bounds { lag_bytes_max: row.lag_bytes_max, idle_seconds_max: row.idle_seconds_max };
@@ -69,7 +69,8 @@ pub fn examine(cluster: &[u8]) -> Result<Vec<String>, Unreadable> {
         groups: row.groups.iter().map(GroupRow::read).collect::<Result<_, _>>()?,
         partitions: row.partitions.iter().map(PartitionRow::read).collect::<Result<_, _>>()?,
     };
-    Ok(health::examine(&report, bounds).iter().map(sentence).collect())
+    let sentences: Vec<String> = health::examine(&report, bounds).iter().map(sentence).collect();
+    Ok(serde_json::to_string(&sentences)?)
 }
 
 impl GroupRow {
@@ -192,7 +193,7 @@ mod tests {
     }
 
     fn found(cluster: &Value) -> Vec<String> {
-        examine(cluster.to_string().as_bytes()).unwrap()
+        serde_json::from_str(&examine(cluster.to_string().as_bytes()).unwrap()).unwrap()
     }
 
     #[test]
