@@ -45,7 +45,47 @@ mod extension {
     pgrx::extension_sql_file!("../sql/70_queue.sql", name = "queue", requires = ["verify"]);
     pgrx::extension_sql_file!("../sql/75_hot.sql", name = "hot", requires = ["queue"]);
     pgrx::extension_sql_file!("../sql/80_metrics.sql", name = "metrics", requires = ["hot"]);
-    pgrx::extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["metrics"]);
+    pgrx::extension_sql_file!(
+        "../sql/link/10_dblink.sql",
+        name = "link_dblink",
+        requires = ["metrics"]
+    );
+    pgrx::extension_sql_file!(
+        "../sql/link/20_connections.sql",
+        name = "link_connections",
+        requires = ["link_dblink"]
+    );
+    pgrx::extension_sql_file!(
+        "../sql/coordinator/10_tables.sql",
+        name = "coordinator_tables",
+        requires = ["link_connections"]
+    );
+    pgrx::extension_sql_file!(
+        "../sql/coordinator/20_asking.sql",
+        name = "asking",
+        requires = ["coordinator_tables"]
+    );
+    pgrx::extension_sql_file!(
+        "../sql/coordinator/30_groups.sql",
+        name = "groups",
+        requires = ["asking"]
+    );
+    pgrx::extension_sql_file!(
+        "../sql/coordinator/40_moves.sql",
+        name = "moves",
+        requires = ["groups"]
+    );
+    pgrx::extension_sql_file!(
+        "../sql/coordinator/50_assignment.sql",
+        name = "assignment",
+        requires = ["moves"]
+    );
+    pgrx::extension_sql_file!(
+        "../sql/coordinator/60_nodes.sql",
+        name = "nodes",
+        requires = ["assignment"]
+    );
+    pgrx::extension_sql_file!("../sql/90_rights.sql", name = "rights", requires = ["nodes"]);
 
     /// Called by PostgreSQL when it loads the library.
     #[pgrx::pg_guard]

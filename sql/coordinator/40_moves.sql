@@ -193,6 +193,11 @@ END
 $$;
 COMMENT ON FUNCTION allsource.move_look IS 'the part of es_move_partition before each commit: somebody carries the move on';
 
+CREATE FUNCTION allsource.move_lock(partition_id int4) RETURNS int8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN x'616c6c736f757263'::int8 + partition_id;
+COMMENT ON FUNCTION allsource.move_lock IS 'the advisory lock that is held, shared, by whoever carries a move on';
+
 -- memory: what was seen since the record was read as it is. Where that has changed, nothing of it counts.
 CREATE FUNCTION allsource.move_step(partition_id int4, epoch int8, memory jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -208,6 +213,7 @@ DECLARE
     step    jsonb;
     began   timestamptz;
 BEGIN
+    PERFORM pg_advisory_xact_lock_shared(allsource.move_lock(partition_id));
     SELECT * INTO STRICT moving FROM allsource.partition_moves v
      WHERE v.partition_id = move_step.partition_id AND v.epoch = move_step.epoch;
     IF moving.ended_at IS NOT NULL THEN
@@ -319,6 +325,24 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE allsource.es_move_partition IS 'moves a partition to another group while it is written to, or carries on with that; returns when the move has ended';
+
+CREATE FUNCTION allsource.move_abandoned() RETURNS TABLE (
+    partition_id int4,
+    epoch        int8,
+    started_by   text
+)
+LANGUAGE sql VOLATILE PARALLEL SAFE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT v.partition_id, v.epoch, v.started_by
+      FROM allsource.partition_moves v
+     WHERE v.ended_at IS NULL
+       -- Comparing takes long, and nobody looks meanwhile; see move_step.
+       AND pg_try_advisory_xact_lock(allsource.move_lock(v.partition_id))
+       AND v.looked_at < clock_timestamp() - CASE WHEN v.error IS NULL THEN interval '5 seconds' ELSE interval '15 seconds' END
+     ORDER BY v.looked_at
+$$;
+COMMENT ON FUNCTION allsource.move_abandoned IS 'moves that nobody carries on, for the coordinator''s process';
 
 CREATE FUNCTION allsource.es_move_cancel(partition_id int4) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER

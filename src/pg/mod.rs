@@ -19,6 +19,7 @@
 //! | `watch` | metrics and health |
 //! | `link` | connections to other servers, of routers and the coordinator |
 //! | `worker` | the background processes |
+//! | `coordinator` | the process that carries on moves of partitions |
 //! | `settler` | the process that settles hot partitions, and how it is asked to |
 //!
 //! A backend is single-threaded, and every function here runs on its main thread. An error that
@@ -27,6 +28,7 @@
 
 pub mod call;
 pub mod cluster;
+pub mod coordinator;
 pub mod error;
 pub mod hot;
 pub mod link;
@@ -56,5 +58,6 @@ pub fn init() {
         &sidecar::AREA,
     ]);
     worker::launcher::init();
+    coordinator::init();
     tables::names::init();
 }

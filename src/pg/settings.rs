@@ -12,6 +12,8 @@ static MAX_BATCH_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 static NODE_ID: GucSetting<i32> = GucSetting::<i32>::new(0);
 static DATABASE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"postgres"));
+static COORDINATOR_DATABASE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c""));
 static WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 static QUEUE_SIZE_MB: GucSetting<i32> = GucSetting::<i32>::new(16);
 static ENQUEUE_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
@@ -67,6 +69,14 @@ pub fn init() {
         0,
         NODE_ID_MAX,
         GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"allsource.coordinator_database",
+        c"Database of a cluster's coordinator, whose moves of partitions a process carries on; empty: no process.",
+        c"",
+        &COORDINATOR_DATABASE,
+        at_start(),
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
@@ -249,6 +259,11 @@ pub fn node_id() -> i32 {
 /// `allsource.database`.
 pub fn database() -> CString {
     DATABASE.get().unwrap_or_else(|| CStr::to_owned(c"postgres"))
+}
+
+/// `allsource.coordinator_database`; `None` if there is none.
+pub fn coordinator_database() -> Option<CString> {
+    COORDINATOR_DATABASE.get().filter(|name| !name.is_empty())
 }
 
 /// `allsource.workers`.
