@@ -72,7 +72,6 @@ CREATE FUNCTION allsource.es_member_status() RETURNS TABLE (
     fenced         int8
 )
 LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 1
-SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT m.group_id,
            m.joined_at,

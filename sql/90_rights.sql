@@ -7,7 +7,8 @@ GRANT SELECT ON allsource.event_streams, allsource.event_log, allsource.event_id
                 allsource.events, allsource.partition_stats,
                 allsource.dead_letters, allsource.waiting_events, allsource.safe_position,
                 allsource.queue_stats, allsource.metrics, allsource.hot_partitions_status,
-                allsource.cluster_member, allsource.partition_owners, allsource.partition_map
+                allsource.cluster_member, allsource.partition_owners,
+                allsource.cluster_map, allsource.partition_moves, allsource.partition_map
    TO allsource_reader;
 
 -- Routers read it as one who may.
@@ -51,9 +52,9 @@ GRANT EXECUTE ON FUNCTION
       allsource.es_member_unpublish, allsource.es_member_empty
    TO allsource_admin;
 
--- What comes before the last of each line are the parts of procedures, which commit in between and so run as their caller.
+-- Beside the functions and procedures es_*, these are the parts of procedures, which commit in between and so run as their caller.
 GRANT EXECUTE ON ROUTINE
-      allsource.group_begin, allsource.group_join, allsource.es_group_add,
+      allsource.outside_transactions, allsource.group_begin, allsource.group_join, allsource.es_group_add,
       allsource.es_group_remove, allsource.es_groups, allsource.es_nodes,
       allsource.move_begin, allsource.move_look, allsource.move_step, allsource.move_carry_on, allsource.es_move_partition,
       allsource.es_move_cancel, allsource.es_moves,

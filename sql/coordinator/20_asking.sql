@@ -27,6 +27,9 @@ DECLARE
     names   text[] := '{}';
     answers allsource.node_answer[] := '{}';
     answer  allsource.node_answer;
+    told    jsonb;
+    code    text;
+    problem text;
     detail  text;
     i       int4;
 BEGIN
@@ -45,8 +48,8 @@ BEGIN
             END IF;
         EXCEPTION
             WHEN connection_exception OR invalid_authorization_specification THEN
-                GET STACKED DIAGNOSTICS answer.code = RETURNED_SQLSTATE, answer.problem = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
-                answer.problem := concat_ws(': ', answer.problem, NULLIF(detail, ''));
+                GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, problem = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+                answer := (NULL, code, concat_ws(': ', problem, NULLIF(detail, '')));
         END;
         answers[i] := answer;
     END LOOP;
@@ -55,14 +58,13 @@ BEGIN
         CONTINUE WHEN answer.code IS NOT NULL;
         IF allsource.link_answered(names[i], until) THEN
             BEGIN
-                SELECT r.answer INTO answer.answer FROM allsource.link_result(names[i]) AS r (answer jsonb);
-                IF NOT FOUND THEN
-                    answer := (NULL, '08006', whom[i] || ' has closed the connection');
-                END IF;
+                SELECT r.told INTO told FROM allsource.link_result(names[i]) AS r (told jsonb);
+                answer := CASE WHEN FOUND THEN (told, NULL, NULL)::allsource.node_answer
+                               ELSE (NULL, '08006', whom[i] || ' has closed the connection')::allsource.node_answer END;
             EXCEPTION
                 WHEN query_canceled OR OTHERS THEN
-                    GET STACKED DIAGNOSTICS answer.code = RETURNED_SQLSTATE, answer.problem = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
-                    answer.problem := concat_ws(': ', whom[i], answer.problem, NULLIF(detail, ''));
+                    GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, problem = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+                    answer := (NULL, code, concat_ws(': ', whom[i], problem, NULLIF(detail, '')));
             END;
         ELSE
             answer := (NULL, '08006', whom[i] || ' cannot be reached: it does not answer');
@@ -118,3 +120,20 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION allsource.group_call IS 'asks the primary of a group for one jsonb, and raises what it raises';
+
+CREATE FUNCTION allsource.in_transaction() RETURNS bool
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'router_in_transaction';
+COMMENT ON FUNCTION allsource.in_transaction IS 'whether the caller is in a transaction block or a subtransaction';
+
+CREATE FUNCTION allsource.outside_transactions(what text) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF allsource.in_transaction() THEN
+        RAISE EXCEPTION '% cannot run inside a transaction block', what USING ERRCODE = 'active_sql_transaction';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION allsource.outside_transactions IS 'refuses a procedure that commits in a transaction block';

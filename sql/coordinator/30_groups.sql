@@ -86,6 +86,7 @@ CREATE PROCEDURE allsource.es_group_add(group_id int4, conninfo text, weight int
 LANGUAGE plpgsql
 AS $$
 BEGIN
+    PERFORM allsource.outside_transactions('es_group_add');
     PERFORM allsource.group_begin(group_id, conninfo, weight);
     COMMIT;
     PERFORM allsource.group_join(group_id);

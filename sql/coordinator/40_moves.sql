@@ -298,7 +298,7 @@ CREATE PROCEDURE allsource.move_carry_on(partition_id int4, epoch int8)
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    memory jsonb := '{}';
+    memory pg_catalog.jsonb := '{}';
 BEGIN
     LOOP
         PERFORM allsource.move_look(partition_id, epoch, memory);
@@ -315,8 +315,9 @@ CREATE PROCEDURE allsource.es_move_partition(partition_id int4, group_id int4)
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    epoch int8;
+    epoch bigint;
 BEGIN
+    PERFORM allsource.outside_transactions('es_move_partition');
     epoch := allsource.move_begin(partition_id, group_id);
     COMMIT;
     IF epoch IS NOT NULL THEN

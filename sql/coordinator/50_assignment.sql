@@ -18,7 +18,7 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 4
 AS 'MODULE_PATHNAME', 'plan_shares';
 COMMENT ON FUNCTION allsource.plan_shares IS 'how many partitions each group should have';
 
-CREATE VIEW allsource.cluster_places AS
+CREATE VIEW allsource.cluster_places WITH (security_invoker = true) AS
 SELECT (SELECT json_agg(json_build_object('group_id', g.group_id, 'weight', g.weight) ORDER BY g.group_id)
           FROM allsource.cluster_groups g WHERE g.joined_at IS NOT NULL) AS groups,
        (SELECT json_agg(json_build_object('group_id', COALESCE(v.target_id, m.group_id), 'is_moving', v.target_id IS NOT NULL) ORDER BY m.partition_id)
@@ -34,7 +34,6 @@ CREATE FUNCTION allsource.es_rebalance_plan() RETURNS TABLE (
     reason       text
 )
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER ROWS 16
-SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT m.partition_id, m.source_id, m.target_id, m.reason
       FROM allsource.cluster_places c
@@ -53,7 +52,6 @@ CREATE FUNCTION allsource.es_groups() RETURNS TABLE (
     joined_at   timestamptz
 )
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER ROWS 4
-SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT g.group_id, g.weight,
            (SELECT count(*) FROM allsource.cluster_map m WHERE m.group_id = g.group_id),
@@ -103,10 +101,11 @@ CREATE PROCEDURE allsource.es_rebalance(max_moves int4 DEFAULT NULL)
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    begun        int4 := 0;
-    partition_id int4;
-    epoch        int8;
+    begun        integer := 0;
+    partition_id integer;
+    epoch        bigint;
 BEGIN
+    PERFORM allsource.outside_transactions('es_rebalance');
     LOOP
         SELECT b.partition_id, b.epoch, b.now_begun INTO partition_id, epoch, begun FROM allsource.rebalance_begin(begun, max_moves) AS b;
         COMMIT;

@@ -3,7 +3,6 @@
 
 CREATE FUNCTION allsource.conninfo_values(conninfo text, key text) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     -- As in libpq, the last one counts.
     SELECT string_to_array(regexp_replace(CASE WHEN p.part[2] LIKE '''%' THEN substr(p.part[2], 2, length(p.part[2]) - 2) ELSE p.part[2] END,
@@ -21,7 +20,6 @@ CREATE FUNCTION allsource.cluster_nodes() RETURNS TABLE (
     conninfo text
 )
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 8
-SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT g.group_id,
            concat_ws(':', COALESCE(NULLIF(h.host, ''), h.address, 'local'), h.port),
@@ -47,7 +45,10 @@ DECLARE
     conninfos text[];
     whom      text[];
 BEGIN
-    SELECT COALESCE(array_agg(n.group_id ORDER BY n.group_id, n.node), '{}'), array_agg(n.node ORDER BY n.group_id, n.node),
+    IF NOT EXISTS (SELECT FROM allsource.cluster_groups) THEN
+        RETURN;
+    END IF;
+    SELECT array_agg(n.group_id ORDER BY n.group_id, n.node), array_agg(n.node ORDER BY n.group_id, n.node),
            array_agg(allsource.node_conninfo(n.conninfo, 'any') ORDER BY n.group_id, n.node),
            array_agg('node ' || n.node ORDER BY n.group_id, n.node)
       INTO group_ids, names, conninfos, whom

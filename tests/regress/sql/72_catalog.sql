@@ -15,18 +15,19 @@ SELECT p.proname AS function, l.lanname AS language, p.provolatile AS volatility
 -- Functions that anyone may execute.
 SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.pronamespace = 'allsource'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE');
--- Not granted to exactly one of the roles, or granted on.
+-- Not granted to exactly one of the roles, or granted on; other functions than es_* may be for nobody.
 SELECT p.oid::regprocedure, p.proacl FROM pg_proc p
  WHERE p.pronamespace = 'allsource'::regnamespace
    AND ARRAY(SELECT a.grantee::regrole::text || CASE WHEN a.is_grantable THEN ' *' ELSE '' END
                FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a WHERE a.grantee <> p.proowner)
        NOT IN ('{allsource_reader}', '{allsource_writer}', '{allsource_admin}')
-   AND p.prorettype <> 'trigger'::regtype;
+   AND p.prorettype <> 'trigger'::regtype
+   AND NOT (p.proname NOT LIKE 'es\_%' AND p.proacl = ARRAY[makeaclitem(p.proowner, p.proowner, 'EXECUTE', false)]);
 -- Without a comment.
 SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.pronamespace = 'allsource'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL;
--- With rights that are not the caller's.
-SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'allsource'::regnamespace AND p.prosecdef;
+-- With rights that are not the caller's: what changes the coordinator's tables, or connects to groups.
+SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'allsource'::regnamespace AND p.prosecdef ORDER BY p.proname;
 -- Left at VOLATILE and PARALLEL UNSAFE, other than those that write or take the safe position.
 SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.pronamespace = 'allsource'::regnamespace AND (p.provolatile = 'v' OR p.proparallel <> 's')
@@ -34,12 +35,12 @@ SELECT p.oid::regprocedure FROM pg_proc p
                          'es_enqueue', 'es_enqueue_batch', 'es_flush', 'es_queue_stats', 'es_worker_pause', 'es_worker_resume',
                          'es_dead_letter_retry', 'es_dead_letter_discard', 'es_metrics', 'es_metrics_prometheus', 'es_health',
                          'es_heat', 'es_cool', 'es_settle', 'es_sidecar_rebuild', 'es_sidecar_checkpoint', 'es_sidecar_stats',
-                         'hot_partitions_changed', 'cluster_changed')
-   AND p.proname NOT LIKE 'es\_member\_%';
--- In SQL with a body that is looked up by the caller's search_path.
+                         'es_group_add', 'es_group_remove', 'es_nodes', 'es_move_partition', 'es_move_cancel', 'es_moves', 'es_rebalance')
+   AND p.proname NOT LIKE 'es\_member\_%' AND p.proname LIKE 'es\_%';
+-- In SQL with a body that is looked up by the caller's search_path. Procedures that commit have no choice.
 SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
  WHERE p.pronamespace = 'allsource'::regnamespace AND l.lanname NOT IN ('c', 'internal')
-   AND p.prosqlbody IS NULL AND NOT coalesce(p.proconfig::text LIKE '%search_path=%', false);
+   AND p.prosqlbody IS NULL AND NOT coalesce(p.proconfig::text LIKE '%search_path=%', false) AND p.prokind <> 'p';
 -- Two of one name: COMMENT and GRANT go by the name.
 SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'allsource'::regnamespace GROUP BY 1 HAVING count(*) > 1;
 
