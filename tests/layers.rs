@@ -197,12 +197,21 @@ fn rooms_of_the_boundary_use_only_those_before_them() {
 
 #[test]
 fn the_script_has_every_sql_file_in_order() {
-    let mut files: Vec<String> = fs::read_dir(root().join("sql"))
-        .expect("sql")
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
-        .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
-        .collect();
-    files.sort();
+    let files_of = |folder: &str| {
+        let entries = fs::read_dir(root().join("sql").join(folder)).expect(folder);
+        let mut files: Vec<String> = entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
+            .map(|name| if folder.is_empty() { name } else { format!("{folder}/{name}") })
+            .collect();
+        files.sort();
+        files
+    };
+    // As `extension_sql` of scripts/lib.sh puts them together.
+    let (rights, mut files): (Vec<_>, Vec<_>) =
+        files_of("").into_iter().partition(|name| name.starts_with('9'));
+    files.extend(["link", "coordinator"].into_iter().flat_map(files_of));
+    files.extend(rights);
     let lib = fs::read_to_string(root().join("src/lib.rs")).expect("lib.rs");
     let named: Vec<String> = lib
         .split("\"../sql/")
