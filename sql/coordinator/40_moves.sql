@@ -111,7 +111,7 @@ END
 $$;
 COMMENT ON FUNCTION allsource.move_turn_back IS 'lets a move go back, if it can, and returns the phase in which it does so';
 
-CREATE FUNCTION allsource.move_query(moving allsource.partition_moves, step jsonb) RETURNS text
+CREATE FUNCTION allsource.move_query(moving allsource.partition_moves, step jsonb, source jsonb) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -124,12 +124,15 @@ BEGIN
     RETURN CASE action
         WHEN 'receive' THEN format('SELECT to_jsonb(allsource.es_member_receive(%s, %s)::text) FROM %s', place, moving.source_id, soon)
         WHEN 'publish' THEN format('SELECT to_jsonb(allsource.es_member_publish(%s))', place)
-        WHEN 'subscribe' THEN format('SELECT to_jsonb(allsource.es_member_subscribe(%s, %L)::text)', place,
+        WHEN 'subscribe' THEN format('SELECT to_jsonb(allsource.es_member_subscribe(%s, %L, %L)::text)', place,
             (SELECT g.conninfo || ' user=allsource_replication target_session_attrs=read-write connect_timeout=5'
-               FROM allsource.cluster_groups g WHERE g.group_id = moving.source_id))
+               FROM allsource.cluster_groups g WHERE g.group_id = moving.source_id), source ->> 'slot_name')
         WHEN 'drain' THEN format('SELECT to_jsonb(allsource.es_cool(%s, ''5 s'')::text)', moving.partition_id)
-        WHEN 'check' THEN format('SELECT to_jsonb(s) FROM allsource.es_member_summary(%s, 0, %s, false) AS s', moving.partition_id, step ->> 'position')
-        WHEN 'compare' THEN format('SELECT to_jsonb(s) FROM allsource.es_member_summary(%s, %s) AS s', moving.partition_id, step ->> 'position')
+        WHEN 'check' THEN format('SELECT to_jsonb(s) FROM allsource.es_member_summary(%s, 0, %s, true, %L) AS s',
+            moving.partition_id, step ->> 'position', source ->> 'streams_above')
+        WHEN 'compare' THEN format('SELECT to_jsonb(s) FROM allsource.es_member_summary(%s, %s, NULL, true, %L) AS s',
+            moving.partition_id, step ->> 'position', source ->> 'streams_above')
+        WHEN 'close' THEN format('SELECT to_jsonb(allsource.es_member_close(%s)) FROM %s', place, soon)
         WHEN 'fence' THEN format('SELECT to_jsonb(allsource.es_member_fence(%s)::text) FROM %s', place, soon)
         WHEN 'raise counter' THEN format('SELECT to_jsonb(allsource.es_member_raise_counter(%s, %s)::text)', place, step ->> 'position')
         WHEN 'give' THEN format('SELECT to_jsonb(allsource.es_member_give(%s)::text)', place)
@@ -267,9 +270,12 @@ BEGIN
         END IF;
         RETURN memory;
     WHEN 'do' THEN
+        IF step ->> 'action' = 'fence' AND memory ->> 'is_closed' IS DISTINCT FROM 'true' THEN
+            step := step || '{"action": "close"}';
+        END IF;
         began := clock_timestamp();
         sides := CASE step ->> 'side' WHEN 'source' THEN sides[1:1] WHEN 'target' THEN sides[2:2] ELSE sides END;
-        report := allsource.move_query(moving, step);
+        report := allsource.move_query(moving, step, answers[1].answer);
         answers := allsource.groups_ask(sides, array_fill(report, ARRAY[cardinality(sides)]),
             CASE step ->> 'action' WHEN 'check' THEN NULL ELSE 30000 END);
         FOREACH answer IN ARRAY answers LOOP
@@ -278,7 +284,9 @@ BEGIN
             END IF;
         END LOOP;
         memory := memory - 'problem' - 'failures';
-        IF step ->> 'action' = 'fence' THEN
+        IF step ->> 'action' = 'close' THEN
+            memory := memory || jsonb_build_object('is_closed', answers[1].answer);
+        ELSIF step ->> 'action' = 'fence' THEN
             memory := memory || jsonb_build_object('fence_began_at', began);
         ELSIF step ->> 'side' = 'both' THEN
             memory := memory || jsonb_build_object('are_same', answers[1].answer = answers[2].answer);
