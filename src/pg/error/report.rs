@@ -298,7 +298,7 @@ fn obstacle_hint(obstacle: Obstacle) -> Option<&'static str> {
             "The primary's workers record the safe position in the database that allsource.database names.",
         ),
         Obstacle::Member => {
-            Some("Use es_read_all_from, which takes a position for each partition.")
+            Some("Use es_read_all_from, which takes a position for each partition; es_positions() gives those of now.")
         }
         Obstacle::NotMember => Some("es_member_join makes this database a member."),
         Obstacle::NoWorkers => Some("Set allsource.workers and restart the server."),
