@@ -40,20 +40,6 @@ fn every_function_of_a_router_is_in_the_reference() {
 }
 
 #[test]
-fn every_setting_of_a_router_is_explained() {
-    let page = read("docs/CLUSTER.md");
-    let script = script("sql/router");
-    let settings = named(&script, "current_setting('allsource_router.", ['\'', ' '])
-        .into_iter()
-        .chain(named(&script, "router_setting_ms('", ['\'', ' ']));
-    let settings: BTreeSet<_> = settings.filter(|name| !name.is_empty()).collect();
-    assert!(settings.len() > 3, "{settings:?}");
-    for setting in settings {
-        assert!(page.contains(&format!("| `allsource_router.{setting}`")), "{setting} is missing");
-    }
-}
-
-#[test]
 fn every_function_is_in_the_reference() {
     let reference = read("docs/REFERENCE.md");
     let (store, coordinator) = (script("sql"), script("sql/coordinator"));

@@ -1,9 +1,24 @@
 -- What the router calls in C.
 
-CREATE FUNCTION allsource.router_in_transaction() RETURNS bool
+CREATE FUNCTION allsource.router_refuses_transaction() RETURNS bool
 LANGUAGE c VOLATILE PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'router_in_transaction';
-COMMENT ON FUNCTION allsource.router_in_transaction IS 'whether the caller is in a transaction block or a subtransaction';
+AS 'MODULE_PATHNAME', 'router_refuses_transaction';
+COMMENT ON FUNCTION allsource.router_refuses_transaction IS 'whether the caller is in a transaction block or a subtransaction, and allsource.route_in_transaction is off';
+
+CREATE FUNCTION allsource.router_timeout_ms() RETURNS int4
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'router_timeout_ms';
+COMMENT ON FUNCTION allsource.router_timeout_ms IS 'the setting allsource.route_timeout, in milliseconds';
+
+CREATE FUNCTION allsource.router_retry_time_ms() RETURNS int4
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'router_retry_time_ms';
+COMMENT ON FUNCTION allsource.router_retry_time_ms IS 'the setting allsource.route_retry_time, in milliseconds';
+
+CREATE FUNCTION allsource.router_connect_timeout_s() RETURNS int4
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'router_connect_timeout_s';
+COMMENT ON FUNCTION allsource.router_connect_timeout_s IS 'the setting allsource.route_connect_timeout, in seconds';
 
 CREATE FUNCTION allsource.es_partition(stream_id text) RETURNS int4
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE

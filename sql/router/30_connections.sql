@@ -1,59 +1,4 @@
--- Settings and connections.
-
-CREATE FUNCTION allsource.router_setting_ms(name text, fallback_ms int4) RETURNS int4
-LANGUAGE plpgsql STABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    given CONSTANT text := current_setting('allsource_router.' || name, true);
-    part  text[];
-    ms    numeric;
-BEGIN
-    -- What was set once and reset is an empty text.
-    IF given IS NULL OR given = '' THEN
-        RETURN fallback_ms;
-    END IF;
-    part := regexp_match(given, '^([0-9]{1,10})\s*(ms|s|min|h|)$');
-    ms := part[1]::numeric * CASE part[2] WHEN 's' THEN 1000 WHEN 'min' THEN 60000 WHEN 'h' THEN 3600000 ELSE 1 END;
-    IF ms IS NULL OR ms NOT BETWEEN 1 AND 86400000 THEN
-        RAISE EXCEPTION 'invalid value for "allsource_router.%": "%"', name, given
-              USING ERRCODE = 'invalid_parameter_value',
-                    HINT = 'A time from 1ms to 24h, with one of the units ms, s, min, h.';
-    END IF;
-    RETURN ms;
-END
-$$;
-COMMENT ON FUNCTION allsource.router_setting_ms IS 'a setting that is a time, in milliseconds';
-
--- Where nothing is set, no function of plpgsql is called.
-CREATE FUNCTION allsource.router_timeout_ms() RETURNS int4
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN CASE WHEN current_setting('allsource_router.timeout', true) IS NULL THEN 10000 ELSE allsource.router_setting_ms('timeout', 10000) END;
-COMMENT ON FUNCTION allsource.router_timeout_ms IS 'the setting allsource_router.timeout: how long an answer is waited for';
-
-CREATE FUNCTION allsource.router_retry_time_ms() RETURNS int4
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN CASE WHEN current_setting('allsource_router.retry_time', true) IS NULL THEN 30000 ELSE allsource.router_setting_ms('retry_time', 30000) END;
-COMMENT ON FUNCTION allsource.router_retry_time_ms IS 'the setting allsource_router.retry_time: how long calls are tried again';
-
-CREATE FUNCTION allsource.router_allows_transactions() RETURNS bool
-LANGUAGE plpgsql STABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    given CONSTANT text := COALESCE(current_setting('allsource_router.in_transaction', true), '');
-BEGIN
-    IF given = '' THEN
-        RETURN false;
-    END IF;
-    IF given NOT IN ('on', 'off', 'true', 'false', '1', '0') THEN
-        RAISE EXCEPTION 'invalid value for "allsource_router.in_transaction": "%"', given
-              USING ERRCODE = 'invalid_parameter_value', HINT = 'on or off';
-    END IF;
-    RETURN given::bool;
-END
-$$;
-COMMENT ON FUNCTION allsource.router_allows_transactions IS 'the setting allsource_router.in_transaction';
+-- Connections to the groups and the coordinator.
 
 CREATE FUNCTION allsource.router_role() RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -74,7 +19,6 @@ DECLARE
     conninfo text;
     options  text := '-c client_min_messages=error';
     role     CONSTANT text := allsource.router_role();
-    seconds  CONSTANT int4 := ceil(allsource.router_setting_ms('connect_timeout', 2000) / 1000.0);
 BEGIN
     IF target IS NULL THEN
         SELECT c.conninfo INTO conninfo FROM allsource.router_coordinator c;
@@ -93,7 +37,7 @@ BEGIN
         END IF;
     END IF;
     RETURN conninfo || ' application_name=allsource_router target_session_attrs=read-write connect_timeout='
-        || seconds || ' options=' || allsource.link_quote(options);
+        || allsource.router_connect_timeout_s() || ' options=' || allsource.link_quote(options);
 END
 $$;
 COMMENT ON FUNCTION allsource.router_conninfo IS 'how the caller connects to a group; NULL: to the coordinator';

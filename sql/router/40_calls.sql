@@ -179,11 +179,11 @@ DECLARE
         'Repeat it with the same event_id: what was done is not done again.',
         'Look whether it was done. Calls that have an event_id for each event are repeated by the router, and can be repeated by the caller.'];
 BEGIN
-    IF is_undoable AND allsource.router_in_transaction() AND NOT allsource.router_allows_transactions() THEN
+    IF is_undoable AND allsource.router_refuses_transaction() THEN
         RAISE EXCEPTION 'a routed call cannot be part of a transaction'
               USING ERRCODE = 'active_sql_transaction',
                     DETAIL = 'The group commits it at once, and a ROLLBACK here would not undo it.',
-                    HINT = 'Call it outside of a transaction block, or set allsource_router.in_transaction to on.';
+                    HINT = 'Call it outside of a transaction block, or set allsource.route_in_transaction to on.';
     END IF;
     LOOP
         target := COALESCE(group_id,
@@ -233,7 +233,7 @@ BEGIN
         IF was_lost AND NOT (may_repeat AND in_time) THEN
             RAISE EXCEPTION 'the connection to group % was lost before it had answered', target
                   USING ERRCODE = 'transaction_resolution_unknown',
-                        DETAIL = CASE outcome WHEN 'lost' THEN 'It was closed.' WHEN 'silent' THEN 'It was given up after allsource_router.timeout.'
+                        DETAIL = CASE outcome WHEN 'lost' THEN 'It was closed.' WHEN 'silent' THEN 'It was given up after allsource.route_timeout.'
                                  ELSE 'It cannot be asked again.' END || ' Whether the call was done is not known.',
                         HINT = unknown[2 - may_repeat::int4];
         END IF;
@@ -246,7 +246,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION allsource.router_call IS 'has a statement done by the owner of partitions, or by a group, and returns the connection that has its result; repeats it where it was not done, or may be repeated, until allsource_router.retry_time is over';
+COMMENT ON FUNCTION allsource.router_call IS 'has a statement done by the owner of partitions, or by a group, and returns the connection that has its result; repeats it where it was not done, or may be repeated, until allsource.route_retry_time is over';
 
 CREATE FUNCTION allsource.router_ask(
     group_ids  int4[],

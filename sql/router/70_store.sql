@@ -14,7 +14,7 @@ BEGIN
     RAISE EXCEPTION 'a router has no single position'
           USING ERRCODE = 'object_not_in_prerequisite_state',
                 DETAIL = 'Each group counts its own positions.',
-                HINT = 'Use es_read_all_from with a position for each partition; es_positions() gives those of now.';
+                HINT = 'Use es_read_all_from, which takes a position for each partition; es_positions() gives those of now.';
 END
 $$;
 COMMENT ON FUNCTION allsource.es_read_all IS 'is refused on a router: use es_read_all_from';

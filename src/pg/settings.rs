@@ -1,6 +1,7 @@
 //! The settings (`allsource.*`).
 
 use crate::model::stream_no::NODE_ID_MAX;
+use crate::pg::error::Error;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -29,6 +30,10 @@ static SIDECAR_DIRECTORY: GucSetting<Option<CString>> =
 static SIDECAR_MIN_BATCHES: GucSetting<i32> = GucSetting::<i32>::new(64);
 static SIDECAR_CACHE_KB: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 static SIDECAR_WRITE_BUFFER_KB: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
+static ROUTE_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static ROUTE_RETRY_TIME_MS: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+static ROUTE_CONNECT_TIMEOUT_S: GucSetting<i32> = GucSetting::<i32>::new(2);
+static ROUTE_IN_TRANSACTION: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// Whether the postmaster is loading `shared_preload_libraries`.
 pub fn preloading() -> bool {
@@ -40,7 +45,10 @@ pub fn preloading() -> bool {
 }
 
 /// Defines the settings.
+///
+/// Raises 22023 before anything is defined, so that it can be called again.
 pub fn init() {
+    refuse_early_values();
     GucRegistry::define_int_guc(
         c"allsource.max_event_size",
         c"Largest event: the bytes of its type, payload and metadata.",
@@ -91,6 +99,7 @@ pub fn init() {
     );
     queue();
     sidecar();
+    router();
     // So a misspelt setting of this prefix is an error.
     // SAFETY: all settings of the prefix are defined.
     #[expect(unsafe_code, reason = "a call that pgrx does not wrap")]
@@ -241,6 +250,125 @@ fn sidecar() {
     );
 }
 
+/// A time that is a setting of routers: its name, what it is, and its range in the unit of `flags`.
+struct Time {
+    name: &'static CStr,
+    description: &'static CStr,
+    setting: &'static GucSetting<i32>,
+    range: std::ops::RangeInclusive<i32>,
+    flags: GucFlags,
+}
+
+/// The longest time that a router may wait or try.
+const ROUTE_TIME_S_MAX: i32 = 24 * 60 * 60;
+
+const ROUTE_TIMES: [Time; 3] = [
+    Time {
+        name: c"allsource.route_timeout",
+        description: c"How long a router waits for a group's answer.",
+        setting: &ROUTE_TIMEOUT_MS,
+        range: 1..=ROUTE_TIME_S_MAX * 1000,
+        flags: GucFlags::UNIT_MS,
+    },
+    Time {
+        name: c"allsource.route_retry_time",
+        description: c"How long a router tries a call again that could not be done.",
+        setting: &ROUTE_RETRY_TIME_MS,
+        range: 1..=ROUTE_TIME_S_MAX * 1000,
+        flags: GucFlags::UNIT_MS,
+    },
+    Time {
+        name: c"allsource.route_connect_timeout",
+        description: c"How long a router waits for each server of a group when it connects.",
+        setting: &ROUTE_CONNECT_TIMEOUT_S,
+        // libpq takes 1 for 2.
+        range: 2..=ROUTE_TIME_S_MAX,
+        flags: GucFlags::UNIT_S,
+    },
+];
+
+const ROUTE_IN_TRANSACTION_NAME: &CStr = c"allsource.route_in_transaction";
+
+/// Defines the settings of routers.
+fn router() {
+    for time in ROUTE_TIMES {
+        let (min, max) = time.range.into_inner();
+        GucRegistry::define_int_guc(
+            time.name,
+            time.description,
+            c"",
+            time.setting,
+            min,
+            max,
+            GucContext::Userset,
+            time.flags,
+        );
+    }
+    GucRegistry::define_bool_guc(
+        ROUTE_IN_TRANSACTION_NAME,
+        c"Whether a router appends in a transaction, which cannot undo it.",
+        c"",
+        &ROUTE_IN_TRANSACTION,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+}
+
+/// Raises an error if a setting of routers, where the library is often loaded by the first call only, was given
+/// a bad value before. PostgreSQL takes good ones over, and would go on with the default in place of others.
+fn refuse_early_values() {
+    // The postmaster, which an error would stop, warns.
+    if preloading() {
+        return;
+    }
+    let refuse = |name: &CStr, value: &CStr| -> ! {
+        let text = |text: &CStr| text.to_string_lossy().into_owned();
+        Error::EarlySetting { name: text(name), value: text(value) }.raise("_PG_init")
+    };
+    for Time { name, range, flags, .. } in ROUTE_TIMES {
+        if let Some(value) = early_value(name)
+            && !int_of(value, flags).is_some_and(|int| range.contains(&int))
+        {
+            refuse(name, value);
+        }
+    }
+    if let Some(value) = early_value(ROUTE_IN_TRANSACTION_NAME)
+        && !is_bool(value)
+    {
+        refuse(ROUTE_IN_TRANSACTION_NAME, value);
+    }
+}
+
+/// The value that a setting was given before it was defined. Nobody must set it as long as that is used.
+fn early_value(name: &CStr) -> Option<&CStr> {
+    // SAFETY: a look-up by name; the text lives until the setting is set.
+    #[expect(unsafe_code, reason = "a call that pgrx does not wrap")]
+    let value = unsafe {
+        let value = pgrx::pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        (!value.is_null()).then(|| CStr::from_ptr(value))
+    };
+    // What was set once and reset is an empty text.
+    value.filter(|value| !value.is_empty())
+}
+
+/// A whole number with an optional unit, as PostgreSQL reads it for a setting with these flags.
+#[expect(unsafe_code, reason = "a call that pgrx does not wrap")]
+fn int_of(value: &CStr, flags: GucFlags) -> Option<i32> {
+    let mut int = 0;
+    // SAFETY: reads `value`, writes `int`; no hint is asked for.
+    let is_int = unsafe {
+        pgrx::pg_sys::parse_int(value.as_ptr(), &raw mut int, flags.bits(), std::ptr::null_mut())
+    };
+    is_int.then_some(int)
+}
+
+#[expect(unsafe_code, reason = "a call that pgrx does not wrap")]
+fn is_bool(value: &CStr) -> bool {
+    let mut found = false;
+    // SAFETY: reads `value`, writes `found`.
+    unsafe { pgrx::pg_sys::parse_bool(value.as_ptr(), &raw mut found) }
+}
+
 /// `allsource.max_event_size`, in bytes.
 pub fn max_event_size_bytes() -> usize {
     MAX_EVENT_SIZE_BYTES.get() as usize
@@ -348,4 +476,24 @@ pub fn sidecar_cache_bytes() -> usize {
 #[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "there is no sidecar"))]
 pub fn sidecar_write_buffer_bytes() -> usize {
     SIDECAR_WRITE_BUFFER_KB.get() as usize * 1024
+}
+
+/// `allsource.route_timeout`, in milliseconds.
+pub fn route_timeout_ms() -> i32 {
+    ROUTE_TIMEOUT_MS.get()
+}
+
+/// `allsource.route_retry_time`, in milliseconds.
+pub fn route_retry_time_ms() -> i32 {
+    ROUTE_RETRY_TIME_MS.get()
+}
+
+/// `allsource.route_connect_timeout`, in seconds.
+pub fn route_connect_timeout_s() -> i32 {
+    ROUTE_CONNECT_TIMEOUT_S.get()
+}
+
+/// `allsource.route_in_transaction`.
+pub fn route_in_transaction() -> bool {
+    ROUTE_IN_TRANSACTION.get()
 }

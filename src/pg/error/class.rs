@@ -27,7 +27,9 @@ impl Error {
             | Self::DamagedRun { .. }
             | Self::DamagedBatch { .. }
             | Self::MissingEvents { .. } => (Code::ERRCODE_DATA_CORRUPTED, Kind::Corrupt),
-            Self::BadPath { .. } => (Code::ERRCODE_INVALID_PARAMETER_VALUE, Kind::BadArgument),
+            Self::BadPath { .. } | Self::EarlySetting { .. } => {
+                (Code::ERRCODE_INVALID_PARAMETER_VALUE, Kind::BadArgument)
+            }
             Self::Memory(_) => (Code::ERRCODE_OUT_OF_MEMORY, Kind::OutOfMemory),
             Self::QueueFull { .. } => (Code::ERRCODE_INSUFFICIENT_RESOURCES, Kind::QueueFull),
             Self::RecordTooLarge { .. } => (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, Kind::TooLarge),

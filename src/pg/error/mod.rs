@@ -319,6 +319,14 @@ pub enum Error {
         /// why
         failure: Failure,
     },
+    /// A setting that had a bad value when the library was loaded.
+    #[error("invalid value for parameter \"{name}\": \"{value}\"")]
+    EarlySetting {
+        /// the setting
+        name: String,
+        /// the value
+        value: String,
+    },
     /// Something that only a defect or damage explains.
     #[error("{what}")]
     Internal {

@@ -121,6 +121,9 @@ impl Error {
                 ))
             }
             Self::IsMember { because, .. } => Some((*because).to_owned()),
+            Self::EarlySetting { .. } => {
+                Some("It was set before the library allsource was loaded.".to_owned())
+            }
             Self::NotWritten { failed, events, .. } => {
                 Some(format!("{failed} of {events} events of this call have become dead letters."))
             }
@@ -177,6 +180,9 @@ impl Error {
             }
             Self::NotOwned { .. } => "Ask the owner, or connect to a router.",
             Self::NotReady { hint, .. } => hint,
+            Self::EarlySetting { .. } => {
+                "Set it again, or reset it; docs/REFERENCE.md has the ranges."
+            }
             Self::StreamNumbers => "Check allsource.node_id and the sequence stream_no_seq.",
             _ => return None,
         })
@@ -297,9 +303,9 @@ fn obstacle_hint(obstacle: Obstacle) -> Option<&'static str> {
         Obstacle::NotRecorded => Some(
             "The primary's workers record the safe position in the database that allsource.database names.",
         ),
-        Obstacle::Member => {
-            Some("Use es_read_all_from, which takes a position for each partition.")
-        }
+        Obstacle::Member => Some(
+            "Use es_read_all_from, which takes a position for each partition; es_positions() gives those of now.",
+        ),
         Obstacle::NotMember => Some("es_member_join makes this database a member."),
         Obstacle::NoWorkers => Some("Set allsource.workers and restart the server."),
         Obstacle::Recovery | Obstacle::ReadOnly | Obstacle::Parallel => None,

@@ -69,7 +69,7 @@ impl Routed {
         self.first.connect(ROUTER)
     }
 
-    /// The same, with settings of `allsource_router` that let a test meet the end of waiting.
+    /// The same, with settings that let a test meet the end of waiting.
     ///
     /// # Panics
     /// Where it cannot connect.
@@ -77,7 +77,7 @@ impl Routed {
         let mut client = self.connect();
         client
             .batch_execute(
-                "SET allsource_router.timeout = '500ms'; SET allsource_router.retry_time = '1s'",
+                "SET allsource.route_timeout = '500ms'; SET allsource.route_retry_time = '1s'",
             )
             .expect("settings");
         client

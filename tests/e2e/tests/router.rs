@@ -3,7 +3,7 @@
 use std::thread;
 
 use allsource_e2e::calls::{all_events, assert_verified, verify};
-use allsource_e2e::cluster::{STORE, Stop};
+use allsource_e2e::cluster::{Cluster, STORE, Stop};
 use allsource_e2e::event::EVENT_COLUMNS;
 use allsource_e2e::failure::{
     BAD_ARGUMENT, CANCELLED, NOT_ALLOWED, NOT_IN_STATE, NOT_SUPPORTED, SERIALIZATION_FAILURE,
@@ -23,6 +23,7 @@ const UNKNOWN: &str = "08007";
 const UNREACHABLE: &str = "08006";
 const REFUSED: &str = "28000";
 const IN_TRANSACTION: &str = "25001";
+const BAD_NAME: &str = "42602";
 
 fn event(number: i64) -> NewEvent {
     NewEvent::new("happened", json!({ "n": number, "text": "a 'quoted' \\ text" }))
@@ -194,9 +195,13 @@ fn errors_come_as_from_a_store() {
             error
                 .as_db_error()
                 .and_then(|e| e.hint())
-                .is_some_and(|hint| hint.contains("es_positions"))
+                .is_some_and(|hint| hint.contains("es_positions()"))
         );
     }
+    assert!(
+        describe(&client.batch_execute("SELECT allsource.es_read_all()").expect_err("refused"))
+            .contains("es_read_all_from")
+    );
 }
 
 /// Lets a store refuse appends to some partitions, as one that does not own them.
@@ -598,23 +603,85 @@ fn a_transaction_is_refused_unless_it_is_allowed() {
     assert_eq!(refusal(Append::to(stream, &[event(2)]).one(&mut transaction)), IN_TRANSACTION);
     drop(transaction);
 
-    client.batch_execute("SET allsource_router.in_transaction = on").expect("set");
+    client.batch_execute("SET allsource.route_in_transaction = on").expect("set");
     let mut transaction = client.transaction().expect("a transaction");
     assert_eq!(Append::to(stream, &[event(2)]).one(&mut transaction).expect("allowed"), 3);
     transaction.rollback().expect("rollback");
     assert_eq!(ReadStream::all(stream).read(&mut client).expect("es_read").len(), 3);
+}
 
-    for setting in
-        ["timeout = 'soon'", "timeout = 0", "retry_time = '2d'", "in_transaction = 'perhaps'"]
-    {
-        client.batch_execute(&format!("RESET ALL; SET allsource_router.{setting}")).expect(setting);
-        let mut transaction = client.transaction().expect("a transaction");
-        assert_eq!(
-            refusal(Append::to(stream, &[event(2)]).one(&mut transaction)),
-            BAD_ARGUMENT,
-            "{setting}"
-        );
+/// Starts a server that has not preloaded the library, with a router of its own in the database `postgres`.
+fn not_preloaded(name: &str, routed: &Routed) -> Cluster {
+    let cluster = Cluster::start(name, &["shared_preload_libraries="]);
+    let conninfo = routed.second.conninfo(COORDINATOR);
+    cluster.execute(
+        "postgres",
+        &format!(
+            "CREATE EXTENSION allsource_router;
+             INSERT INTO allsource.router_coordinator (conninfo) VALUES ('{conninfo}');
+             SELECT allsource.es_router_refresh();"
+        ),
+    );
+    cluster
+}
+
+#[test]
+fn settings_are_checked_also_where_the_library_is_loaded_late() {
+    let routed = Routed::start("settings");
+    let stream = &routed.streams(2, 1)[0];
+    let shown = |client: &mut Client, setting: &str| -> String {
+        let show = format!("SHOW allsource.{setting}");
+        client.query_one(&show, &[]).expect(&show).get(0)
+    };
+    let bad = [
+        "route_timeout = 'soon'",
+        "route_timeout = 0",
+        "route_retry_time = '2d'",
+        "route_connect_timeout = 1",
+        "route_in_transaction = 'perhaps'",
+    ];
+    let mut client = routed.connect();
+    for setting in bad {
+        let set = format!("SET allsource.{setting}");
+        assert_eq!(refusal(client.batch_execute(&set)), BAD_ARGUMENT, "{set}");
+        let alter = format!("ALTER ROLE postgres SET allsource.{setting}");
+        assert_eq!(refusal(client.batch_execute(&alter)), BAD_ARGUMENT, "{alter}");
     }
+    for (setting, default) in [
+        ("route_timeout", "10s"),
+        ("route_retry_time", "30s"),
+        ("route_connect_timeout", "2s"),
+        ("route_in_transaction", "off"),
+    ] {
+        assert_eq!(shown(&mut client, setting), default, "{setting}");
+    }
+
+    let late = not_preloaded("settings3", &routed);
+    for setting in bad {
+        let mut client = late.connect("postgres");
+        client.batch_execute(&format!("SET allsource.{setting}")).expect("not known yet");
+        // A bad value stays an error, and is one no more when it is set again.
+        for _ in 0..2 {
+            let error = append(&mut client, stream, &event(1)).expect_err(setting);
+            assert_eq!(sqlstate(&error), BAD_ARGUMENT, "{setting}");
+            let name = setting.split(' ').next().expect("a name");
+            assert!(describe(&error).contains(name), "{}", describe(&error));
+        }
+        let reset = format!("RESET allsource.{}", setting.split(' ').next().expect("a name"));
+        client.batch_execute(&reset).expect(&reset);
+        ReadStream::all(stream).read(&mut client).expect("the default counts");
+    }
+    let good = "ALTER DATABASE postgres SET allsource.route_timeout = '7s';
+                ALTER DATABASE postgres SET allsource.route_in_transaction = 'on'";
+    late.execute("postgres", good);
+    let mut client = late.connect("postgres");
+    client.batch_execute("SET allsource.route_retry_time = '1min'").expect("not known yet");
+    let mut transaction = client.transaction().expect("a transaction");
+    assert_eq!(Append::to(stream, &[event(1)]).one(&mut transaction).expect("allowed"), 1);
+    transaction.commit().expect("commit");
+    assert_eq!(shown(&mut client, "route_timeout"), "7s");
+    assert_eq!(shown(&mut client, "route_retry_time"), "1min");
+    assert_eq!(refusal(client.batch_execute("SET allsource.route_timeuot = 1")), BAD_NAME);
 }
 
 #[test]
