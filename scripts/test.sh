@@ -76,6 +76,8 @@ step_regress() { golden regress sql sql regress/pg_regress; }
 step_isolation() { golden isolation specs spec isolation/pg_isolation_regress; }
 
 start_cluster() {
+    # One that is there serves the database of another kind.
+    scripts/cluster.sh remove "$CLUSTER"
     scripts/cluster.sh start "$CLUSTER" fsync=off max_prepared_transactions=2 "$@"
     eval "$(scripts/cluster.sh env "$CLUSTER")"
 }
