@@ -123,7 +123,7 @@ COMMENT ON FUNCTION allsource.group_call IS 'asks the primary of a group for one
 
 CREATE FUNCTION allsource.in_transaction() RETURNS bool
 LANGUAGE c VOLATILE PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'router_in_transaction';
+AS 'MODULE_PATHNAME', 'in_transaction';
 COMMENT ON FUNCTION allsource.in_transaction IS 'whether the caller is in a transaction block or a subtransaction';
 
 CREATE FUNCTION allsource.outside_transactions(what text) RETURNS void

@@ -3,12 +3,21 @@
 
 use crate::cluster::json;
 use crate::pg::call::datum::text;
-use crate::pg::call::rows::{Rows, int4};
+use crate::pg::call::rows::{Rows, bool, int4};
 use crate::pg::error::Error;
+use crate::pg::session::xact::in_transaction_block;
 use crate::sql_function;
 
 fn unreadable(problem: json::Unreadable) -> Error {
     Error::Internal { what: format!("tables of the coordinator: {problem}") }
+}
+
+sql_function! {
+    /// `in_transaction()`: whether the caller is in a transaction block or a subtransaction. Volatile, parallel
+    /// unsafe.
+    fn in_transaction, pg_finfo_in_transaction(_call) {
+        Ok(bool(in_transaction_block()))
+    }
 }
 
 sql_function! {

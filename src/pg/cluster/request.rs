@@ -8,22 +8,16 @@ use super::owners::OWNERS;
 use super::row::Request;
 use crate::cluster::group::GroupId;
 use crate::cluster::member;
-use crate::cluster::ownership::State;
 use crate::pg::error::Error;
 use crate::pg::hot::map;
 use crate::pg::positions::counter::{Positions, raise_above};
-use crate::pg::session::xact::{check_writable, wait_at_commit};
+use crate::pg::session::xact::check_writable;
 use crate::pg::tables::names::lock_by_name;
 use crate::pg::tables::query::{Access, execute_as_owner};
 use crate::pg::tables::schema::Root;
 use crate::pg::tables::waiting_events::has_waiting_events;
-use crate::pg::write::flush::flush_queue_of;
 use pgrx::pg_sys;
 use std::ffi::CStr;
-use std::time::Duration;
-
-/// How long closing waits for what was enqueued before.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 // The lock of a vacuum conflicts with the fence's, and gives way when that has waited for so long.
 const CANCEL_VACUUM_SOON: &CStr = c"
@@ -41,36 +35,6 @@ impl Request {
         )
     }
 
-    /// The source takes no more enqueued events: the first call waits for those who are enqueueing. A later
-    /// one waits, for a while, until what was enqueued before is written. Returns whether all of it is.
-    /// What is appended goes on.
-    pub fn close(self) -> Result<bool, Error> {
-        check_writable()?;
-        let expected =
-            |row| member::fence(row, self.epoch).map(|_| ()).map_err(|stale| self.stale(stale));
-        let found = self.look()?;
-        expected(found.row)?;
-        if !found.is_closed && found.row.state == State::Owned {
-            self.check_cold()?;
-            gate::shut(self.partition)?;
-            self.expect(
-                |row| member::fence(row, self.epoch).map(|_| ()),
-                || {
-                    self.check_cold()?;
-                    self.note_closed()
-                },
-            )?;
-            return Ok(false);
-        }
-        let is_written = flush_queue_of(self.partition, CLOSE_WAIT)?;
-        // Others may have gone on meanwhile.
-        let found = self.look()?;
-        expected(found.row)?;
-        let is_closed = found.is_closed || found.row.state == State::Fenced;
-        wait_at_commit();
-        Ok(is_written && is_closed)
-    }
-
     /// The source ends writing: waits for those who write, and is in the way of nobody else. Refused while
     /// there is something to settle.
     pub fn fence(self) -> Result<(), Error> {
@@ -85,7 +49,8 @@ impl Request {
         self.change(|found| member::fence(found.row, self.epoch), || self.check_drained())
     }
 
-    fn check_cold(self) -> Result<(), Error> {
+    /// Refuses what is for a cold partition only.
+    pub fn check_cold(self) -> Result<(), Error> {
         if !map::get(self.partition)?.may_have_batches() {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use crate::codec::record::Home;
 use crate::model::memory::with_room;
-use crate::model::partition::{PARTITIONS, Partition};
+use crate::model::partition::PARTITIONS;
 use crate::pg::error::Error;
 use crate::pg::positions::transaction::holds_streams;
 use crate::pg::queue::waiters::{Awaited, Waited};
@@ -13,7 +13,7 @@ use crate::pg::tables::dead_letters::find;
 use crate::pg::tables::relation::{locked_by_caller, sequence_oid};
 use crate::pg::tables::rights::check_writer;
 use crate::pg::tables::schema::Sequence;
-use crate::pg::tables::waiting_events::{QueueName, has_waiting_events, is_any_waiting};
+use crate::pg::tables::waiting_events::{QueueName, is_any_waiting};
 use std::time::{Duration, Instant};
 
 /// Refuses to wait for the workers in a transaction that has locked a stream, or a table that they write
@@ -199,28 +199,6 @@ fn wait_for(
             let pending = report.depth_events + report.waiting_events;
             Err(Error::FlushTimeout { pending, held_up_by: report.held_up_by })
         }
-    }
-}
-
-/// Waits until all that was enqueued before through the queue of a partition has left it, and nothing of the
-/// partition waits. Returns whether it has come to that in time.
-pub fn flush_queue_of(partition: Partition, timeout: Duration) -> Result<bool, Error> {
-    // Without a queue nothing was enqueued, but something may wait from before.
-    let Ok(queues) = Queues::of_this_database() else {
-        return Ok(!has_waiting_events(partition)?);
-    };
-    let (queue, deadline) = (queues.of_partition(partition), Some(Instant::now() + timeout));
-    let end = queue.ring.write_offset();
-    let is_out = || (queue.ring.read_offset() >= end).then_some(());
-    if queue.wait_until(Awaited::Offset(end), deadline, is_out) == Waited::TimedOut {
-        return Ok(false);
-    }
-    let waited = queue.wait_until(Awaited::Moved, deadline, || {
-        has_waiting_events(partition).map(|waits| (!waits).then_some(())).transpose()
-    });
-    match waited {
-        Waited::Done(result) => result.map(|()| true),
-        Waited::TimedOut => Ok(false),
     }
 }
 
