@@ -250,3 +250,142 @@ fn partitions_move_under_load_and_nothing_is_lost_or_seen_twice() {
         assert_verified(&mut of.group(number).store());
     }
 }
+
+/// A partition with events, whose move from group 1 to group 2 the test interrupts.
+struct Interrupted<'a> {
+    of: &'a Coordinated,
+    partition: i32,
+    stream: String,
+    written: i64,
+}
+
+impl<'a> Interrupted<'a> {
+    fn new(of: &'a Coordinated, partition: i32) -> Self {
+        let mut client = of.group(1).store();
+        let stream = names_in(&mut client, partition, 1).remove(0);
+        let mut moved = Self { of, partition, stream, written: 0 };
+        moved.write(&mut client).expect("an append");
+        moved
+    }
+
+    fn write(&mut self, client: &mut Client) -> Result<(), Error> {
+        let version = append(client, &self.stream, &event(self.written + 1))?;
+        self.written += 1;
+        assert_eq!(version, self.written);
+        Ok(())
+    }
+
+    /// Carries a move on as far as this phase, and checks who can write there.
+    fn stop_in(&mut self, phase: &str) {
+        Executor::begin(self.of, self.partition, 2).until(phase);
+        self.check_writers(phase);
+    }
+
+    fn check_writers(&mut self, phase: &str) {
+        let writers: Vec<i32> = self
+            .of
+            .numbers()
+            .filter(|&number| match self.write(&mut self.of.group(number).store()) {
+                Ok(()) => true,
+                Err(error) => {
+                    assert_eq!(sqlstate(&error), NOT_IN_STATE, "{phase}: {}", describe(&error));
+                    false
+                }
+            })
+            .collect();
+        let expected = match phase {
+            _ if FENCED.contains(&phase) => vec![],
+            _ if TARGET_OWNS.contains(&phase) => vec![2],
+            _ => vec![1],
+        };
+        assert_eq!(writers, expected, "who writes partition {} in {phase}", self.partition);
+    }
+
+    /// The move has ended with this owner: nothing is lost, and it goes on being written.
+    fn assert_at(&mut self, owner: i32) {
+        assert_eq!(self.of.assert_settled(self.partition), owner);
+        let mut client = self.of.group(owner).store();
+        self.write(&mut client).expect("an append");
+        let read = ReadStream::all(&self.stream).read(&mut client).expect("es_read");
+        let payloads: Vec<_> = read.iter().map(|event| event.payload.clone()).collect();
+        assert_eq!(payloads, (1..=self.written).map(|number| json!(number)).collect::<Vec<_>>());
+    }
+
+    /// Another carries the move on. It ends where the last phase says.
+    fn carry_on(&mut self, phase: &str) {
+        let moved = self.of.move_to(self.partition, 2);
+        moved.unwrap_or_else(|error| panic!("from {phase}: {}", describe(&error)));
+        self.assert_at(2);
+    }
+}
+
+#[test]
+fn a_move_is_carried_on_or_cancelled_from_each_phase() {
+    let of = Coordinated::start("phases", 2, &[]);
+    for (partition, phase) in (0..).zip(PHASES) {
+        let mut moved = Interrupted::new(&of, partition);
+        moved.stop_in(phase);
+        moved.carry_on(phase);
+    }
+    for (partition, phase) in (PHASES.len() as i32..).zip(PHASES) {
+        let mut moved = Interrupted::new(&of, partition);
+        moved.stop_in(phase);
+        let cancel = format!("SELECT allsource.es_move_cancel({partition})");
+        if TARGET_OWNS.contains(&phase) {
+            assert_eq!(refusal(of.try_call(&cancel)), NOT_IN_STATE, "{phase}");
+            moved.carry_on(phase);
+            continue;
+        }
+        of.call(&cancel);
+        // Again, which changes nothing.
+        of.call(&cancel);
+        let error = of.move_to(partition, 2).expect_err("a move that has gone back");
+        assert!(describe(&error).contains("it was cancelled"), "{phase}: {}", describe(&error));
+        moved.assert_at(1);
+        // Cancelled in the middle of going back.
+        moved.stop_in("checked");
+        of.call(&cancel);
+        let mut executor = Executor::begin(&of, partition, 2);
+        executor.until("taken back");
+        of.call(&cancel);
+        executor.until("returned");
+        moved.assert_at(1);
+        assert_eq!(refusal(of.try_call(&cancel)), NOT_IN_STATE, "{phase}");
+        of.move_to(partition, 2).unwrap_or_else(|error| panic!("{phase}: {}", describe(&error)));
+        moved.assert_at(2);
+    }
+    for number in of.numbers() {
+        assert_verified(&mut of.group(number).store());
+    }
+}
+
+/// Kills the server of a group, and starts it again.
+fn kill(of: &Coordinated, number: i32) {
+    of.group(number).stop(Stop::Kill);
+    of.group(number).resume();
+    of.group(number).connect_when_ready(STORE);
+}
+
+#[test]
+fn a_move_survives_kills_of_source_target_and_coordinator_in_each_phase() {
+    let of = Coordinated::start("kills", 2, &[]);
+    for (partition, phase) in (0..).zip(PHASES) {
+        let mut moved = Interrupted::new(&of, partition);
+        moved.stop_in(phase);
+        // All of them in the course of the phases; the server to begin with is another one each time.
+        match partition % 3 {
+            0 => kill(&of, 1),
+            1 => kill(&of, 2),
+            _ => {
+                of.coordinator.stop(Stop::Kill);
+                of.coordinator.resume();
+                of.coordinator.connect_when_ready(COORDINATOR);
+            }
+        }
+        moved.check_writers(phase);
+        moved.carry_on(phase);
+    }
+    for number in of.numbers() {
+        assert_verified(&mut of.group(number).store());
+    }
+}
