@@ -2,7 +2,7 @@
 //!
 //! The tests themselves are in `tests/`, one topic per file. This library is what they share:
 //! a private server ([`cluster`]), the public SQL functions as Rust calls ([`calls`], [`bulk`]),
-//! clients at work ([`writer`], [`producer`], [`scattered`]), and the checkers that decide whether what the server holds is right ([`ledger`], [`tailing`],
+//! several of them ([`routed`], [`coordinated`]), clients at work ([`writer`], [`producer`], [`scattered`]), and the checkers that decide whether what the server holds is right ([`ledger`], [`tailing`],
 //! [`seen`], [`hot`], [`reference`]). The checkers have unit tests of their own, because a checker that
 //! cannot find a fault proves nothing.
 //!
@@ -18,6 +18,7 @@
 pub mod bulk;
 pub mod calls;
 pub mod cluster;
+pub mod coordinated;
 pub mod dump;
 pub mod event;
 pub mod failure;
@@ -41,6 +42,7 @@ pub mod writer;
 pub use bulk::{Enqueue, EnqueueBatch};
 pub use calls::{Append, Batch, BatchItem, ReadAll, ReadStream};
 pub use cluster::{Cluster, STORE};
+pub use coordinated::Coordinated;
 pub use dump::Dump;
 pub use event::{Event, NewEvent};
 pub use hot_store::HotStore;

@@ -1,0 +1,391 @@
+//! The coordinator: it moves partitions while they are written to, whoever is interrupted by whatever, and each has one owner at
+//! all times; groups that join and leave; who may do what; and how the nodes are.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use allsource_e2e::calls::{assert_verified, current_version, names_in};
+use allsource_e2e::cluster::Stop;
+use allsource_e2e::coordinated::{CARRIED_ON, Executor, PARTITIONS, PHASES, ownership};
+use allsource_e2e::failure::{self, NOT_ALLOWED, NOT_IN_STATE, UNDEFINED, describe, refusal, sqlstate};
+use allsource_e2e::routed::COORDINATOR;
+use allsource_e2e::{
+    Append, Cluster, Coordinated, Enqueue, NewEvent, ReadStream, STORE, patience, sizes,
+};
+use postgres::{Client, Error};
+use serde_json::json;
+use uuid::Uuid;
+
+/// Phases in which nobody writes.
+const FENCED: [&str; 4] = ["fenced", "replayed", "compared", "raised"];
+
+/// Phases in which the target owns the partition.
+const TARGET_OWNS: [&str; 3] = ["given", "released", "unlinked"];
+
+fn event(number: i64) -> NewEvent {
+    NewEvent::new("t", json!(number)).with_id(Uuid::from_u128(rand::random()))
+}
+
+fn append(client: &mut Client, stream: &str, event: &NewEvent) -> Result<i64, Error> {
+    Append::to(stream, std::slice::from_ref(event)).one(client)
+}
+
+/// Writes to whoever owns a partition, as a router does: with the map in mind, and again with the same ids where the outcome
+/// is not known.
+struct Router<'a> {
+    of: &'a Coordinated,
+    clients: BTreeMap<i32, Client>,
+    owners: Vec<i32>,
+}
+
+impl<'a> Router<'a> {
+    fn new(of: &'a Coordinated) -> Self {
+        let mut router = Self { of, clients: BTreeMap::new(), owners: Vec::new() };
+        router.read_map();
+        router
+    }
+
+    fn read_map(&mut self) {
+        let sql = "SELECT group_id FROM allsource.partition_map ORDER BY partition_id";
+        let rows = self.of.ask().query(sql, &[]).expect(sql);
+        self.owners = rows.iter().map(|row| row.get(0)).collect();
+    }
+
+    fn at(&mut self, group: i32) -> &mut Client {
+        self.clients
+            .entry(group)
+            .or_insert_with(|| self.of.group(group).connect_when_ready(STORE))
+    }
+
+    fn call<T>(
+        &mut self,
+        partition: i32,
+        mut f: impl FnMut(&mut Client) -> Result<T, Error>,
+    ) -> T {
+        patience::until("the owner takes a call", || {
+            let owner = self.owners[partition as usize];
+            match f(self.at(owner)) {
+                Ok(answer) => return Some(answer),
+                Err(error) if sqlstate(&error) == NOT_IN_STATE => self.read_map(),
+                Err(error) if failure::is_disconnect(&error) => {
+                    self.clients.remove(&owner);
+                }
+                Err(error) => panic!("{}", describe(&error)),
+            }
+            None
+        })
+    }
+}
+
+/// What a reader with a vector of positions has seen: of each stream, the ids in the order of versions.
+struct Reader<'a> {
+    router: Router<'a>,
+    positions: Vec<Option<i64>>,
+    seen: BTreeMap<String, Vec<Uuid>>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(of: &'a Coordinated) -> Self {
+        let positions = vec![Some(0); PARTITIONS];
+        Self { router: Router::new(of), positions, seen: BTreeMap::new() }
+    }
+
+    /// Reads a page of each group. Returns how many events were there; who has lost a partition refuses the page.
+    fn poll(&mut self) -> usize {
+        let sql = "SELECT partition_id, stream_id, version, position, event_id \
+                     FROM allsource.es_read_all_from($1, 300, partition_ids => $2)";
+        let mut count = 0;
+        for group in self.router.of.numbers() {
+            let of_group: Vec<i32> = (0..PARTITIONS as i32)
+                .filter(|&partition| self.router.owners[partition as usize] == group)
+                .collect();
+            if of_group.is_empty() {
+                continue;
+            }
+            let positions = self.positions.clone();
+            let rows = match self.router.at(group).query(sql, &[&positions, &of_group]) {
+                Ok(rows) => rows,
+                Err(error) if sqlstate(&error) == NOT_IN_STATE => {
+                    self.router.read_map();
+                    continue;
+                }
+                Err(error) => panic!("{}", describe(&error)),
+            };
+            count += rows.len();
+            for row in rows {
+                let (partition, position): (i32, i64) = (row.get(0), row.get(3));
+                let last = &mut self.positions[partition as usize];
+                assert!(*last < Some(position), "positions of partition {partition} grow");
+                *last = Some(position);
+                let (stream, version): (String, i64) = (row.get(1), row.get(2));
+                let of_stream = self.seen.entry(stream).or_default();
+                of_stream.push(row.get(4));
+                assert_eq!(of_stream.len() as i64, version, "nothing missed, nothing twice");
+            }
+        }
+        count
+    }
+}
+
+/// Fails when two groups own a partition at the same time.
+fn watch_owners(of: &Coordinated, ended: &AtomicBool) -> u64 {
+    let sql = "SELECT array_agg(CASE state WHEN 'owned' THEN epoch END ORDER BY partition_id) FROM allsource.partition_owners";
+    let mut clients: Vec<Client> = of.numbers().map(|number| of.group(number).store()).collect();
+    let mut polls = 0;
+    while !ended.load(Ordering::Relaxed) {
+        let mut look = || -> Vec<Vec<Option<i64>>> {
+            clients.iter_mut().map(|client| client.query_one(sql, &[]).expect(sql).get(0)).collect()
+        };
+        // One who owns it with the same epoch before and after has owned it in between.
+        let looks = [look(), look()];
+        for partition in 0..PARTITIONS {
+            let owners = (0..looks[0].len())
+                .filter(|&group| {
+                    let epoch = looks[0][group][partition];
+                    epoch.is_some() && epoch == looks[1][group][partition]
+                })
+                .count();
+            assert!(owners <= 1, "partition {partition} has {owners} owners: {looks:?}");
+        }
+        polls += 1;
+    }
+    polls
+}
+
+fn fence_time(of: &Coordinated, partition: i32) -> f64 {
+    let sql = "SELECT extract(epoch FROM fence_time)::float8 * 1000 FROM allsource.es_moves() WHERE partition_id = $1 LIMIT 1";
+    of.ask().query_one(sql, &[&partition]).expect(sql).get(0)
+}
+
+#[test]
+fn partitions_move_under_load_and_nothing_is_lost_or_seen_twice() {
+    const MOVED: [i32; 3] = [3, 7, 20];
+    const ROUNDS: usize = 3;
+    let of = Coordinated::start("load", 2, &[]);
+    let mut client = of.group(1).store();
+    let mut streams: Vec<String> = MOVED.iter().flat_map(|&p| names_in(&mut client, p, 2)).collect();
+    streams.extend(names_in(&mut client, 9, 1));
+    let partition_of = |stream: &str| -> i32 {
+        let sql = "SELECT allsource.es_partition($1)";
+        of.group(1).store().query_one(sql, &[&stream]).expect(sql).get(0)
+    };
+    let partitions: Vec<i32> = streams.iter().map(|stream| partition_of(stream)).collect();
+    let acknowledged: Mutex<BTreeMap<String, Vec<Uuid>>> = Mutex::default();
+    let (ended, written) = (AtomicBool::new(false), AtomicI64::new(0));
+    let note = |stream: &str, events: &[NewEvent]| {
+        let ids = events.iter().filter_map(|event| event.id);
+        acknowledged.lock().expect("the list").entry(stream.to_owned()).or_default().extend(ids);
+        written.fetch_add(events.len() as i64, Ordering::Relaxed);
+    };
+    let (of, streams, partitions, ended, note) = (&of, &streams, &partitions, &ended, &note);
+    thread::scope(|scope| {
+        for kind in 0..3 {
+            scope.spawn(move || {
+                let mut router = Router::new(of);
+                let mut number = 0;
+                while !ended.load(Ordering::Relaxed) {
+                    for (stream, &partition) in streams.iter().zip(partitions) {
+                        number += 1;
+                        let count = if kind == 1 { 5 } else { 1 };
+                        let events: Vec<_> = (0..count).map(|_| event(number)).collect();
+                        router.call(partition, |client| match kind {
+                            0 => append(client, stream, &events[0]).map(drop),
+                            1 => Append::to(stream, &events).many(client).map(drop),
+                            _ => Enqueue::to(stream, &events[0]).durably().send(client),
+                        });
+                        note(stream, &events);
+                    }
+                    thread::sleep(Duration::from_millis(2));
+                }
+            });
+        }
+        let watch = scope.spawn(move || watch_owners(of, ended));
+        let read = scope.spawn(move || {
+            let mut reader = Reader::new(of);
+            while !ended.load(Ordering::Relaxed) {
+                reader.poll();
+            }
+            reader
+        });
+        let moves = scope.spawn(|| {
+            for round in 0..ROUNDS {
+                let before = written.load(Ordering::Relaxed);
+                for partition in MOVED {
+                    let target = 2 - (round as i32 % 2);
+                    of.move_to(partition, target).unwrap_or_else(|error| panic!("{}", describe(&error)));
+                    println!("partition {partition} to {target}: fenced for {:.0} ms", fence_time(of, partition));
+                }
+                patience::until_true("writers go on", || written.load(Ordering::Relaxed) > before + 50);
+            }
+        });
+        let moved = moves.join();
+        ended.store(true, Ordering::Relaxed);
+        moved.expect("the moves");
+        let polls = watch.join().expect("one owner");
+        let mut reader = read.join().expect("the reader");
+        println!("{} events, {polls} looks at the owners", written.load(Ordering::Relaxed));
+        assert!(polls > 10);
+        while reader.poll() > 0 {}
+        // Writers may still be at it.
+        let mut acknowledged = acknowledged.lock().expect("the list").clone();
+        while reader.poll() > 0 {}
+        for (stream, ids) in &mut acknowledged {
+            let mut seen = reader.seen[stream].clone();
+            for id in ids.iter() {
+                assert!(seen.contains(id), "{id} of {stream} is lost");
+            }
+            seen.sort();
+            seen.dedup();
+            assert_eq!(seen.len(), reader.seen[stream].len(), "an id of {stream} is there twice");
+        }
+    });
+    for partition in MOVED {
+        assert_eq!(of.assert_settled(partition), 2);
+    }
+    assert_eq!(of.assert_settled(9), 1);
+    for number in of.numbers() {
+        assert_verified(&mut of.group(number).store());
+    }
+}
+
+/// A partition with events, whose move from group 1 to group 2 the test interrupts.
+struct Interrupted<'a> {
+    of: &'a Coordinated,
+    partition: i32,
+    stream: String,
+    written: i64,
+}
+
+impl<'a> Interrupted<'a> {
+    fn new(of: &'a Coordinated, partition: i32) -> Self {
+        let mut client = of.group(1).store();
+        let stream = names_in(&mut client, partition, 1).remove(0);
+        let mut moved = Self { of, partition, stream, written: 0 };
+        moved.write(&mut client).expect("an append");
+        moved
+    }
+
+    fn write(&mut self, client: &mut Client) -> Result<(), Error> {
+        let version = append(client, &self.stream, &event(self.written + 1))?;
+        self.written += 1;
+        assert_eq!(version, self.written);
+        Ok(())
+    }
+
+    /// Carries a move on as far as this phase, and checks who can write there.
+    fn stop_in(&mut self, phase: &str) {
+        Executor::begin(self.of, self.partition, 2).until(phase);
+        self.check_writers(phase);
+    }
+
+    fn check_writers(&mut self, phase: &str) {
+        let writers: Vec<i32> = self
+            .of
+            .numbers()
+            .filter(|&number| match self.write(&mut self.of.group(number).store()) {
+                Ok(()) => true,
+                Err(error) => {
+                    assert_eq!(sqlstate(&error), NOT_IN_STATE, "{phase}: {}", describe(&error));
+                    false
+                }
+            })
+            .collect();
+        let expected = match phase {
+            _ if FENCED.contains(&phase) => vec![],
+            _ if TARGET_OWNS.contains(&phase) => vec![2],
+            _ => vec![1],
+        };
+        assert_eq!(writers, expected, "who writes partition {} in {phase}", self.partition);
+    }
+
+    /// The move has ended with this owner: nothing is lost, and it goes on being written.
+    fn assert_at(&mut self, owner: i32) {
+        assert_eq!(self.of.assert_settled(self.partition), owner);
+        let mut client = self.of.group(owner).store();
+        self.write(&mut client).expect("an append");
+        let read = ReadStream::all(&self.stream).read(&mut client).expect("es_read");
+        let payloads: Vec<_> = read.iter().map(|event| event.payload.clone()).collect();
+        assert_eq!(payloads, (1..=self.written).map(|number| json!(number)).collect::<Vec<_>>());
+    }
+
+    /// Another carries the move on. It ends where the last phase says.
+    fn carry_on(&mut self, phase: &str) {
+        let moved = self.of.move_to(self.partition, 2);
+        moved.unwrap_or_else(|error| panic!("from {phase}: {}", describe(&error)));
+        self.assert_at(2);
+    }
+}
+
+#[test]
+fn a_move_is_carried_on_or_cancelled_from_each_phase() {
+    let of = Coordinated::start("phases", 2, &[]);
+    for (partition, phase) in (0..).zip(PHASES) {
+        let mut moved = Interrupted::new(&of, partition);
+        moved.stop_in(phase);
+        moved.carry_on(phase);
+    }
+    for (partition, phase) in (PHASES.len() as i32..).zip(PHASES) {
+        let mut moved = Interrupted::new(&of, partition);
+        moved.stop_in(phase);
+        let cancel = format!("SELECT allsource.es_move_cancel({partition})");
+        if TARGET_OWNS.contains(&phase) {
+            assert_eq!(refusal(of.try_call(&cancel)), NOT_IN_STATE, "{phase}");
+            moved.carry_on(phase);
+            continue;
+        }
+        of.call(&cancel);
+        // Again, which changes nothing.
+        of.call(&cancel);
+        let error = of.move_to(partition, 2).expect_err("a move that has gone back");
+        assert!(describe(&error).contains("it was cancelled"), "{phase}: {}", describe(&error));
+        moved.assert_at(1);
+        // Cancelled in the middle of going back.
+        moved.stop_in("checked");
+        of.call(&cancel);
+        let mut executor = Executor::begin(&of, partition, 2);
+        executor.until("taken back");
+        of.call(&cancel);
+        executor.until("returned");
+        moved.assert_at(1);
+        assert_eq!(refusal(of.try_call(&cancel)), NOT_IN_STATE, "{phase}");
+        of.move_to(partition, 2).unwrap_or_else(|error| panic!("{phase}: {}", describe(&error)));
+        moved.assert_at(2);
+    }
+    for number in of.numbers() {
+        assert_verified(&mut of.group(number).store());
+    }
+}
+
+/// Kills the server of a group, and starts it again.
+fn kill(of: &Coordinated, number: i32) {
+    of.group(number).stop(Stop::Kill);
+    of.group(number).resume();
+    of.group(number).connect_when_ready(STORE);
+}
+
+#[test]
+fn a_move_survives_kills_of_source_target_and_coordinator_in_each_phase() {
+    let of = Coordinated::start("kills", 2, &[]);
+    for (partition, phase) in (0..).zip(PHASES) {
+        let mut moved = Interrupted::new(&of, partition);
+        moved.stop_in(phase);
+        // All of them in the course of the phases; the server to begin with is another one each time.
+        match partition % 3 {
+            0 => kill(&of, 1),
+            1 => kill(&of, 2),
+            _ => {
+                of.coordinator.stop(Stop::Kill);
+                of.coordinator.resume();
+                of.coordinator.connect_when_ready(COORDINATOR);
+            }
+        }
+        moved.check_writers(phase);
+        moved.carry_on(phase);
+    }
+    for number in of.numbers() {
+        assert_verified(&mut of.group(number).store());
+    }
+}
