@@ -312,8 +312,7 @@ pub enum Error {
         /// why that is in the way, as a sentence
         because: &'static str,
     },
-    /// A subscription that could not be made. What PostgreSQL says of it has the connection string in its
-    /// context.
+    /// A subscription that could not be made.
     #[error("subscription could not be created: {}", failure.message)]
     Subscription {
         /// why
