@@ -27,13 +27,14 @@ BEGIN
 END
 $schema$;
 
--- The three roles that rights are granted to. Roles belong to the whole server, so they may be
+-- The roles that rights are granted to; allsource_replication is who copies a partition to another server
+-- of a cluster. Roles belong to the whole server, so they may be
 -- there already: from another database, or from before a DROP EXTENSION.
 DO $roles$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['allsource_reader', 'allsource_writer', 'allsource_admin'] LOOP
+    FOREACH name IN ARRAY ARRAY['allsource_reader', 'allsource_writer', 'allsource_admin', 'allsource_replication'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = name) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', name);
         END IF;

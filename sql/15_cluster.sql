@@ -12,16 +12,21 @@ COMMENT ON TABLE allsource.cluster_member IS 'one row in a database that is a me
 COMMENT ON COLUMN allsource.cluster_member.group_id IS 'its group: the setting allsource.node_id of all of its nodes';
 
 CREATE TABLE allsource.partition_owners (
-    partition_id int4 PRIMARY KEY CHECK (partition_id BETWEEN 0 AND 31),
-    group_id     int4 NOT NULL CHECK (group_id BETWEEN 0 AND 4095),
-    epoch        int8 NOT NULL CHECK (epoch > 0),
-    state        text COLLATE "C" NOT NULL CHECK (state IN ('owned', 'fenced', 'foreign'))
+    partition_id  int4 PRIMARY KEY CHECK (partition_id BETWEEN 0 AND 31),
+    group_id      int4 NOT NULL CHECK (group_id BETWEEN 0 AND 4095),
+    epoch         int8 NOT NULL CHECK (epoch > 0),
+    state         text COLLATE "C" NOT NULL CHECK (state IN ('owned', 'fenced', 'foreign')),
+    is_closed     bool NOT NULL DEFAULT false,
+    streams_above int8
 ) USING heap;
 
 COMMENT ON TABLE allsource.partition_owners IS 'in a member of a cluster, a row for each partition; changed only by the functions es_member_*';
 COMMENT ON COLUMN allsource.partition_owners.group_id IS 'the owner when this member last heard of it';
 COMMENT ON COLUMN allsource.partition_owners.epoch IS 'grows with each change of hands';
 COMMENT ON COLUMN allsource.partition_owners.state IS 'owned: written here; fenced: about to be moved, written by nobody; foreign: another group has it';
+
+COMMENT ON COLUMN allsource.partition_owners.is_closed IS 'about to be fenced: no more events are enqueued';
+COMMENT ON COLUMN allsource.partition_owners.streams_above IS 'if it is published for a move: streams created since have higher numbers';
 
 CREATE FUNCTION allsource.cluster_changed() RETURNS trigger
 LANGUAGE c
@@ -105,7 +110,9 @@ CREATE FUNCTION allsource.es_member_report(
     last_position int8,
     safe_position int8,
     counter       int8,
-    lsn           pg_lsn
+    lsn           pg_lsn,
+    slot_name     text,
+    streams_above int8
 )
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000 ROWS 1
 AS 'MODULE_PATHNAME', 'es_member_report';
@@ -113,10 +120,11 @@ AS 'MODULE_PATHNAME', 'es_member_report';
 COMMENT ON FUNCTION allsource.es_member_report IS 'one row about a partition and a move, which is durable when the call''s transaction has committed';
 
 CREATE FUNCTION allsource.es_member_summary(
-    partition_id int4,
-    above        int8 DEFAULT 0,
-    up_to        int8 DEFAULT NULL,
-    with_streams bool DEFAULT true
+    partition_id  int4,
+    above         int8 DEFAULT 0,
+    up_to         int8 DEFAULT NULL,
+    with_streams  bool DEFAULT true,
+    streams_above int8 DEFAULT NULL
 ) RETURNS TABLE (
     runs             int8,
     events           int8,
@@ -126,10 +134,9 @@ CREATE FUNCTION allsource.es_member_summary(
     streams_checksum numeric
 )
 LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 1
-SET search_path TO pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'es_member_summary';
 
-COMMENT ON FUNCTION allsource.es_member_summary IS 'what two copies of a partition are compared by: its runs in a range of positions, and its streams';
+COMMENT ON FUNCTION allsource.es_member_summary IS 'what two copies of a partition are compared by: its runs in a range of positions, and the heads of its streams';
 
 CREATE FUNCTION allsource.es_member_receive(
     partition_id int4,
@@ -153,12 +160,22 @@ COMMENT ON FUNCTION allsource.es_member_publish IS 'the source of a move publish
 CREATE FUNCTION allsource.es_member_subscribe(
     partition_id int4,
     epoch        int8,
-    conninfo     text
+    conninfo     text,
+    slot_name    text
 ) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
 AS 'MODULE_PATHNAME', 'es_member_subscribe';
 
 COMMENT ON FUNCTION allsource.es_member_subscribe IS 'the target of a move subscribes to what the source has published';
+
+CREATE FUNCTION allsource.es_member_close(
+    partition_id int4,
+    epoch        int8
+) RETURNS bool
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
+AS 'MODULE_PATHNAME', 'es_member_close';
+
+COMMENT ON FUNCTION allsource.es_member_close IS 'the source of a move takes no more enqueued events; to be called again until it returns true: all that were enqueued before are written';
 
 CREATE FUNCTION allsource.es_member_fence(
     partition_id int4,

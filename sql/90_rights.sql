@@ -10,6 +10,22 @@ GRANT SELECT ON allsource.event_streams, allsource.event_log, allsource.event_id
                 allsource.cluster_member, allsource.partition_owners
    TO allsource_reader;
 
+-- What a subscription copies. Such a connection also needs LOGIN and REPLICATION, which are an administrator's
+-- to give.
+GRANT USAGE ON SCHEMA allsource TO allsource_replication;
+DO $replication$
+DECLARE
+    leaf text;
+BEGIN
+    FOR leaf IN SELECT i.inhrelid::regclass::text
+                  FROM pg_inherits i
+                 WHERE i.inhparent IN ('allsource.event_streams'::regclass, 'allsource.event_log'::regclass, 'allsource.event_ids'::regclass)
+    LOOP
+        EXECUTE format('GRANT SELECT ON %s TO allsource_replication', leaf);
+    END LOOP;
+END
+$replication$;
+
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA allsource FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -39,7 +55,8 @@ GRANT EXECUTE ON FUNCTION
       allsource.es_member_join, allsource.es_member_leave, allsource.es_member_status,
       allsource.es_member_report, allsource.es_member_summary,
       allsource.es_member_receive, allsource.es_member_publish,
-      allsource.es_member_subscribe, allsource.es_member_fence,
+      allsource.es_member_subscribe, allsource.es_member_close,
+      allsource.es_member_fence,
       allsource.es_member_raise_counter, allsource.es_member_give,
       allsource.es_member_release, allsource.es_member_refuse,
       allsource.es_member_take_back, allsource.es_member_unsubscribe,

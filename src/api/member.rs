@@ -9,12 +9,12 @@ use crate::codec::array::ElementType;
 use crate::model::error::StoreError;
 use crate::pg::call::Call;
 use crate::pg::call::rows::{bool, int8};
-use crate::pg::cluster::copy::summarize;
 use crate::pg::cluster::link::{publish, subscribe};
 use crate::pg::cluster::membership;
 use crate::pg::cluster::owners::forget_all;
 use crate::pg::cluster::report::report;
 use crate::pg::cluster::row::{Request, group};
+use crate::pg::cluster::summary::{Asked, summarize};
 use crate::pg::error::Error;
 use crate::sql_function;
 
@@ -68,14 +68,26 @@ sql_function! {
 }
 
 sql_function! {
-    /// `es_member_subscribe(partition_id, epoch, conninfo)`: the target subscribes to what the source, at
-    /// `conninfo`, has published.
+    /// `es_member_subscribe(partition_id, epoch, conninfo, slot_name)`: the target subscribes to what the
+    /// source, at `conninfo`, has published, by the slot that the source's report names.
     ///
     /// Errors: 08006 the source cannot be reached, 22023, 55000. Volatile, parallel unsafe.
     fn es_member_subscribe, pg_finfo_es_member_subscribe(call) {
         let conninfo = call.bytes(2).ok_or(StoreError::NullArgument { argument: "conninfo" })?;
-        subscribe(request(call)?, conninfo)?;
+        let slot = call.bytes(3).ok_or(StoreError::NullArgument { argument: "slot_name" })?;
+        subscribe(request(call)?, conninfo, slot)?;
         Ok(int8(0))
+    }
+}
+
+sql_function! {
+    /// `es_member_close(partition_id, epoch)`: the source takes no more enqueued events for a partition.
+    /// Returns whether all that was enqueued before is written; if not, it is to be called again, in another
+    /// transaction.
+    ///
+    /// Errors: 22023, 55000 stale, or hot, 55P03 `lock_timeout`. Volatile, parallel unsafe.
+    fn es_member_close, pg_finfo_es_member_close(call) {
+        Ok(bool(request(call)?.close()?))
     }
 }
 
@@ -186,13 +198,20 @@ sql_function! {
 }
 
 sql_function! {
-    /// `es_member_summary(partition_id, above, up_to, with_streams)`: what is compared of source and target:
-    /// counts and a checksum of the runs in a range of positions, and of all heads.
+    /// `es_member_summary(partition_id, above, up_to, with_streams, streams_above)`: what is compared of
+    /// source and target: counts and a checksum of the runs in a range of positions, and of heads. With
+    /// `up_to`: of the heads as they were at that position. Without it: of those that were written above
+    /// `above`.
     ///
     /// Errors: 22023. Stable, parallel restricted.
     fn es_member_summary, pg_finfo_es_member_summary(call) {
-        let range = (call.int8(1).unwrap_or(0), call.int8(2).unwrap_or(i64::MAX));
-        summarize(call, partition("partition_id", call.int4(0))?, range, call.bool(3))?;
+        let asked = Asked {
+            above: call.int8(1).unwrap_or(0),
+            up_to: call.int8(2),
+            with_streams: call.bool(3),
+            streams_above: call.int8(4),
+        };
+        summarize(call, partition("partition_id", call.int4(0))?, asked)?;
         Ok(None)
     }
 }

@@ -36,6 +36,11 @@ pub fn stream_no(partition: Partition, node_id: i32, counter: i64) -> Option<i64
     )
 }
 
+/// The highest number of the same partition and node.
+pub fn last_of_node(stream_no: i64) -> i64 {
+    stream_no | COUNTER_MAX
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +51,7 @@ mod tests {
         let highest = stream_no(last, NODE_ID_MAX, (1 << COUNTER_BITS) - 1);
         assert_eq!(highest, Some(i64::MAX));
         assert_eq!(stream_no(last, 5, 77).map(counter), Some(77));
+        assert_eq!(stream_no(last, 5, 77).map(last_of_node), stream_no(last, 5, COUNTER_MAX));
         assert_eq!(stream_no(Partition::new(1).unwrap(), 0, 7), Some((1 << 58) + 7));
         assert_eq!(stream_no(last, NODE_ID_MAX + 1, 1), None);
         assert_eq!(stream_no(last, 0, 1 << COUNTER_BITS), None);

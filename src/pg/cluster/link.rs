@@ -1,5 +1,6 @@
 //! What copies a partition while it is written to: a publication and a slot on the source, a subscription
-//! on the target. All have the same name, which tells the partition and the epoch of the move.
+//! on the target. All have the same name, which tells the partition and the epoch of the move. That of the
+//! slot tells the source's database too: slots are those of the whole server, which may have other stores.
 //!
 //! `hot_batches` is not copied: the source is fenced only when there are none.
 
@@ -9,12 +10,16 @@ use super::row::Request;
 use crate::cluster::epoch::Epoch;
 use crate::cluster::member::{may_publish, may_subscribe};
 use crate::model::partition::Partition;
+use crate::model::stream_no::stream_no;
 use crate::pg::call::datum::text;
 use crate::pg::error::Error;
+use crate::pg::positions::sequence;
 use crate::pg::session::raised::{Caught, catch};
-use crate::pg::session::xact::{check_writable, wait_at_commit};
+use crate::pg::session::xact::{check_writable, database_oid, wait_at_commit};
+use crate::pg::settings;
 use crate::pg::tables::query::{Access, execute_as_owner};
-use crate::pg::tables::schema::Root;
+use crate::pg::tables::relation::lock_sequence;
+use crate::pg::tables::schema::{Root, Sequence};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 use std::panic::resume_unwind;
@@ -22,9 +27,14 @@ use std::panic::resume_unwind;
 /// What is published: emptying the source's copy must not empty the target's.
 const PUBLISHED: [Root; 3] = [Root::Streams, Root::Log, Root::Ids];
 
-/// The name of publication, slot and subscription of a move.
+/// The name of publication and subscription of a move.
 pub fn name(partition: Partition, epoch: Epoch) -> String {
     format!("allsource_p{:02}_e{}", partition.number(), epoch.number())
+}
+
+/// The name of the slot, on the source.
+pub fn slot_name(partition: Partition, epoch: Epoch) -> String {
+    format!("{}_d{}", name(partition, epoch), database_oid())
 }
 
 const PUBLICATION: &CStr = c"
@@ -84,13 +94,18 @@ pub fn publish(request: Request) -> Result<bool, Error> {
             let create =
                 format!("CREATE PUBLICATION {name} WITH (publish = 'insert, update, delete')");
             let create = statement(create)?;
-            request.expect(expected, || run(&create))?;
+            request.expect(expected, || {
+                run(&create)?;
+                // The slot, which comes later, waits for those who have reserved numbers before.
+                request.note_streams(last_stream_no(partition)?)
+            })?;
             Ok(false)
         }
         Some(0) => {
             // In a transaction that has written nothing: before the row is locked.
-            if ask(SLOT, &name)?.is_none() {
-                ask(CREATE_SLOT, &name)?;
+            let slot = slot_name(partition, epoch);
+            if ask(SLOT, &slot)?.is_none() {
+                ask(CREATE_SLOT, &slot)?;
             }
             let leaves = PUBLISHED.map(|root| format!("allsource.{}", root.leaf(partition)));
             let add =
@@ -98,7 +113,7 @@ pub fn publish(request: Request) -> Result<bool, Error> {
             let added = request.expect(expected, || run(&add));
             if added.is_err() {
                 // Others have gone on meanwhile, and may have looked for a slot already.
-                ask(DROP_SLOT, &name)?;
+                ask(DROP_SLOT, &slot)?;
             }
             added.map(|()| true)
         }
@@ -109,15 +124,15 @@ pub fn publish(request: Request) -> Result<bool, Error> {
     }
 }
 
-/// Subscribes to what the source, at `conninfo`, has published. With `synchronous_commit`, what the source
-/// is told to be there survives a failover of the target.
-pub fn subscribe(request: Request, conninfo: &[u8]) -> Result<(), Error> {
+/// Subscribes to what the source, at `conninfo`, has published, by the slot that it has made. With
+/// `synchronous_commit`, what the source is told to be there survives a failover of the target.
+pub fn subscribe(request: Request, conninfo: &[u8], slot: &[u8]) -> Result<(), Error> {
     let Request { partition, epoch } = request;
     let name = name(partition, epoch);
-    let conninfo = quoted(conninfo)?;
+    let (conninfo, slot) = (quoted(conninfo)?, quoted(slot)?);
     let create = statement(format!(
         "CREATE SUBSCRIPTION {name} CONNECTION {conninfo} PUBLICATION {name} \
-         WITH (create_slot = false, slot_name = '{name}', synchronous_commit = 'on')"
+         WITH (create_slot = false, slot_name = {slot}, synchronous_commit = 'on')"
     ))?;
     request.expect(
         |row| may_subscribe(row, epoch),
@@ -157,21 +172,33 @@ pub fn drop_publication(partition: Partition, epoch: Epoch) -> Result<(), Error>
     if ask(PUBLICATION, &name)?.is_some() {
         run(&statement(format!("DROP PUBLICATION {name}"))?)?;
     }
-    match ask(SLOT, &name)? {
+    let slot = slot_name(partition, epoch);
+    match ask(SLOT, &slot)? {
         None => return Ok(()),
         Some(None) => {}
         Some(Some(pid)) => {
             run(&statement(format!("SELECT pg_catalog.pg_terminate_backend({pid}, 5000)"))?)?;
         }
     }
-    ask(DROP_SLOT, &name)?;
+    ask(DROP_SLOT, &slot)?;
     Ok(())
+}
+
+/// The number of the stream that was created last, or is about to be: no stream of the partition has a
+/// higher one of this server's, and no later one gets a lower one.
+#[expect(unsafe_code, reason = "reads a sequence")]
+fn last_stream_no(partition: Partition) -> Result<i64, Error> {
+    let sequence = lock_sequence(Sequence::StreamNo, pg_sys::AccessShareLock as pg_sys::LOCKMODE)?;
+    // SAFETY: locked.
+    let counter = unsafe { sequence::read(sequence) }.value;
+    stream_no(partition, settings::node_id(), counter as i64).ok_or(Error::StreamNumbers)
 }
 
 #[expect(unsafe_code, reason = "calls PostgreSQL's quoting")]
 fn quoted(value: &[u8]) -> Result<String, Error> {
-    let value = CString::new(value)
-        .map_err(|_| Error::Internal { what: "connection string has a zero byte".into() })?;
+    let value = CString::new(value).map_err(|_| Error::Internal {
+        what: "name or connection string has a zero byte".into(),
+    })?;
     // SAFETY: a text with a zero at its end, both times.
     let quoted = unsafe { CStr::from_ptr(pg_sys::quote_literal_cstr(value.as_ptr())) };
     Ok(quoted.to_string_lossy().into_owned())

@@ -1,6 +1,7 @@
 //! Joining a cluster, and leaving it.
 
 use super::copy::is_empty;
+use super::gate;
 use super::owners::{MEMBER, OWNERS, group_of, ownership_of};
 use super::row::group;
 use crate::cluster::epoch::Epoch;
@@ -92,6 +93,7 @@ fn end_writing(partition: Partition) -> Result<(), Error> {
     for root in [Root::Streams, Root::Batches] {
         lock_by_name(&root.leaf(partition), pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE)?;
     }
+    gate::shut(partition)?;
     if is_empty(partition)? {
         return Ok(());
     }

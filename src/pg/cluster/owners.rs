@@ -6,7 +6,7 @@
 
 use crate::cluster::epoch::Epoch;
 use crate::cluster::group::GroupId;
-use crate::cluster::ownership::{Member, Ownership, State, may_read, may_write};
+use crate::cluster::ownership::{Member, Ownership, Refusal, State, may_read, may_write};
 use crate::model::partition::{PARTITIONS, Partition};
 use crate::pg::call::datum::body;
 use crate::pg::error::{Error, Obstacle};
@@ -24,10 +24,10 @@ pub const MEMBER: &str = "cluster_member";
 pub const OWNERS: &str = "partition_owners";
 
 const ROWS: &CStr = c"
-    SELECT m.group_id, NULL::pg_catalog.int8, NULL::pg_catalog.text, NULL::pg_catalog.int4
+    SELECT m.group_id, NULL::pg_catalog.int8, NULL::pg_catalog.text, NULL::pg_catalog.int4, NULL::pg_catalog.bool
       FROM allsource.cluster_member m
      UNION ALL
-    SELECT o.group_id, o.epoch, o.state, o.partition_id
+    SELECT o.group_id, o.epoch, o.state, o.partition_id, o.is_closed
       FROM allsource.partition_owners o";
 
 /// What the tables say.
@@ -36,10 +36,12 @@ struct Owners {
     /// `None`: a single server, which owns all
     group: Option<GroupId>,
     of: [Option<Ownership>; PARTITIONS],
+    /// partitions that take no more enqueued events
+    closed: [bool; PARTITIONS],
 }
 
 impl Owners {
-    const SINGLE: Self = Self { group: None, of: [None; PARTITIONS] };
+    const SINGLE: Self = Self { group: None, of: [None; PARTITIONS], closed: [false; PARTITIONS] };
 
     fn of(&self, partition: Partition) -> (Option<GroupId>, Option<Ownership>) {
         (self.group, self.of[partition.index()])
@@ -59,18 +61,45 @@ pub fn check_may_write(partition: Partition) -> Result<(), Error> {
     may_write(member, ownership).map_err(|refusal| Error::NotOwned { partition_id, refusal })
 }
 
-/// The same for the partitions of streams, without a lock: what is found may be changing. Nothing is checked
-/// while somebody works on the tables, for whom who enqueues does not wait; the workers check again.
-pub fn check_may_write_all(stream_ids: &[&[u8]]) -> Result<(), Error> {
+/// Refuses to enqueue events for a partition that this server does not own, or that takes none because it
+/// is about to be moved. To be called in the gate of the partition. Nothing is checked while somebody works
+/// on the tables, for whom who enqueues does not wait; the workers check again.
+pub fn check_may_enqueue(partition: Partition) -> Result<(), Error> {
+    if !can_be_known()? {
+        return Ok(());
+    }
+    check_may_write(partition)?;
+    match look(|owners| owners.of[partition.index()].filter(|_| owners.closed[partition.index()]))?
+    {
+        None => Ok(()),
+        Some(ownership) => {
+            let fenced = Ownership { state: State::Fenced, ..ownership };
+            let partition_id = partition.number();
+            Err(Error::NotOwned { partition_id, refusal: Refusal::NotOwned(fenced) })
+        }
+    }
+}
+
+/// The same for who makes a partition hot.
+pub fn may_heat(partition: Partition) -> Result<bool, Error> {
+    match check_may_write(partition) {
+        Ok(()) => Ok(!look(|owners| owners.closed[partition.index()])?),
+        Err(Error::NotOwned { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether this server is known to be in no cluster.
+pub fn is_surely_single() -> Result<bool, Error> {
+    match OWNERS_KNOWN.with(|known| known.known(|owners| owners.group.is_none())) {
+        Some(is_single) => Ok(is_single),
+        None => Ok(can_be_known()? && look(|owners| owners.group)?.is_none()),
+    }
+}
+
+fn can_be_known() -> Result<bool, Error> {
     let is_known = OWNERS_KNOWN.with(|known| known.known(|_| ()).is_some());
-    let can_be_known = is_known || is_free(MEMBER)? && is_free(OWNERS)?;
-    if !can_be_known {
-        return Ok(());
-    }
-    if look(|owners| owners.group)?.is_none() {
-        return Ok(());
-    }
-    stream_ids.iter().try_for_each(|stream_id| check_may_write(Partition::of(stream_id)))
+    Ok(is_known || is_free(MEMBER)? && is_free(OWNERS)?)
 }
 
 /// Refuses to read a partition of which others may have newer events.
@@ -153,9 +182,13 @@ fn read() -> Result<Owners, Error> {
     let mut owners = Owners::SINGLE;
     execute_as_owner(MEMBER, ROWS, &[], Access::Read, |row| {
         let partition = row.get(4).map(|value| value.value() as i32);
+        let is_closed = row.get(5).is_some_and(|value| value.value() as u8 != 0);
         match partition.map(Partition::new) {
             None => owners.group = group_of(&row, 1),
-            Some(Some(partition)) => owners.of[partition.index()] = ownership_of(&row),
+            Some(Some(partition)) => {
+                owners.of[partition.index()] = ownership_of(&row);
+                owners.closed[partition.index()] = is_closed;
+            }
             Some(None) => {}
         }
         Ok(())

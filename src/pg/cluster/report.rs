@@ -1,8 +1,7 @@
 //! What a member tells the coordinator about a partition and a move.
 
 use super::copy::{is_empty, last_position};
-use super::link::name;
-use super::request::has_waiting_events;
+use super::link::{name, slot_name};
 use super::row::Request;
 use crate::model::partition::Partition;
 use crate::pg::call::Call;
@@ -15,6 +14,7 @@ use crate::pg::queue::Queues;
 use crate::pg::session::xact::{accept_invalidations, check_writable, wait_at_commit};
 use crate::pg::settings;
 use crate::pg::tables::query::{Access, execute_as_owner};
+use crate::pg::tables::waiting_events::has_waiting_events;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -25,7 +25,7 @@ const LINKS: &CStr = c"
                     WHERE p.pubname OPERATOR(pg_catalog.=) $1::pg_catalog.name),
            (SELECT s.confirmed_flush_lsn
               FROM pg_catalog.pg_replication_slots s
-             WHERE s.slot_name OPERATOR(pg_catalog.=) $1::pg_catalog.name
+             WHERE s.slot_name OPERATOR(pg_catalog.=) $2::pg_catalog.name
                AND s.wal_status OPERATOR(pg_catalog.<>) 'lost'),
            s.oid IS NOT NULL,
            COALESCE((SELECT pg_catalog.bool_and(r.srsubstate OPERATOR(pg_catalog.=) 'r')
@@ -46,12 +46,15 @@ pub fn report(call: &Call, request: Request) -> Result<(), Error> {
     let found = request.look()?;
     let Request { partition, epoch } = request;
     let mut links = [None; 4];
-    let name = (pg_sys::TEXTOID, Some(text(name(partition, epoch).as_bytes())));
-    execute_as_owner(super::owners::OWNERS, LINKS, &[name], Access::Write, |row| {
+    let slot_name = slot_name(partition, epoch);
+    let names = [&name(partition, epoch), &slot_name]
+        .map(|name| (pg_sys::TEXTOID, Some(text(name.as_bytes()))));
+    execute_as_owner(super::owners::OWNERS, LINKS, &names, Access::Write, |row| {
         links = [1, 2, 3, 4].map(|column| row.get(column));
         Ok(())
     })?;
     let [is_published, slot_lsn, is_subscribed, is_copied] = links;
+    let slot_name = slot_lsn.map(|_| text(slot_name.as_bytes()));
     accept_invalidations();
     let is_hot = map::get(partition)?.may_have_batches();
     let is_waiting = has_waiting_events(partition)?;
@@ -78,6 +81,8 @@ pub fn report(call: &Call, request: Request) -> Result<(), Error> {
         int8(positions.safe as i64),
         int8(positions.next as i64 - 1),
         Some(insert_lsn()),
+        slot_name,
+        found.streams_above.and_then(int8),
     ])
 }
 

@@ -2,13 +2,12 @@
 //! when it comes too late, is decided in [`member`](crate::cluster::member).
 
 use super::copy::{empty, last_position};
+use super::gate;
 use super::link::{drop_publication, drop_subscription};
 use super::owners::OWNERS;
 use super::row::Request;
 use crate::cluster::group::GroupId;
 use crate::cluster::member;
-use crate::model::partition::Partition;
-use crate::pg::call::rows::int4;
 use crate::pg::error::Error;
 use crate::pg::hot::map;
 use crate::pg::positions::counter::{Positions, raise_above};
@@ -16,14 +15,9 @@ use crate::pg::session::xact::check_writable;
 use crate::pg::tables::names::lock_by_name;
 use crate::pg::tables::query::{Access, execute_as_owner};
 use crate::pg::tables::schema::Root;
+use crate::pg::tables::waiting_events::has_waiting_events;
 use pgrx::pg_sys;
 use std::ffi::CStr;
-
-const WAITING: &CStr = c"
-    SELECT 1
-      FROM allsource.waiting_events w
-     WHERE w.partition_id OPERATOR(pg_catalog.=) $1
-     LIMIT 1";
 
 // The lock of a vacuum conflicts with the fence's, and gives way when that has waited for so long.
 const CANCEL_VACUUM_SOON: &CStr = c"
@@ -51,15 +45,22 @@ impl Request {
             let lock = pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE;
             lock_by_name(&root.leaf(self.partition), lock)?;
         }
+        gate::shut(self.partition)?;
         self.change(|found| member::fence(found.row, self.epoch), || self.check_drained())
     }
 
-    fn check_drained(self) -> Result<(), Error> {
-        let partition_id = self.partition.number();
-        if map::get(self.partition)?.may_have_batches() {
-            let (problem, hint) = ("is hot", "Call es_cool.");
-            return Err(Error::NotReady { partition_id, problem, hint });
+    /// Refuses what is for a cold partition only.
+    pub fn check_cold(self) -> Result<(), Error> {
+        if !map::get(self.partition)?.may_have_batches() {
+            return Ok(());
         }
+        let (problem, hint) = ("is hot", "Call es_cool.");
+        Err(Error::NotReady { partition_id: self.partition.number(), problem, hint })
+    }
+
+    fn check_drained(self) -> Result<(), Error> {
+        self.check_cold()?;
+        let partition_id = self.partition.number();
         if has_waiting_events(self.partition)? {
             let (problem, hint) = ("has waiting events", "See the table waiting_events.");
             return Err(Error::NotReady { partition_id, problem, hint });
@@ -132,15 +133,4 @@ impl Request {
             || empty(self.partition),
         )
     }
-}
-
-/// Whether events of a partition could not be written when their turn came.
-pub fn has_waiting_events(partition: Partition) -> Result<bool, Error> {
-    let mut found = false;
-    let parameters = [(pg_sys::INT4OID, int4(partition.number()))];
-    execute_as_owner("waiting_events", WAITING, &parameters, Access::Write, |_| {
-        found = true;
-        Ok(())
-    })?;
-    Ok(found)
 }

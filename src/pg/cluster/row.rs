@@ -20,21 +20,34 @@ use pgrx::pg_sys;
 use std::ffi::CStr;
 
 const LOCK_ROW: &CStr = c"
-    SELECT o.group_id, o.epoch, o.state, m.group_id
+    SELECT o.group_id, o.epoch, o.state, m.group_id, o.streams_above, o.is_closed
       FROM allsource.partition_owners o
      CROSS JOIN allsource.cluster_member m
      WHERE o.partition_id OPERATOR(pg_catalog.=) $1
        FOR UPDATE OF o";
 
 const LOOK_AT_ROW: &CStr = c"
-    SELECT o.group_id, o.epoch, o.state, m.group_id
+    SELECT o.group_id, o.epoch, o.state, m.group_id, o.streams_above, o.is_closed
       FROM allsource.partition_owners o
      CROSS JOIN allsource.cluster_member m
      WHERE o.partition_id OPERATOR(pg_catalog.=) $1";
 
+// What belongs to a move is kept as long as it may go on from the source's side: until it has been released.
 const WRITE_ROW: &CStr = c"
     UPDATE allsource.partition_owners AS o
-       SET group_id = $2, epoch = $3, state = $4
+       SET group_id = $2, epoch = $3, state = $4,
+           is_closed = o.is_closed AND $4 OPERATOR(pg_catalog.=) 'fenced',
+           streams_above = CASE WHEN $4 OPERATOR(pg_catalog.=) 'fenced' THEN o.streams_above END
+     WHERE o.partition_id OPERATOR(pg_catalog.=) $1";
+
+const NOTE_STREAMS: &CStr = c"
+    UPDATE allsource.partition_owners AS o
+       SET streams_above = $2
+     WHERE o.partition_id OPERATOR(pg_catalog.=) $1";
+
+const CLOSE: &CStr = c"
+    UPDATE allsource.partition_owners AS o
+       SET is_closed = true
      WHERE o.partition_id OPERATOR(pg_catalog.=) $1";
 
 /// What a request is about: a partition, and a move by its epoch.
@@ -53,6 +66,10 @@ pub struct Found {
     pub row: Ownership,
     /// the member's own group
     pub own: GroupId,
+    /// streams that are created during the move have numbers above this one
+    pub streams_above: Option<i64>,
+    /// whether the partition takes no more enqueued events
+    pub is_closed: bool,
 }
 
 impl Request {
@@ -110,7 +127,14 @@ impl Request {
         lock_by_name(MEMBER, pg_sys::AccessShareLock as pg_sys::LOCKMODE)?;
         execute_as_owner(OWNERS, sql, &[partition], access, |row| {
             let own = group_of(&row, 4);
-            found = ownership_of(&row).zip(own).map(|(row, own)| Found { row, own });
+            let streams_above = row.get(5).map(|value| value.value() as i64);
+            let is_closed = row.get(6).is_some_and(|value| value.value() as u8 != 0);
+            found = ownership_of(&row).zip(own).map(|(row, own)| Found {
+                row,
+                own,
+                streams_above,
+                is_closed,
+            });
             Ok(())
         })?;
         found.ok_or(Error::CannotExecute(Obstacle::NotMember))
@@ -124,6 +148,19 @@ impl Request {
             (pg_sys::TEXTOID, Some(text(row.state.name().as_bytes()))),
         ];
         execute_as_owner(OWNERS, WRITE_ROW, &parameters, Access::Write, |_| Ok(()))
+    }
+
+    /// Notes above which number the streams are that are created from now on. The row is locked.
+    pub fn note_streams(self, above: i64) -> Result<(), Error> {
+        let parameters =
+            [(pg_sys::INT4OID, int4(self.partition.number())), (pg_sys::INT8OID, int8(above))];
+        execute_as_owner(OWNERS, NOTE_STREAMS, &parameters, Access::Write, |_| Ok(()))
+    }
+
+    /// Notes that the partition takes no more enqueued events. The row is locked.
+    pub fn note_closed(self) -> Result<(), Error> {
+        let partition = (pg_sys::INT4OID, int4(self.partition.number()));
+        execute_as_owner(OWNERS, CLOSE, &[partition], Access::Write, |_| Ok(()))
     }
 
     /// The error for a request that comes too late, or too early.

@@ -186,11 +186,14 @@ impl Settler {
         for partition in Partition::all() {
             let wishes = self.control.of(partition);
             if let Some(number) = wishes.heat.pending() {
-                transact(|| rows::heat(partition, store, false))?;
-                if let Some(number) = wishes.cool.pending() {
+                let is_hot = transact(|| rows::heat(partition, store, false))?;
+                if let Some(number) = wishes.cool.pending().filter(|_| is_hot) {
                     wishes.cool.answer(number, Some("it was made hot again"));
                 }
-                wishes.heat.answer(number, None);
+                wishes.heat.answer(
+                    number,
+                    (!is_hot).then_some("it is about to be moved to another group"),
+                );
             }
             let known = self.partitions[partition.index()].known;
             let is_wanted =
@@ -229,7 +232,7 @@ impl Settler {
             let is_ours = of.known.is_none_or(|known| known.is_ours);
             let change = match (change, of.known.map(|known| known.state)) {
                 (Some(Change::Heat), None | Some(State::Cold)) if is_ours => {
-                    transact(|| rows::heat(partition, store, true))
+                    transact(|| rows::heat(partition, store, true)).map(|_| ())
                 }
                 (Some(Change::Cool), Some(State::Hot))
                     if of.known.is_some_and(|known| known.is_automatic) =>

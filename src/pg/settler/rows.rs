@@ -8,6 +8,8 @@ use crate::codec::record::{Home, Record};
 use crate::model::partition::Partition;
 use crate::pg::call::datum::text;
 use crate::pg::call::rows::{int4, int8};
+use crate::pg::cluster::gate;
+use crate::pg::cluster::owners::may_heat;
 use crate::pg::error::Error;
 use crate::pg::hot::batches::Batches;
 use crate::pg::hot::map::TABLE;
@@ -92,18 +94,23 @@ fn lock_states() -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes a partition hot.
-pub fn heat(partition: Partition, incarnation: u32, is_automatic: bool) -> Result<(), Error> {
+/// Makes a partition hot. Returns `false` if it must not be: another group has it, or is about to get it.
+pub fn heat(partition: Partition, incarnation: u32, is_automatic: bool) -> Result<bool, Error> {
     // All heads are read for it, and nobody is to wait for that. Without a row they stay as they are.
     let mut settled = 0;
     execute_as_owner(TABLE, LAST_SETTLED, &[partition_id(partition)], Access::Read, |row| {
         settled = row.get(1).map_or(0, |value| value.value() as i64);
         Ok(())
     })?;
+    // Who closes or fences the partition meanwhile finds it hot, or is found.
+    if !gate::try_enter(partition)? || !may_heat(partition)? {
+        return Ok(false);
+    }
     lock_states()?;
     let is_automatic = (pg_sys::BOOLOID, Some(pg_sys::Datum::from(is_automatic)));
     let store_id = number(store_id(incarnation));
-    change(HEAT, &[partition_id(partition), store_id, is_automatic, number(settled)])
+    change(HEAT, &[partition_id(partition), store_id, is_automatic, number(settled)])?;
+    Ok(true)
 }
 
 /// Makes a partition take no more batches.

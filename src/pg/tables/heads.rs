@@ -10,7 +10,7 @@ use crate::model::batch::StreamKey;
 use crate::model::partition::Partition;
 use crate::pg::call::datum::body;
 use crate::pg::error::Error;
-use crate::pg::session::xact::is_serializable;
+use crate::pg::session::xact::{check_for_interrupts, is_serializable};
 use pgrx::pg_sys;
 use std::cmp::Ordering;
 
@@ -49,6 +49,11 @@ impl<'a> Head<'a> {
     /// `settled_events`
     pub fn settled_events(&self) -> i32 {
         self.values[streams::SETTLED_EVENTS].value() as i32
+    }
+
+    /// `created_at`, in microseconds since 2000-01-01
+    pub fn created_at_us(&self) -> i64 {
+        self.int8(streams::CREATED_AT)
     }
 
     /// `updated_at`, in microseconds since 2000-01-01
@@ -201,6 +206,19 @@ impl Heads {
         debug_assert_eq!(self.index, LeafIndex::ByNumber);
         self.scan.find(&[(1, Key::Int8(stream_no))]);
         self.scan.next(Direction::Forward).then(|| self.current())
+    }
+
+    /// Passes the heads with numbers above `stream_no`, ascending, until `use_head` returns that it has
+    /// enough.
+    pub fn walk_numbers(&mut self, stream_no: i64, mut use_head: impl FnMut(Head<'_>) -> bool) {
+        debug_assert_eq!(self.index, LeafIndex::ByNumber);
+        self.scan.find(&[(1, Key::Int8Above(stream_no))]);
+        while self.scan.next_without_pruning() {
+            check_for_interrupts();
+            if !use_head(self.current()) {
+                break;
+            }
+        }
     }
 
     /// The highest number at or below `stream_no` that a stream has.

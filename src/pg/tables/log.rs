@@ -105,6 +105,27 @@ pub fn run_key(values: &[pg_sys::Datum]) -> RunKey {
     }
 }
 
+/// How many elements an array has, of which no more is unpacked than is needed for that.
+///
+/// # Safety
+///
+/// `array` must be an array of one dimension at most.
+pub unsafe fn array_len(array: pg_sys::Datum) -> i64 {
+    // Dimensions, offset of the data, type, and the first dimension's length: as in PostgreSQL's array.h.
+    const HEADER: usize = 16;
+    // SAFETY: by the caller's promise; the slice is a value of the same kind.
+    let header = unsafe {
+        let slice = pg_sys::pg_detoast_datum_slice(array.cast_mut_ptr(), 0, HEADER as i32);
+        body(pg_sys::Datum::from(slice))
+    };
+    match header.first_chunk::<4>() {
+        Some(dimensions) if i32::from_ne_bytes(*dimensions) > 0 => {
+            header.last_chunk::<4>().map_or(0, |len| i64::from(i32::from_ne_bytes(*len)))
+        }
+        _ => 0,
+    }
+}
+
 /// The position of the last event of a run of `len` events: where that is 0 it is not known, and the
 /// highest that is possible is given.
 fn last_position_of(key: RunKey, len: usize) -> i64 {

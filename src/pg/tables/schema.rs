@@ -95,6 +95,7 @@ pub mod log {
     pub const POSITION: usize = 2;
     pub const TIMESTAMP: usize = 3;
     pub const PARTITION_ID: usize = 4;
+    pub const CHECKSUM: usize = 5;
     pub const EVENT_TYPES: usize = 6;
     pub const PAYLOADS: usize = 7;
     pub const METADATA: usize = 8;

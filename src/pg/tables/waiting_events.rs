@@ -117,6 +117,23 @@ const IS_WAITING: &CStr = c"
        AND w.queue_offset OPERATOR(pg_catalog.=) ANY ($3)
      LIMIT 1";
 
+const OF_PARTITION: &CStr = c"
+    SELECT 1
+      FROM allsource.waiting_events w
+     WHERE w.partition_id OPERATOR(pg_catalog.=) $1
+     LIMIT 1";
+
+/// Whether events of a partition could not be written when their turn came, and still wait.
+pub fn has_waiting_events(partition: Partition) -> Result<bool, Error> {
+    let mut found = false;
+    let parameters = [(pg_sys::INT4OID, int4(partition.number()))];
+    execute_as_owner(TABLE, OF_PARTITION, &parameters, Access::Write, |_| {
+        found = true;
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// A record that has to wait.
 #[derive(Clone, Copy)]
 pub struct NewWaiting<'a> {

@@ -4,7 +4,7 @@ use super::batch::EventBatch;
 use super::flush::{HandedOver, check_can_wait};
 use crate::codec::record::{Home, Record};
 use crate::model::partition::{PARTITIONS, Partition};
-use crate::pg::cluster::owners::check_may_write_all;
+use crate::pg::cluster::gate::Gates;
 use crate::pg::error::{Error, QueueStaysFull};
 use crate::pg::positions::transaction::holds_streams;
 use crate::pg::queue::waiters::{Awaited, Waited};
@@ -30,7 +30,7 @@ pub fn enqueue(
 ) -> Result<(), Error> {
     check_writable()?;
     check_writer()?;
-    check_may_write_all(batch.stream_ids)?;
+    let gates = Gates::enter(batch.stream_ids)?;
     let queues = Queues::of_this_database()?;
     if durable {
         let mut partitions = [false; PARTITIONS];
@@ -75,6 +75,7 @@ pub fn enqueue(
         }
     }
     producer.announce();
+    drop(gates);
     handed_over.map_or(Ok(()), HandedOver::wait_until_settled)
 }
 

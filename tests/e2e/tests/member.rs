@@ -6,10 +6,12 @@ use allsource_e2e::calls::{assert_verified, current_version, names_in};
 use allsource_e2e::cluster::{ONE_WORKER, SERVED};
 use allsource_e2e::locks::{process_of, until_waits};
 use allsource_e2e::{
-    Append, Cluster, Dump, Enqueue, NewEvent, ReadStream, STORE, failure, patience,
+    Append, Cluster, Dump, Enqueue, EnqueueBatch, NewEvent, ReadStream, STORE, failure, patience,
 };
 use postgres::{Client, SimpleQueryMessage};
 use serde_json::json;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread;
 
 /// The partition that is moved.
 const MOVED: i32 = 7;
@@ -133,17 +135,45 @@ fn a_partition_moves_to_another_server_and_a_reader_misses_nothing() {
         let row = source.query_one(publish, &[]).expect(publish);
         assert_eq!(row.get::<_, bool>(0), done);
     }
+    // Who copies is no superuser.
+    let role = "ALTER ROLE allsource_replication LOGIN REPLICATION";
+    source.batch_execute(role).expect(role);
     let conninfo = format!(
-        "host={} port=5432 user=postgres dbname={STORE}",
+        "host={} port=5432 user=allsource_replication dbname={STORE}",
         first.socket().parent().expect("a folder").display()
     );
+    let slot = report(&mut source, "slot_name", MOVED, 2).expect("a slot");
     for _ in 0..2 {
-        let subscribe = "SELECT allsource.es_member_subscribe(7, 2, $1)";
-        target.execute(subscribe, &[&conninfo]).expect(subscribe);
+        let subscribe = "SELECT allsource.es_member_subscribe(7, 2, $1, $2)";
+        target.execute(subscribe, &[&conninfo, &slot]).expect(subscribe);
     }
+    let connected =
+        "SELECT count(*) FROM pg_stat_replication WHERE usename = 'allsource_replication'";
+    patience::until_true("it connects as the role", || {
+        source.query_one(connected, &[]).expect(connected).get::<_, i64>(0) > 0
+    });
     patience::until_true("the copy is complete", || is(&mut target, "is_copied", MOVED, 2));
     for number in 61..=90 {
         append(&mut source, &streams[number % 3], number as i64).expect("an append");
+    }
+    // What has gone by is compared while others write.
+    let checked = report(&mut source, "safe_position", MOVED, 2).expect("a position");
+    let end = report(&mut source, "lsn", MOVED, 2).expect("a place in the WAL");
+    patience::until_true("the target has it", || {
+        is(&mut source, &format!("(slot_lsn >= '{end}')"), MOVED, 2)
+    });
+    let created = names_in(&mut source, MOVED, 5).pop().expect("a name");
+    let create = "SELECT allsource.es_create_stream($1)";
+    source.execute(create, &[&created]).expect(create);
+    append(&mut source, &streams[0], 0).expect("an append");
+    let since = report(&mut source, "streams_above", MOVED, 2).expect("a number");
+    let before = format!("0, {checked}, true, {since}");
+    assert_eq!(summary(&mut source, &before), summary(&mut target, &before));
+    assert_eq!(summary(&mut source, &before)[3..5], [Some("3".into()), Some("90".into())]);
+
+    for done in [false, true, true] {
+        let close = "SELECT allsource.es_member_close(7, 2)";
+        assert_eq!(source.query_one(close, &[]).expect(close).get::<_, bool>(0), done);
     }
     call(&mut source, "fence(7, 2)");
     let refused = append(&mut source, &streams[0], 0);
@@ -154,7 +184,10 @@ fn a_partition_moves_to_another_server_and_a_reader_misses_nothing() {
         is(&mut source, &format!("(slot_lsn >= '{fenced}')"), MOVED, 2)
     });
     assert_eq!(summary(&mut source, "0"), summary(&mut target, "0"));
-    assert_eq!(summary(&mut target, "0")[1].as_deref(), Some("90"));
+    assert_eq!(summary(&mut target, "0")[1].as_deref(), Some("91"));
+    let rest = format!("{checked}, NULL, true, {since}");
+    assert_eq!(summary(&mut source, &rest), summary(&mut target, &rest));
+    assert_eq!(summary(&mut source, &rest)[3..5], [Some("2".into()), Some("31".into())]);
     assert_eq!(summary(&mut source, "40, 70"), summary(&mut target, "40, 70"));
     let unlike =
         "UPDATE allsource.event_log SET checksum = 1 WHERE partition_id = 7 AND position = 50";
@@ -165,7 +198,7 @@ fn a_partition_moves_to_another_server_and_a_reader_misses_nothing() {
     target.execute(again, &[]).expect(again);
     assert_eq!(summary(&mut source, "0"), summary(&mut target, "0"));
     // It is read where it was until the target has it.
-    assert_eq!(ReadStream::all(&streams[0]).read(&mut source).expect("read").len(), 30);
+    assert_eq!(ReadStream::all(&streams[0]).read(&mut source).expect("read").len(), 31);
 
     call(&mut target, &format!("raise_counter(7, 2, {})", above.expect("a position")));
     call(&mut target, "give(7, 2)");
@@ -186,16 +219,17 @@ fn a_partition_moves_to_another_server_and_a_reader_misses_nothing() {
     // What the reader has not seen yet lies below what the target gives out.
     let refused = ReadStream::all(&streams[0]).read(&mut source);
     assert_eq!(failure::refusal(refused), failure::NOT_IN_STATE);
-    assert_eq!(reader.read(&mut target, &[MOVED]).expect("read"), 50);
+    assert_eq!(reader.read(&mut target, &[MOVED]).expect("read"), 51);
     for number in 91..=99 {
         append(&mut target, &streams[number % 3], number as i64).expect("an append");
     }
-    assert_eq!(current_version(&mut target, &streams[0], "default").expect("es_stream"), Some(33));
+    assert_eq!(current_version(&mut target, &streams[0], "default").expect("es_stream"), Some(34));
     assert_eq!(reader.read(&mut target, &[MOVED]).expect("read"), 9);
     for stream in &streams {
         let versions: Vec<i64> =
             reader.seen.iter().filter(|seen| seen.1 == *stream).map(|seen| seen.2).collect();
-        assert_eq!(versions, (1..=33).collect::<Vec<_>>(), "{stream}");
+        let last = if *stream == streams[0] { 34 } else { 33 };
+        assert_eq!(versions, (1..=last).collect::<Vec<_>>(), "{stream}");
     }
     // Positions of the two servers are the same, which is right between partitions.
     let shared = "SELECT count(*) FROM allsource.event_log a JOIN allsource.event_log b \
@@ -208,6 +242,226 @@ fn a_partition_moves_to_another_server_and_a_reader_misses_nothing() {
     target.batch_execute("SELECT allsource.es_member_fence(7, 3)").expect("a fence");
     call(&mut target, "take_back(7, 3)");
     append(&mut target, &streams[0], 100).expect("an append");
+}
+
+/// A summary before the fence does not change by what is written meanwhile. Together with the one behind it,
+/// it tells of every head whether it is as it should be.
+#[test]
+fn every_head_is_compared_before_the_fence_or_behind_it() {
+    let cluster = member("summary", 1);
+    let mut client = cluster.store();
+    join(&mut client, 1, None);
+    let names = names_in(&mut client, MOVED, 8);
+    let create = |client: &mut Client, name: &str| {
+        let create = "SELECT allsource.es_create_stream($1)";
+        client.execute(create, &[&name]).expect(create);
+    };
+    let [untouched, goes_on, empty, empty_later_written, begins, empty_since, two, batch] =
+        [0, 1, 2, 3, 4, 5, 6, 7].map(|index| names[index].as_str());
+    for name in [untouched, goes_on, two, batch, goes_on, two] {
+        append(&mut client, name, 1).expect("an append");
+    }
+    // A run of several events.
+    Append::to(batch, &[event(1), event(2), event(3)]).many(&mut client).expect("an append");
+    create(&mut client, empty);
+    create(&mut client, empty_later_written);
+    call(&mut client, "publish(7, 2)");
+    let since = report(&mut client, "streams_above", MOVED, 2).expect("a number");
+    append(&mut client, two, 2).expect("an append");
+    let position = report(&mut client, "safe_position", MOVED, 2).expect("a position");
+    let before = format!("0, {position}, true, {since}");
+    let then = summary(&mut client, &before);
+    assert_eq!(then[3..5], [Some("6".into()), Some("10".into())]);
+    for name in [goes_on, empty_later_written, begins, batch, begins] {
+        append(&mut client, name, 2).expect("an append");
+        assert_eq!(summary(&mut client, &before), then, "{name}");
+    }
+    create(&mut client, empty_since);
+    assert_eq!(summary(&mut client, &before), then);
+    call(&mut client, "fence(7, 2)");
+    let behind = format!("{position}, NULL, true, {since}");
+    let at_end = summary(&mut client, &behind);
+    // Those that were written, and the one that was created.
+    assert_eq!(at_end[3..5], [Some("5".into()), Some("11".into())]);
+    // Without the number all streams are looked at; it comes to the same.
+    let all = |range: &str| format!("{range}, true, NULL");
+    assert_eq!(summary(&mut client, &all(&format!("{position}, NULL")))[3].as_deref(), Some("6"));
+    assert_eq!(summary(&mut client, "0")[3].as_deref(), Some("8"));
+    for name in names.iter().take(8) {
+        for change in [
+            "SET current_version = current_version + 1",
+            "SET watermark = watermark - 1",
+            "SET created_at = created_at - interval '1 us'",
+            "SET updated_at = updated_at + interval '1 us'",
+            "SET tenant_id = 'other'",
+            "SET entity_id = 'other'",
+        ] {
+            let mut open = client.transaction().expect("a transaction");
+            let change = format!("UPDATE allsource.event_streams {change} WHERE stream_id = $1");
+            assert_eq!(open.execute(&change, &[name]).expect(&change), 1);
+            let changed = |range: &str,
+                           known: &[Option<String>],
+                           open: &mut postgres::Transaction<'_>| {
+                let sql = format!(
+                    "SELECT streams_checksum::text FROM allsource.es_member_summary({MOVED}, {range})"
+                );
+                open.query_one(&sql, &[]).expect(&sql).get::<_, Option<String>>(0) != known[5]
+            };
+            let is_told =
+                changed(&before, &then, &mut open) || changed(&behind, &at_end, &mut open);
+            assert!(is_told, "{name}: {change}");
+            open.rollback().expect("a rollback");
+        }
+    }
+}
+
+#[test]
+fn what_is_enqueued_while_a_partition_is_closed_is_written_or_refused() {
+    let cluster = member("closed", 1);
+    let mut mover = cluster.store();
+    join(&mut mover, 1, None);
+    let streams = names_in(&mut mover, MOVED, 4);
+    let other = names_in(&mut mover, 8, 1).remove(0);
+    let is_over = AtomicBool::new(false);
+    let accepted: Vec<AtomicI64> = (0..6).map(|_| AtomicI64::new(0)).collect();
+    let refused = AtomicI64::new(0);
+    let begun = |accepted: &AtomicI64| accepted.load(Ordering::Relaxed) > 20;
+    thread::scope(|scope| {
+        for (number, accepted) in accepted.iter().enumerate() {
+            let (cluster, streams, other) = (&cluster, &streams, &other);
+            let (is_over, refused) = (&is_over, &refused);
+            scope.spawn(move || {
+                let mut client = cluster.store();
+                // Every other waits until its events are durable, and some enqueue several at once.
+                let durable = number % 2 == 0;
+                let mut is_refused = false;
+                while !is_over.load(Ordering::Relaxed) {
+                    let stream = &streams[number % 4];
+                    let (count, done) = if number < 4 {
+                        let event = event(number as i64);
+                        let enqueue = Enqueue { durable, ..Enqueue::to(stream, &event) };
+                        (1, enqueue.send(&mut client).map(|()| 1))
+                    } else {
+                        let names = [stream, other, stream];
+                        let items: Vec<(String, NewEvent)> = names
+                            .iter()
+                            .map(|name| ((*name).clone(), event(number as i64)))
+                            .collect();
+                        let enqueue = EnqueueBatch { durable, ..EnqueueBatch::of(&items) };
+                        (2, enqueue.send(&mut client))
+                    };
+                    match done {
+                        Ok(_) => {
+                            assert!(!is_refused, "who was refused stays refused");
+                            accepted.fetch_add(count, Ordering::Relaxed);
+                        }
+                        Err(error) => {
+                            let what = failure::describe(&error);
+                            assert!(what.contains("partition 7 is not owned"), "{what}");
+                            is_refused = true;
+                            refused.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+        patience::until_true("all are at work", || accepted.iter().all(begun));
+        let mut appender = cluster.store();
+        let close = "SELECT allsource.es_member_close(7, 2)";
+        assert!(!mover.query_one(close, &[]).expect(close).get::<_, bool>(0));
+        let at = append(&mut appender, &streams[0], 0).expect("who appends goes on");
+        patience::until_true("all is written", || {
+            mover.query_one(close, &[]).expect(close).get::<_, bool>(0)
+        });
+        assert!(at > 0);
+        call(&mut mover, "fence(7, 2)");
+        assert!(!is(&mut mover, "is_waiting", MOVED, 2));
+        patience::until_true("all were refused", || refused.load(Ordering::Relaxed) > 60);
+        call(&mut mover, "release(7, 2, 2)");
+        is_over.store(true, Ordering::Relaxed);
+    });
+    flush(&mut mover).expect("es_flush");
+    let sum: i64 = accepted.iter().map(|accepted| accepted.load(Ordering::Relaxed)).sum();
+    assert_eq!(summary(&mut mover, "0")[1], Some((sum + 1).to_string()));
+    for table in ["waiting_events", "dead_letters"] {
+        let count = format!("SELECT count(*) FROM allsource.{table}");
+        assert_eq!(mover.query_one(&count, &[]).expect(&count).get::<_, i64>(0), 0, "{table}");
+    }
+}
+
+#[test]
+fn a_partition_is_closed_once_those_who_enqueue_are_done_and_opened_by_going_back() {
+    let cluster = member("gate", 1);
+    let mut mover = cluster.store();
+    join(&mut mover, 1, None);
+    let stream = names_in(&mut mover, MOVED, 1).remove(0);
+    let other = names_in(&mut mover, 8, 1).remove(0);
+    let close = |client: &mut Client| -> bool {
+        let close = "SELECT allsource.es_member_close(7, 2)";
+        client.query_one(close, &[]).expect(close).get(0)
+    };
+    pause(&mut mover).expect("es_worker_pause");
+    Enqueue::to(&stream, &event(1)).send(&mut mover).expect("es_enqueue");
+    assert!(!close(&mut mover));
+    // Nothing is written, so it is not done.
+    assert!(!close(&mut mover));
+    let refused = Enqueue::to(&stream, &event(0)).send(&mut mover);
+    assert_eq!(failure::refusal(refused), failure::NOT_IN_STATE);
+    Enqueue::to(&other, &event(1)).send(&mut mover).expect("es_enqueue");
+    // All or nothing.
+    let items = [(other.clone(), event(0)), (stream.clone(), event(0))];
+    let refused = EnqueueBatch::of(&items).send(&mut mover);
+    assert_eq!(failure::refusal(refused), failure::NOT_IN_STATE);
+    resume(&mut mover).expect("es_worker_resume");
+    patience::until_true("it is written", || close(&mut mover));
+    assert_eq!(current_version(&mut mover, &other, "default").expect("es_stream"), Some(1));
+    // What waits is not written.
+    let mut holder = cluster.store();
+    call(&mut mover, "take_back(7, 2)");
+    let mut open = holder.transaction().expect("a transaction");
+    Append::to(&stream, &[event(2)]).one(&mut open).expect("an append");
+    Enqueue::to(&stream, &event(3)).send(&mut mover).expect("es_enqueue");
+    patience::until_true("the event waits", || is(&mut mover, "is_waiting", MOVED, 4));
+    let close = "SELECT allsource.es_member_close(7, 4)";
+    for _ in 0..2 {
+        assert!(!mover.query_one(close, &[]).expect(close).get::<_, bool>(0));
+    }
+    open.commit().expect("a commit");
+    patience::until_true("it is written", || {
+        mover.query_one(close, &[]).expect(close).get::<_, bool>(0)
+    });
+    let late = mover.query_one("SELECT allsource.es_member_close(7, 2)", &[]);
+    assert_eq!(failure::refusal(late), failure::NOT_IN_STATE);
+    // Nor does it become hot.
+    let error = mover.batch_execute("SELECT allsource.es_heat(7)").expect_err("es_heat");
+    assert!(failure::describe(&error).contains("about to be moved"), "{error}");
+    call(&mut mover, "take_back(7, 4)");
+    mover.batch_execute("SELECT allsource.es_heat(7)").expect("es_heat");
+    let error = mover.query_one("SELECT allsource.es_member_close(7, 6)", &[]).expect_err("hot");
+    assert!(failure::describe(&error).contains("partition 7 is hot"), "{error}");
+}
+
+#[test]
+fn two_stores_of_a_server_can_each_move_the_same_partition() {
+    let cluster = member("two-stores", 1);
+    cluster.create_store("second");
+    let mut stores = [cluster.store(), cluster.connect("second")];
+    for store in &mut stores {
+        join(store, 1, None);
+        for done in [false, true] {
+            let publish = "SELECT allsource.es_member_publish(7, 2)";
+            assert_eq!(store.query_one(publish, &[]).expect(publish).get::<_, bool>(0), done);
+        }
+    }
+    let [one, other] = stores.each_mut().map(|store| report(store, "slot_name", MOVED, 2));
+    assert_ne!(one, other);
+    for store in &mut stores {
+        call(store, "take_back(7, 2)");
+        call(store, "unpublish(7, 2)");
+        assert_eq!(report(store, "slot_name", MOVED, 2), None);
+    }
+    let slots = "SELECT count(*) FROM pg_replication_slots";
+    assert_eq!(stores[0].query_one(slots, &[]).expect(slots).get::<_, i64>(0), 0);
 }
 
 #[test]
@@ -251,7 +505,7 @@ fn the_fence_waits_for_writers_and_all_sessions_learn_of_it() {
     let pid = process_of(&mut mover);
     let mut behind = cluster.store();
     let behind_pid = process_of(&mut behind);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let fence = scope.spawn(|| call(&mut mover, "fence(7, 2)"));
         until_waits(&mut onlooker, pid);
         let late = scope.spawn(|| append(&mut behind, &stream, 0));

@@ -48,26 +48,26 @@ SELECT regexp_replace(c.relname, '_p\d\d', '_p…') AS relation, c.relkind AS ki
   FROM pg_class c WHERE c.relnamespace = 'allsource'::regnamespace GROUP BY 1, 2 ORDER BY 1;
 -- Anything that anyone but the owner may write, for the extension's roles and for the public.
 SELECT c.oid::regclass, r.role, p.privilege
-  FROM pg_class c, unnest(ARRAY['allsource_reader', 'allsource_writer', 'allsource_admin', 'public']) AS r (role),
+  FROM pg_class c, unnest(ARRAY['allsource_reader', 'allsource_writer', 'allsource_admin', 'allsource_replication', 'public']) AS r (role),
        unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS p (privilege)
  WHERE c.relnamespace = 'allsource'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
    AND has_table_privilege(r.role, c.oid, p.privilege);
 SELECT c.oid::regclass, r.role
-  FROM pg_class c, unnest(ARRAY['allsource_reader', 'allsource_writer', 'allsource_admin', 'public']) AS r (role)
+  FROM pg_class c, unnest(ARRAY['allsource_reader', 'allsource_writer', 'allsource_admin', 'allsource_replication', 'public']) AS r (role)
  WHERE c.relnamespace = 'allsource'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
    AND has_any_column_privilege(r.role, c.oid, 'INSERT, UPDATE, REFERENCES');
 SELECT c.oid::regclass, r.role
-  FROM pg_class c, unnest(ARRAY['allsource_reader', 'allsource_writer', 'allsource_admin', 'public']) AS r (role)
+  FROM pg_class c, unnest(ARRAY['allsource_reader', 'allsource_writer', 'allsource_admin', 'allsource_replication', 'public']) AS r (role)
  WHERE c.relnamespace = 'allsource'::regnamespace AND c.relkind = 'S' AND has_sequence_privilege(r.role, c.oid, 'USAGE, SELECT, UPDATE');
 -- What may be read, and by whom.
-SELECT a.grantee::regrole AS role, a.privilege_type AS privilege, string_agg(c.relname, ', ' ORDER BY c.relname) AS relations
+SELECT a.grantee::regrole AS role, a.privilege_type AS privilege, string_agg(DISTINCT regexp_replace(c.relname, '_p\d\d$', '_p…'), ', ') AS relations
   FROM pg_class c, aclexplode(c.relacl) AS a
  WHERE c.relnamespace = 'allsource'::regnamespace AND a.grantee <> c.relowner GROUP BY 1, 2;
 SELECT c.oid::regclass FROM pg_class c
  WHERE c.relnamespace = 'allsource'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND has_table_privilege('public', c.oid, 'SELECT');
 -- The schema and the types of its tables.
 SELECT r.role, has_schema_privilege(r.role, 'allsource', 'USAGE') AS usage, has_schema_privilege(r.role, 'allsource', 'CREATE') AS "create"
-  FROM unnest(ARRAY['allsource_reader', 'allsource_writer', 'allsource_admin', 'public']) AS r (role);
+  FROM unnest(ARRAY['allsource_reader', 'allsource_writer', 'allsource_admin', 'allsource_replication', 'public']) AS r (role);
 SELECT defaclobjtype, defaclacl FROM pg_default_acl WHERE defaclnamespace = 'allsource'::regnamespace;
 
 -- Views that are not SECURITY INVOKER.

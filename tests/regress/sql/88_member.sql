@@ -79,8 +79,19 @@ SELECT pg_temp.outcome($$SELECT allsource.es_member_fence(0, 0)$$);
 SELECT pg_temp.outcome($$SELECT allsource.es_member_receive(2, 4, NULL)$$);
 SELECT pg_temp.outcome($$SELECT allsource.es_member_release(0, 2, 4096)$$);
 SELECT pg_temp.outcome($$SELECT allsource.es_member_raise_counter(2, 4, NULL)$$);
-SELECT pg_temp.outcome($$SELECT allsource.es_member_subscribe(2, 4, NULL)$$);
+SELECT pg_temp.outcome($$SELECT allsource.es_member_subscribe(2, 4, NULL, 's')$$);
+SELECT pg_temp.outcome($$SELECT allsource.es_member_subscribe(2, 4, 'dbname=none', NULL)$$);
+SELECT pg_temp.outcome($$SELECT allsource.es_member_close(0, NULL)$$);
 
+-- The source of a move takes no more enqueued events; what is appended goes on. Nothing was enqueued here.
+SELECT pg_temp.outcome($$SELECT allsource.es_member_close(0, 3)$$);
+SELECT pg_temp.outcome($$SELECT allsource.es_member_close(2, 4)$$);
+SELECT es_member_close(0, 2);
+SELECT es_member_close(0, 2);
+SELECT * FROM partition_owners WHERE partition_id = 0;
+SELECT pg_temp.outcome(format($$SELECT allsource.es_enqueue(%L, 't', '2')$$, :'p0'));
+SELECT pg_temp.outcome(format($$SELECT allsource.es_enqueue_batch(ARRAY[%L, %L], '{t,t}', '{1,2}')$$, :'p1', :'p0'));
+SELECT es_append(:'p0', 't', '"b"');
 -- The source of a move that goes back: fenced, and its own again with another epoch.
 SELECT pg_temp.outcome($$SELECT allsource.es_member_fence(0, 3)$$);
 SELECT es_member_fence(0, 2), es_member_fence(0, 2);
@@ -113,7 +124,7 @@ INSERT INTO event_ids SELECT 1, 1, 2, gen_random_uuid();
 SELECT pg_temp.outcome($$SELECT allsource.es_member_give(2, 4)$$);
 SELECT is_empty FROM es_member_report(2, 4);
 SELECT es_member_receive(2, 4, 7);
-SELECT group_id, node_id, state, owner_id, owner_epoch, is_published, slot_lsn, is_subscribed, is_copied, is_hot, is_enqueued, is_waiting, is_empty,
+SELECT group_id, node_id, state, owner_id, owner_epoch, is_published, slot_lsn, slot_name, streams_above, is_subscribed, is_copied, is_hot, is_enqueued, is_waiting, is_empty,
        last_position, safe_position < 1000 AS safe_position, counter < 1000 AS counter, lsn > '0/0' AS lsn
   FROM es_member_report(2, 4);
 SELECT pg_temp.outcome($$SELECT allsource.es_member_unsubscribe(2, 4)$$);
@@ -133,13 +144,15 @@ SELECT pg_temp.outcome($$SELECT allsource.es_member_give(0, 5)$$);
 SELECT pg_temp.outcome($$SELECT allsource.es_member_publish(2, 7)$$);
 SELECT es_member_publish(1, 5);
 SELECT pg_temp.outcome($$SELECT allsource.es_member_publish(1, 5)$$);
-SELECT is_published, slot_lsn FROM es_member_report(1, 5);
+SELECT is_published, slot_lsn, slot_name, streams_above & ((1::int8 << 46) - 1) = last_value AS streams_above
+  FROM es_member_report(1, 5), stream_no_seq;
 SELECT es_member_take_back(1, 5), es_member_unpublish(1, 5);
 SELECT count(*) FROM pg_publication;
 
 -- The fence waits until there is nothing to settle.
 INSERT INTO hot_partitions VALUES (1, 'hot', now(), 0, 0, false);
 SELECT pg_temp.outcome($$SELECT allsource.es_member_fence(1, 7)$$);
+SELECT pg_temp.outcome($$SELECT allsource.es_member_close(1, 7)$$);
 SELECT is_hot, is_waiting FROM es_member_report(1, 7);
 DELETE FROM hot_partitions;
 INSERT INTO waiting_events (store_id, enqueued_at, queue_epoch, queue_worker, queue_offset, partition_id, size_bytes, stream_key, tenant_id, stream_id, event_type, payload)
@@ -147,6 +160,11 @@ VALUES (0, now(), 0, 0, 0, 1, 0, 0, 'default', :'p1', 't', '1');
 SELECT pg_temp.outcome($$SELECT allsource.es_member_fence(1, 7)$$);
 SELECT is_hot, is_waiting FROM es_member_report(1, 7);
 DELETE FROM waiting_events;
+-- Both bounds, and both ways to look at heads.
+SELECT runs, events, streams, versions FROM es_member_summary(1, 1, 100000);
+SELECT runs, events, streams, versions FROM es_member_summary(1, 1);
+SELECT runs, events, streams, versions FROM es_member_summary(1, with_streams => false);
+SELECT pg_temp.outcome($$SELECT * FROM allsource.es_member_summary(32)$$);
 SELECT * FROM partition_owners WHERE partition_id = 1;
 
 -- A node that has not its group's number writes nothing.
@@ -165,6 +183,7 @@ SET ROLE allsource_writer;
 SELECT count(*) FROM partition_owners;
 SELECT group_id FROM cluster_member;
 SELECT pg_temp.outcome($$UPDATE allsource.partition_owners SET state = 'owned'$$);
+SELECT pg_temp.outcome($$SELECT allsource.es_member_close(1, 7)$$);
 SELECT pg_temp.outcome($$SELECT allsource.es_member_fence(1, 7)$$);
 RESET ROLE;
 SET ROLE allsource_admin;
