@@ -3,7 +3,7 @@
 
 use allsource_e2e::bulk::{flush, pause, resume, worker};
 use allsource_e2e::calls::{assert_verified, current_version, names_in};
-use allsource_e2e::cluster::{ONE_WORKER, SERVED};
+use allsource_e2e::cluster::{ONE_WORKER, SERVED, Stop};
 use allsource_e2e::locks::{process_of, until_waits};
 use allsource_e2e::{
     Append, Cluster, Dump, Enqueue, EnqueueBatch, NewEvent, ReadStream, STORE, failure, patience,
@@ -439,6 +439,167 @@ fn a_partition_is_closed_once_those_who_enqueue_are_done_and_opened_by_going_bac
     mover.batch_execute("SELECT allsource.es_heat(7)").expect("es_heat");
     let error = mover.query_one("SELECT allsource.es_member_close(7, 6)", &[]).expect_err("hot");
     assert!(failure::describe(&error).contains("partition 7 is hot"), "{error}");
+}
+
+#[test]
+fn a_partition_does_not_become_hot_behind_the_back_of_a_fence() {
+    let cluster = member("heated", 1);
+    let (mut mover, mut client) = (cluster.store(), cluster.store());
+    join(&mut mover, 1, None);
+    let heat = "SELECT allsource.es_heat(7)";
+    for request in ["close(7, 2)", "fence(7, 2)"] {
+        let mut open = mover.transaction().expect("a transaction");
+        let sql = format!("SELECT allsource.es_member_{request}");
+        open.batch_execute(&sql).expect(&sql);
+        // Who asks cannot know of it yet, and nobody waits for anybody.
+        let error = client.batch_execute(heat).expect_err(heat);
+        assert!(failure::describe(&error).contains("about to be moved"), "{request}: {error}");
+        open.rollback().expect("a rollback");
+    }
+    // The settler has decided to make it hot, and is held up.
+    let mut holder = cluster.store();
+    let mut open = holder.transaction().expect("a transaction");
+    let lock = "LOCK TABLE allsource.hot_partitions IN ROW EXCLUSIVE MODE";
+    open.batch_execute(lock).expect(lock);
+    let mut onlooker = cluster.connect("postgres");
+    let settler = "SELECT pid FROM pg_locks WHERE relation = $1::text::regclass AND NOT granted";
+    let pid = process_of(&mut mover);
+    thread::scope(|scope| {
+        let heats = scope.spawn(|| client.batch_execute(heat));
+        let mut store = cluster.store();
+        patience::until_true("the settler waits", || {
+            store.query_opt(settler, &[&"allsource.hot_partitions"]).expect(settler).is_some()
+        });
+        let fences = scope.spawn(|| mover.batch_execute("SELECT allsource.es_member_fence(7, 2)"));
+        until_waits(&mut onlooker, pid);
+        open.commit().expect("a commit");
+        heats.join().expect("a thread").expect(heat);
+        let error = fences.join().expect("a thread").expect_err("a fence");
+        assert!(failure::describe(&error).contains("partition 7 is hot"), "{error}");
+    });
+}
+
+/// A request is answered when the standby has what was done, or found done, and so is a report.
+#[test]
+fn nothing_is_answered_before_the_standby_has_it() {
+    let primary = member("answers", 1);
+    let mut client = primary.store();
+    join(&mut client, 1, None);
+    let mut onlooker = primary.connect("postgres");
+    onlooker.batch_execute("SET synchronous_commit = local").expect("SET");
+    let node = ["allsource.node_id=1", SERVED, ONE_WORKER, "wal_level=logical"];
+    let standby = primary.standby("answers-standby", &node);
+    let mut replica = standby.store();
+    onlooker.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").expect("a setting");
+    onlooker.batch_execute("SELECT pg_reload_conf()").expect("a reload");
+    let is_synchronous = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+    patience::until_true("the standby is synchronous", || {
+        onlooker.query_one(is_synchronous, &[]).expect(is_synchronous).get::<_, i64>(0) == 1
+    });
+    let receiver = "SELECT pid FROM pg_stat_wal_receiver WHERE pid IS NOT NULL";
+    let receiver: i32 = replica.query_one(receiver, &[]).expect(receiver).get(0);
+    let joins = "join(1, array_fill(1, '{32}'), array_fill(1::int8, '{32}'))";
+    let request = |call: &str| format!("SELECT allsource.es_member_{call}");
+    // Each of them twice: the second time there is nothing to do.
+    let requests = [
+        joins,
+        "publish(7, 2)",
+        "close(7, 2)",
+        "fence(7, 2)",
+        "release(7, 2, 2)",
+        "receive(7, 3, 2)",
+        "raise_counter(7, 3, 500)",
+        "give(7, 3)",
+        "unsubscribe(7, 3)",
+        "take_back(7, 4)",
+        "unpublish(7, 4)",
+        "fence(7, 6)",
+        "release(7, 6, 2)",
+        "empty(7, 6)",
+        "receive(7, 7, 2)",
+        "refuse(7, 7, 2)",
+    ]
+    .map(request);
+    let requests = requests.iter().flat_map(|request| [request.clone(), request.clone()]);
+    let requests = requests.chain(["SELECT FROM allsource.es_member_report(7, 8)".to_owned()]);
+    for sql in requests {
+        // What the standby has not got yet is not part of the question.
+        patience::until_true("the standby has everything", || {
+            let behind = "SELECT count(*) FROM pg_stat_replication WHERE flush_lsn < pg_current_wal_flush_lsn()";
+            onlooker.query_one(behind, &[]).expect(behind).get::<_, i64>(0) == 0
+        });
+        let pid = process_of(&mut client);
+        standby.signal("STOP", receiver);
+        thread::scope(|scope| {
+            let asked = scope.spawn(|| client.batch_execute(&sql));
+            let waits =
+                "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep'";
+            patience::until_true(&sql, || {
+                assert!(!asked.is_finished(), "{sql} was answered");
+                onlooker.query_one(waits, &[&pid]).expect(waits).get::<_, i64>(0) == 1
+            });
+            standby.signal("CONT", receiver);
+            asked.join().expect("a thread").expect(&sql);
+        });
+    }
+}
+
+/// A slot is not copied to a standby. The move learns of that, and the slot is not made anew.
+#[test]
+fn a_source_that_fails_over_says_that_the_slot_is_lost() {
+    let primary = member("failing", 1);
+    let mut client = primary.store();
+    join(&mut client, 1, None);
+    let stream = names_in(&mut client, MOVED, 1).remove(0);
+    append(&mut client, &stream, 1).expect("an append");
+    let node = ["allsource.node_id=1", SERVED, ONE_WORKER, "wal_level=logical"];
+    let standby = primary.standby("failing-standby", &node);
+    let publish = "SELECT allsource.es_member_publish(7, 2)";
+    for done in [false, true] {
+        assert_eq!(client.query_one(publish, &[]).expect(publish).get::<_, bool>(0), done);
+    }
+    assert!(is(&mut client, "(slot_lsn IS NOT NULL AND slot_name IS NOT NULL)", MOVED, 2));
+    let since = report(&mut client, "streams_above", MOVED, 2);
+    assert!(
+        !client
+            .query_one("SELECT allsource.es_member_close(7, 2)", &[])
+            .expect("close")
+            .get::<_, bool>(0)
+    );
+    let end: String =
+        client.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).expect("a place").get(0);
+    let mut replica = standby.store();
+    patience::until_true("the standby has it", || {
+        let has = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'");
+        replica.query_one(&has, &[]).expect(&has).get(0)
+    });
+    drop(client);
+    primary.stop(Stop::Immediate);
+    replica.execute("SELECT pg_promote(wait => true)", &[]).expect("pg_promote");
+    assert!(is(
+        &mut replica,
+        "(is_published AND slot_lsn IS NULL AND slot_name IS NULL)",
+        MOVED,
+        2
+    ));
+    assert_eq!(report(&mut replica, "streams_above", MOVED, 2), since);
+    // It is still closed, and nothing that was enqueued is left.
+    patience::until_true("its worker is there", || {
+        let close = "SELECT allsource.es_member_close(7, 2)";
+        replica.query_one(close, &[]).is_ok_and(|row| row.get(0))
+    });
+    assert!(replica.query_one(publish, &[]).expect(publish).get::<_, bool>(0));
+    assert_eq!(report(&mut replica, "slot_lsn", MOVED, 2), None);
+    call(&mut replica, "take_back(7, 2)");
+    call(&mut replica, "unpublish(7, 2)");
+    assert!(!is(&mut replica, "is_published", MOVED, 2));
+    assert_eq!(append(&mut replica, &stream, 2).expect("an append"), 2);
+    for done in [false, true] {
+        let publish = "SELECT allsource.es_member_publish(7, 4)";
+        assert_eq!(replica.query_one(publish, &[]).expect(publish).get::<_, bool>(0), done);
+    }
+    assert!(is(&mut replica, "(slot_lsn IS NOT NULL)", MOVED, 4));
+    assert_verified(&mut replica);
 }
 
 #[test]
