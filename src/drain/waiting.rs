@@ -214,7 +214,8 @@ impl Waiting {
     }
 
     /// The partition whose turn came first, and at most `streams_max` streams of it whose turn it is and
-    /// that are in the same state. One that is contended comes alone.
+    /// that are in the same state. One that is contended comes alone. Where a partition as a whole fails, a
+    /// stream's state says little: if only one stream is at fault, another one has to show that.
     pub fn due(&self, now: Instant, streams_max: usize) -> Option<(Partition, State, Vec<Due>)> {
         // In a halted partition all turns are the same, and one that fails proves nothing.
         let order = |stream: &Stream| (self.turn(stream), stream.state == State::Failing);
@@ -223,11 +224,16 @@ impl Waiting {
             return None;
         }
         let (partition, state) = (first.partition, first.state);
-        let streams_max = if state == State::Contended { 1 } else { streams_max };
+        let is_any = self.trouble(partition) == Some(Trouble::Failing) && state != State::Failing;
+        let is_alike = |other: State| {
+            if is_any { other != State::Failing } else { other == state }
+        };
+        let is_alone = state == State::Contended && !is_any;
+        let streams_max = if is_alone { 1 } else { streams_max };
         let due = self
             .streams
             .iter()
-            .filter(|(_, stream)| stream.partition == partition && stream.state == state)
+            .filter(|(_, stream)| stream.partition == partition && is_alike(stream.state))
             .filter(|(_, stream)| self.turn(stream) <= now)
             .map(|(key, stream)| Due { key: *key, first_id: stream.first_id })
             .take(streams_max)
@@ -318,6 +324,25 @@ mod tests {
         waiting.gone(8);
         assert!(waiting.must_wait(partition(1), 7) && !waiting.must_wait(partition(1), 8));
         assert_eq!(keys(waiting.due(now + SECOND, 10)), [7]);
+    }
+
+    #[test]
+    fn whether_a_partition_fails_is_tried_with_all_of_its_streams() {
+        let now = Instant::now();
+        let mut waiting = Waiting::default();
+        // The first is at fault, and some of its events were moved before. The others wait for the partition.
+        for key in [7, 8, 9] {
+            waiting.add(partition(1), key, 0, 0, now);
+        }
+        waiting.moved_up_to(7, 5, now);
+        waiting.still_held(9, 100, now);
+        waiting.still_held(9, 101, now);
+        waiting.halt(partition(1), Trouble::Failing, now);
+        assert_eq!(keys(waiting.due(now + SECOND, 10)), [7, 8, 9]);
+        // One table is locked: streams are moved as they are otherwise.
+        waiting.proceed(partition(1));
+        waiting.halt(partition(1), Trouble::Locked, now);
+        assert!(keys(waiting.due(now + SECOND, 10)).len() == 1);
     }
 
     #[test]
