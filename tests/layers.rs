@@ -115,6 +115,7 @@ const ROOMS: [&str; 18] = [
     "read",
     "watch",
     "link",
+    "router",
     "worker",
     "coordinator",
     "settler",
