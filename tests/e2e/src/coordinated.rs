@@ -251,7 +251,8 @@ impl<'a> Executor<'a> {
     /// What the coordinator answers.
     pub fn step(&mut self) -> Result<bool, postgres::Error> {
         let look = "SELECT allsource.move_look($1, $2, $3)";
-        self.client.execute(look, &[&self.partition, &self.epoch, &self.memory])?;
+        let row = self.client.query_one(look, &[&self.partition, &self.epoch, &self.memory])?;
+        self.memory = row.get(0);
         let step = "SELECT allsource.move_step($1, $2, $3)";
         let row = self.client.query_one(step, &[&self.partition, &self.epoch, &self.memory])?;
         let memory: Option<Value> = row.get(0);
