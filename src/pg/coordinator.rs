@@ -45,8 +45,7 @@ const ABANDONED: &CStr =
 // For the transaction only: the setting goes back to what it was at its end.
 const BECOME: &CStr = c"SELECT pg_catalog.set_config('session_authorization', $1, true)";
 
-const LOOK_AT: &CStr =
-    c"SELECT allsource.move_look($1, $2, $3::pg_catalog.jsonb)::pg_catalog.text";
+const LOOK_AT: &CStr = c"SELECT allsource.move_look($1, $2, $3::pg_catalog.jsonb)::pg_catalog.text";
 
 const STEP: &CStr = c"SELECT allsource.move_step($1, $2, $3::pg_catalog.jsonb)::pg_catalog.text";
 
