@@ -40,10 +40,11 @@ node_numbers() { monitor_sql "SELECT nodeport - $(port 0) FROM pgautofailover.no
 
 # Its settings: pg_auto_failover's own shared_preload_libraries, wal_level, shared_buffers and
 # wal_keep_size do not suit. wal_retrieve_retry_interval (5 s) is also how often a server begins to apply a
-# subscription, so that every move would take that long.
+# subscription, so that every move would take that long. With a wal_sender_timeout of 30 s a primary that is cut off
+# believes in its standby, and does not stop itself.
 settings() {
     printf '%s\n' shared_preload_libraries=allsource wal_level=logical shared_buffers=128MB wal_keep_size=256MB \
-        max_wal_senders=40 max_replication_slots=40 max_worker_processes=32 wal_retrieve_retry_interval=200ms "allsource.node_id=$GROUP" "allsource.database=$DATABASE" "$@"
+        max_wal_senders=40 max_replication_slots=40 max_worker_processes=32 wal_retrieve_retry_interval=200ms wal_sender_timeout=2s "allsource.node_id=$GROUP" "allsource.database=$DATABASE" "$@"
 }
 
 is_registered() {

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use allsource_e2e::calls::{assert_verified, current_version, names_in};
 use allsource_e2e::cluster::Stop;
 use allsource_e2e::coordinated::{CARRIED_ON, Executor, PARTITIONS, PHASES, ownership};
-use allsource_e2e::failure::{self, NOT_ALLOWED, NOT_IN_STATE, UNDEFINED, describe, refusal, sqlstate};
+use allsource_e2e::failure::{
+    self, NOT_ALLOWED, NOT_IN_STATE, UNDEFINED, describe, refusal, sqlstate,
+};
 use allsource_e2e::routed::COORDINATOR;
 use allsource_e2e::{
     Append, Cluster, Coordinated, Enqueue, NewEvent, ReadStream, STORE, patience, sizes,
@@ -55,16 +57,10 @@ impl<'a> Router<'a> {
     }
 
     fn at(&mut self, group: i32) -> &mut Client {
-        self.clients
-            .entry(group)
-            .or_insert_with(|| self.of.group(group).connect_when_ready(STORE))
+        self.clients.entry(group).or_insert_with(|| self.of.group(group).connect_when_ready(STORE))
     }
 
-    fn call<T>(
-        &mut self,
-        partition: i32,
-        mut f: impl FnMut(&mut Client) -> Result<T, Error>,
-    ) -> T {
+    fn call<T>(&mut self, partition: i32, mut f: impl FnMut(&mut Client) -> Result<T, Error>) -> T {
         patience::until("the owner takes a call", || {
             let owner = self.owners[partition as usize];
             match f(self.at(owner)) {
@@ -166,7 +162,8 @@ fn partitions_move_under_load_and_nothing_is_lost_or_seen_twice() {
     const ROUNDS: usize = 3;
     let of = Coordinated::start("load", 2, &[]);
     let mut client = of.group(1).store();
-    let mut streams: Vec<String> = MOVED.iter().flat_map(|&p| names_in(&mut client, p, 2)).collect();
+    let mut streams: Vec<String> =
+        MOVED.iter().flat_map(|&p| names_in(&mut client, p, 2)).collect();
     streams.extend(names_in(&mut client, 9, 1));
     let partition_of = |stream: &str| -> i32 {
         let sql = "SELECT allsource.es_partition($1)";
@@ -215,10 +212,16 @@ fn partitions_move_under_load_and_nothing_is_lost_or_seen_twice() {
                 let before = written.load(Ordering::Relaxed);
                 for partition in MOVED {
                     let target = 2 - (round as i32 % 2);
-                    of.move_to(partition, target).unwrap_or_else(|error| panic!("{}", describe(&error)));
-                    println!("partition {partition} to {target}: fenced for {:.0} ms", fence_time(of, partition));
+                    of.move_to(partition, target)
+                        .unwrap_or_else(|error| panic!("{}", describe(&error)));
+                    println!(
+                        "partition {partition} to {target}: fenced for {:.0} ms",
+                        fence_time(of, partition)
+                    );
                 }
-                patience::until_true("writers go on", || written.load(Ordering::Relaxed) > before + 50);
+                patience::until_true("writers go on", || {
+                    written.load(Ordering::Relaxed) > before + 50
+                });
             }
         });
         let moved = moves.join();
