@@ -42,7 +42,12 @@ const IS_THERE: &CStr =
 const ABANDONED: &CStr =
     c"SELECT a.partition_id, a.epoch, a.started_by FROM allsource.move_abandoned() AS a";
 
-// For the transaction only: the setting goes back to what it was at its end.
+// In a process without a client it has no value to go back to at the end of a transaction, and so stays what it was.
+const BE_MYSELF: &CStr = c"
+    SELECT pg_catalog.set_config('session_authorization', r.rolname::pg_catalog.text, true)
+      FROM pg_catalog.pg_roles r
+     WHERE r.oid OPERATOR(pg_catalog.=) 10";
+
 const BECOME: &CStr = c"SELECT pg_catalog.set_config('session_authorization', $1, true)";
 
 const LOOK_AT: &CStr = c"SELECT allsource.move_look($1, $2, $3::pg_catalog.jsonb)::pg_catalog.text";
@@ -117,11 +122,16 @@ fn look() -> Result<(), Failure> {
     result
 }
 
+fn be_myself() -> Result<(), Error> {
+    execute(BE_MYSELF, &[], Access::Read, |_| Ok(()))
+}
+
 fn run<T>(f: impl FnOnce() -> Result<T, Error>) -> Result<T, Failure> {
     in_transaction(|| f().unwrap_or_else(|error| error.raise(ITSELF)))
 }
 
 fn find() -> Result<Vec<Abandoned>, Error> {
+    be_myself()?;
     let mut is_there = false;
     execute(IS_THERE, &[], Access::Read, |_| {
         is_there = true;
@@ -164,6 +174,7 @@ impl Abandoned {
 
     /// Lets everybody see what is in the way, and tries again later.
     fn note(&self, problem: &str) -> Result<(), Error> {
+        be_myself()?;
         self.call(NOTE, problem.as_bytes()).map(drop)
     }
 
