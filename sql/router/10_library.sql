@@ -1,10 +1,5 @@
 -- What the router calls in C.
 
-CREATE FUNCTION allsource.router_refuses_transaction() RETURNS bool
-LANGUAGE c VOLATILE PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'router_refuses_transaction';
-COMMENT ON FUNCTION allsource.router_refuses_transaction IS 'whether the caller is in a transaction block or a subtransaction, and allsource.route_in_transaction is off';
-
 CREATE FUNCTION allsource.router_timeout_ms() RETURNS int4
 LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'router_timeout_ms';
@@ -19,11 +14,6 @@ CREATE FUNCTION allsource.router_connect_timeout_s() RETURNS int4
 LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'router_connect_timeout_s';
 COMMENT ON FUNCTION allsource.router_connect_timeout_s IS 'the setting allsource.route_connect_timeout, in seconds';
-
-CREATE FUNCTION allsource.router_owner_of(partition_id int4) RETURNS int4
-LANGUAGE c STABLE PARALLEL RESTRICTED
-AS 'MODULE_PATHNAME', 'router_owner_of';
-COMMENT ON FUNCTION allsource.router_owner_of IS 'the group that owns a partition by the map; NULL if it has none';
 
 CREATE FUNCTION allsource.router_map_changed() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE

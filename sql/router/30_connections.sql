@@ -11,7 +11,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     conninfo text;
-    options  text := '-c client_min_messages=error';
+    -- Values have to come as they are, whatever the user prefers.
+    options  text := '-c client_min_messages=error -c datestyle=iso -c intervalstyle=postgres -c timezone=utc -c extra_float_digits=1 -c bytea_output=hex';
     role     CONSTANT text := allsource.router_role();
 BEGIN
     IF target IS NULL THEN

@@ -190,6 +190,7 @@ DECLARE
         'Repeat it with the same event_id: what was done is not done again.',
         'Look whether it was done. Calls that have an event_id for each event are repeated by the router, and can be repeated by the caller.'];
 BEGIN
+    target := COALESCE(target, allsource.router_target(partition_ids, NULL));
     LOOP
         IF outcome = 'unsent' THEN
             -- A connection that is still open has perhaps a frozen server behind it. It is asked something small, as
@@ -236,36 +237,12 @@ EXCEPTION WHEN query_canceled THEN
                 HINT = unknown[2 - may_repeat::int4];
 END
 $$;
-COMMENT ON FUNCTION allsource.router_call_again IS 'goes on with a call that was not done at once';
+COMMENT ON FUNCTION allsource.router_call_again IS 'goes on with a call that was not done at once: repeats it where it was not done, or may be repeated, until allsource.route_retry_time is over';
 
-CREATE FUNCTION allsource.router_call(
-    partition_ids int4[],
-    query         text,
-    is_undoable   bool,
-    may_repeat    bool,
-    group_id      int4 DEFAULT NULL
-) RETURNS text
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    target  int4;
-    outcome text;
-BEGIN
-    IF is_undoable AND allsource.router_refuses_transaction() THEN
-        RAISE EXCEPTION 'a routed call cannot be part of a transaction'
-              USING ERRCODE = 'active_sql_transaction',
-                    DETAIL = 'The group commits it at once, and a ROLLBACK here would not undo it.',
-                    HINT = 'Call it outside of a transaction block, or set allsource.route_in_transaction to on.';
-    END IF;
-    target := COALESCE(group_id, CASE WHEN cardinality(partition_ids) = 1 THEN allsource.router_owner_of(partition_ids[1]) END,
-                       allsource.router_target(partition_ids, NULL));
-    outcome := CASE WHEN octet_length(query) > 65536 THEN 'unsent' ELSE allsource.router_try(target, query, is_undoable, may_repeat) END;
-    RETURN CASE outcome WHEN 'answered' THEN allsource.router_name(target)
-                ELSE allsource.router_call_again(partition_ids, query, is_undoable, may_repeat, group_id, target, outcome) END;
-END
-$$;
-COMMENT ON FUNCTION allsource.router_call IS 'has a statement done by the owner of partitions, or by a group, and returns the connection that has its result; repeats it where it was not done, or may be repeated, until allsource.route_retry_time is over';
+CREATE FUNCTION allsource.router_call(partition_ids int4[], query text, is_undoable bool, may_repeat bool, group_id int4 DEFAULT NULL) RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'router_call';
+COMMENT ON FUNCTION allsource.router_call IS 'has a statement done by the owner of partitions, or by a group, and returns the connection that has its result; what is not done at once is left to router_call_again';
 
 CREATE FUNCTION allsource.router_ask(
     group_ids  int4[],

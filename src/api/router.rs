@@ -1,22 +1,12 @@
 //! What the functions of a router need of the library beside [`link`](super::link). It is declared by the script
 //! of the extension `allsource_router` only.
 
-use crate::model::partition::Partition;
 use crate::pg::call::datum::text;
-use crate::pg::call::rows::{bool, int4, int8};
+use crate::pg::call::rows::{int4, int8};
 use crate::pg::link::Outcome;
-use crate::pg::router;
-use crate::pg::session::xact::in_transaction_block;
+use crate::pg::router::{self, Terms};
 use crate::pg::settings;
 use crate::sql_function;
-
-sql_function! {
-    /// `router_refuses_transaction()`: whether the caller is in a transaction block or a subtransaction, so that
-    /// what it does could be undone, and `allsource.route_in_transaction` is off. Volatile, parallel unsafe.
-    fn router_refuses_transaction, pg_finfo_router_refuses_transaction(_call) {
-        Ok(bool(in_transaction_block() && !settings::route_in_transaction()))
-    }
-}
 
 sql_function! {
     /// `router_timeout_ms()`: `allsource.route_timeout`. Stable, parallel safe.
@@ -40,16 +30,6 @@ sql_function! {
 }
 
 sql_function! {
-    /// `router_owner_of(partition_id)`: the group that owns a partition by the map; NULL if it has none. Stable,
-    /// parallel restricted.
-    fn router_owner_of, pg_finfo_router_owner_of(call) {
-        let partition = call.int4(0).and_then(Partition::new);
-        let owner = partition.map(router::owner).transpose()?.flatten();
-        Ok(owner.and_then(int4))
-    }
-}
-
-sql_function! {
     /// `router_map_changed()`: the trigger of `routes`. Sessions read it again.
     fn router_map_changed, pg_finfo_router_map_changed(_call) {
         router::map_changed()?;
@@ -66,6 +46,32 @@ sql_function! {
 }
 
 sql_function! {
+    /// `router_call(partition_ids, query, is_undoable, may_repeat, group_id)`: has a statement done by the owner of
+    /// the partitions, or by a group, and returns the name of the connection that has its result.
+    ///
+    /// Errors: 25001 in a transaction that could undo it, 57014 the caller was cancelled, those of
+    /// `router_call_again`. Volatile, parallel unsafe.
+    fn router_call, pg_finfo_router_call(call) {
+        let Some(statement) = call.datum(1) else { return Ok(None) };
+        let terms = Terms { is_undoable: call.bool(2), may_repeat: call.bool(3) };
+        router::check_transaction(terms)?;
+        let group_id = match call.int4(4) {
+            Some(group_id) => Some(group_id),
+            None => router::owner_of_all(call.bytes(0))?,
+        };
+        let outcome = match group_id {
+            Some(group_id) if router::is_short(statement) => router::ask(group_id, statement, terms)?,
+            _ => Outcome::Unsent,
+        };
+        if outcome == Outcome::Answered {
+            return Ok(Some(text(router::connection(group_id).as_bytes())));
+        }
+        let arguments = [0, 1, 2, 3, 4].map(|index| call.datum(index));
+        router::ask_again(arguments, group_id, outcome.name())
+    }
+}
+
+sql_function! {
     /// `router_try(group_id, query, is_undoable, may_repeat)`: sends a statement to a group on the caller's
     /// connection, if that is open, and waits for the answer. Returns `unsent`, `answered`, `failed`: there is an
     /// error, or `silent`: there is nothing after `allsource.route_timeout`.
@@ -75,12 +81,7 @@ sql_function! {
         let (Some(group_id), Some(statement)) = (call.int4(0), call.datum(1)) else {
             return Ok(None);
         };
-        let outcome = match router::ask(group_id, statement, call.bool(2), call.bool(3))? {
-            Outcome::Unsent => "unsent",
-            Outcome::Answered => "answered",
-            Outcome::Failed => "failed",
-            Outcome::Silent | Outcome::Cancelled(_) => "silent",
-        };
-        Ok(Some(text(outcome.as_bytes())))
+        let terms = Terms { is_undoable: call.bool(2), may_repeat: call.bool(3) };
+        Ok(Some(text(router::ask(group_id, statement, terms)?.name().as_bytes())))
     }
 }

@@ -1,14 +1,17 @@
 //! The usual path of a routed call: who owns the partition, by the map that is remembered until the table changes,
 //! and asking that group on the connection that is open already. Everything unusual is for the script of
 //! `allsource_router`.
-#![expect(unsafe_code, reason = "asks who the caller is")]
+#![expect(unsafe_code, reason = "takes texts apart, and asks who the caller is")]
 
+use crate::codec::array::{ArrayReader, ElementType};
 use crate::model::partition::{PARTITIONS, Partition};
+use crate::pg::call::datum::{body, text};
+use crate::pg::call::rows::int4;
 use crate::pg::error::Error;
 use crate::pg::link::{self, Outcome};
-use crate::pg::session::xact::with_snapshot_of_now;
+use crate::pg::session::xact::{in_transaction_block, with_snapshot_of_now};
 use crate::pg::settings;
-use crate::pg::tables::query::{Access, execute_as_owner};
+use crate::pg::tables::query::{Access, execute, execute_as_owner};
 use crate::pg::tables::remembered::{Remembered, report_change};
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -26,8 +29,81 @@ thread_local! {
     static MAP: Remembered<Map> = const { Remembered::new() };
 }
 
+/// What is known of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// whether it does what a ROLLBACK would undo on a store
+    pub is_undoable: bool,
+    /// whether it can be done twice
+    pub may_repeat: bool,
+}
+
+/// Statements up to this size are sent without asking before whether the group is there: the kernel takes them at
+/// once, while a longer one is sent without a limit of time.
+const SHORT_BYTES: usize = 64 * 1024;
+
+const ASK_AGAIN: &CStr = c"SELECT allsource.router_call_again($1, $2, $3, $4, $5, $6, $7)";
+
+/// Refuses what a ROLLBACK of the caller would not undo.
+pub fn check_transaction(terms: Terms) -> Result<(), Error> {
+    if terms.is_undoable && in_transaction_block() && !settings::route_in_transaction() {
+        return Err(Error::RoutedInTransaction);
+    }
+    Ok(())
+}
+
+/// The one group that owns all partitions of an array, by the map; `None`: there is none, or it is not known.
+pub fn owner_of_all(partition_ids: Option<&[u8]>) -> Result<Option<i32>, Error> {
+    let Some(body) = partition_ids else { return Ok(None) };
+    let mut reader = ArrayReader::new(body, ElementType::Int4)?;
+    let mut owners = None;
+    while reader.remaining() > 0 {
+        let number = reader.read()?.and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+        let Some(partition) = number.and_then(Partition::new) else { return Ok(None) };
+        let owner = owner(partition)?;
+        if owner.is_none() || owners.is_some_and(|others| others != owner) {
+            return Ok(None);
+        }
+        owners = Some(owner);
+    }
+    Ok(owners.flatten())
+}
+
+/// Whether a statement, a text, need not be announced.
+pub fn is_short(statement: pg_sys::Datum) -> bool {
+    // SAFETY: a text, whose length is part of it in whatever form it is.
+    unsafe { pg_sys::toast_raw_datum_size(statement) <= SHORT_BYTES }
+}
+
+/// Goes on, in SQL, with a call that was not done at once.
+pub fn ask_again(
+    arguments: [Option<pg_sys::Datum>; 5],
+    group_id: Option<i32>,
+    outcome: &str,
+) -> Result<Option<pg_sys::Datum>, Error> {
+    let [partition_ids, query, is_undoable, may_repeat, wanted] = arguments;
+    let parameters = [
+        (pg_sys::INT4ARRAYOID, partition_ids),
+        (pg_sys::TEXTOID, query),
+        (pg_sys::BOOLOID, is_undoable),
+        (pg_sys::BOOLOID, may_repeat),
+        (pg_sys::INT4OID, wanted),
+        (pg_sys::INT4OID, group_id.and_then(int4)),
+        (pg_sys::TEXTOID, Some(text(outcome.as_bytes()))),
+    ];
+    let mut name = Vec::new();
+    execute(ASK_AGAIN, &parameters, Access::Write, |row| {
+        if let Some(value) = row.get(1) {
+            // SAFETY: a text, which lives as long as the row.
+            name.extend_from_slice(unsafe { body(value) });
+        }
+        Ok(())
+    })?;
+    Ok(Some(text(&name)))
+}
+
 /// The group that owns a partition, if the map has one.
-pub fn owner(partition: Partition) -> Result<Option<i32>, Error> {
+fn owner(partition: Partition) -> Result<Option<i32>, Error> {
     MAP.with(|known| {
         let part = |map: &Map| map[partition.index()];
         match known.known(part) {
@@ -63,20 +139,14 @@ pub fn connection(group_id: Option<i32>) -> String {
     format!("allsource {group} {} {}", user.to_u32(), role.to_u32())
 }
 
-/// Has a statement done by a group, on the connection that is open. `is_undoable`, `may_repeat`: what a caller who is
-/// cancelled is told of it.
+/// Has a statement done by a group, on the connection that is open.
 ///
 /// Errors: 57014.
-pub fn ask(
-    group_id: i32,
-    statement: pg_sys::Datum,
-    is_undoable: bool,
-    may_repeat: bool,
-) -> Result<Outcome, Error> {
+pub fn ask(group_id: i32, statement: pg_sys::Datum, terms: Terms) -> Result<Outcome, Error> {
     let timeout = Duration::from_millis(settings::route_timeout_ms() as u64);
-    let outcome = link::ask(connection(Some(group_id)).as_bytes(), statement, timeout);
-    match outcome {
+    match link::ask(connection(Some(group_id)).as_bytes(), statement, timeout) {
         Outcome::Cancelled(message) => {
+            let Terms { is_undoable, may_repeat } = terms;
             let is_harmless = !is_undoable && may_repeat;
             Err(Error::RouteCancelled { message, group_id, is_harmless, may_repeat })
         }

@@ -318,6 +318,9 @@ pub enum Error {
         /// why
         failure: Failure,
     },
+    /// A router's call in a transaction that could not undo it.
+    #[error("a routed call cannot be part of a transaction")]
+    RoutedInTransaction,
     /// The caller of a routed call was cancelled, and the group goes on.
     #[error("{message}")]
     RouteCancelled {

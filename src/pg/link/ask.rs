@@ -29,6 +29,18 @@ pub enum Outcome {
     Cancelled(String),
 }
 
+impl Outcome {
+    /// As the scripts call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unsent => "unsent",
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Silent | Self::Cancelled(_) => "silent",
+        }
+    }
+}
+
 /// Has a statement done on the connection `name`.
 ///
 /// Raises what ends the session, or the caller for another reason than a cancel.
