@@ -26,7 +26,7 @@ export PG_CONFIG DESTDIR CARGO_TARGET_DIR TESTS FEATURES
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install uninstall demo psql stop cluster-up cluster-psql cluster-down test bench bench-peers fmt lint clean
+.PHONY: help deps build install uninstall demo psql stop cluster-demo cluster-up cluster-psql cluster-down test bench bench-peers fmt lint clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,11 @@ psql: ## connect to the demo's server
 
 stop: ## stop the demo's server
 	@scripts/demo.sh stop
+
+cluster-demo: ## the same through a router to groups of servers: a group joins, a primary is killed
+	@scripts/deps.sh cluster
+	@$(MAKE) install
+	@scripts/cluster-demo.sh demo
 
 cluster-up: ## start groups of servers, a coordinator and a router on this machine
 	@scripts/deps.sh cluster

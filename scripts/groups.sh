@@ -113,6 +113,8 @@ spread() {
         FROM allsource.es_rebalance_plan()")
     # shellcheck disable=SC2046 # numbers
     [ ${#moves[@]} = 0 ] || at_once move $(seq 0 $((LANES - 1)))
+    # It would learn of them one by one, when it calls a former owner.
+    on_router -Atqc 'SELECT allsource.es_router_refresh()' >/dev/null
 }
 move() {
     local n
