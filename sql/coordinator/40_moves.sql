@@ -223,6 +223,11 @@ END
 $$;
 COMMENT ON FUNCTION allsource.move_look IS 'the part of es_move_partition before each commit: somebody carries the move on. Returns the memory with the phase that is durable then';
 
+CREATE FUNCTION allsource.move_lock(partition_id int4) RETURNS int8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN x'616c6c736f757263'::int8 + partition_id;
+COMMENT ON FUNCTION allsource.move_lock IS 'the advisory lock that is held, shared, by whoever does a step of a move';
+
 -- memory: what was seen since the record was read as it is. Where that has changed, nothing of it counts.
 CREATE FUNCTION allsource.move_step(partition_id int4, epoch int8, memory jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -240,9 +245,11 @@ DECLARE
     began   timestamptz;
 BEGIN
     PERFORM allsource.commit_durably();
-    -- The lock tells the coordinator's process that somebody is at it. Nobody else waits for it.
+    -- It tells the coordinator's process that somebody is at it. No lock of the row: that would give this transaction a
+    -- number, and a slot is made only when all numbered transactions of the server have ended, which may be this one.
+    PERFORM pg_advisory_xact_lock_shared(allsource.move_lock(partition_id));
     SELECT * INTO STRICT moving FROM allsource.partition_moves v
-     WHERE v.partition_id = move_step.partition_id AND v.epoch = move_step.epoch FOR KEY SHARE;
+     WHERE v.partition_id = move_step.partition_id AND v.epoch = move_step.epoch;
     IF moving.ended_at IS NOT NULL THEN
         IF moving.phase = 'returned' THEN
             RAISE EXCEPTION 'partition % was not moved to group %', moving.partition_id, moving.target_id
@@ -393,14 +400,14 @@ AS $$
     SELECT v.partition_id, v.epoch, v.started_by
       FROM allsource.partition_moves v
      WHERE v.ended_at IS NULL
-       -- While nobody can write, or enqueue, it is urgent. Comparing takes long, and nobody looks meanwhile, but the row
-       -- is locked; see move_step.
+       -- While nobody can write, or enqueue, it is urgent. Comparing takes long, and nobody looks meanwhile, but there is a
+       -- lock; see move_step.
        AND v.looked_at < clock_timestamp()
                        - CASE WHEN v.phase IN ('checked', 'fenced', 'replayed', 'compared', 'raised', 'refusing', 'returning') THEN interval '1 second'
                               ELSE interval '5 seconds' END
                        * CASE WHEN v.error IS NULL THEN 1 ELSE 3 END
+       AND pg_try_advisory_xact_lock(allsource.move_lock(v.partition_id))
      ORDER BY v.looked_at
-       FOR UPDATE SKIP LOCKED
 $$;
 COMMENT ON FUNCTION allsource.move_abandoned IS 'moves that nobody carries on, for the coordinator''s process';
 

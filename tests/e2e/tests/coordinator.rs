@@ -409,7 +409,11 @@ fn a_move_whose_slot_was_lost_goes_back_and_can_be_begun_again() {
         });
         if !["replayed", "compared", "raised", "given", "released"].contains(phase) {
             let error = of.move_to(partition, 2).expect_err("a move without a slot");
-            assert!(describe(&error).contains("the copy was lost"), "{phase}: {}", describe(&error));
+            assert!(
+                describe(&error).contains("the copy was lost"),
+                "{phase}: {}",
+                describe(&error)
+            );
             moved.assert_at(1);
         }
         moved.carry_on(phase);
@@ -441,7 +445,8 @@ fn a_move_survives_ended_connections_and_goes_on_by_the_process() {
             let pid: i32 = caller.query_one("SELECT pg_backend_pid()", &[]).expect("a pid").get(0);
             thread::scope(|scope| {
                 let call = scope.spawn(|| {
-                    caller.batch_execute(&format!("CALL allsource.es_move_partition({partition}, 2)"))
+                    caller
+                        .batch_execute(&format!("CALL allsource.es_move_partition({partition}, 2)"))
                 });
                 of.until_phase(partition, &PHASES[3..]);
                 onlooker.execute("SELECT pg_terminate_backend($1)", &[&pid]).expect("an end");
@@ -548,11 +553,8 @@ fn several_moves_at_once_and_what_is_refused() {
     thread::scope(|scope| {
         let rebalance = || of.try_call("CALL allsource.es_rebalance()");
         let calls = [scope.spawn(rebalance), scope.spawn(rebalance)];
-        let own: Vec<_> = (0..3)
-            .map(|number| {
-                scope.spawn(move || of.move_to(30 - number, 3))
-            })
-            .collect();
+        let own: Vec<_> =
+            (0..3).map(|number| scope.spawn(move || of.move_to(30 - number, 3))).collect();
         for call in own.into_iter().chain(calls) {
             if let Err(error) = call.join().expect("no panic") {
                 assert_eq!(sqlstate(&error), NOT_IN_STATE, "{}", describe(&error));
@@ -587,8 +589,12 @@ fn several_moves_at_once_and_what_is_refused() {
     remove(3).unwrap_or_else(|error| panic!("{}", describe(&error)));
     for partition in 0..PARTITIONS as i32 {
         let sql = "SELECT count(*) FROM allsource.partition_owners WHERE state = 'owned' AND partition_id = $1";
-        let count: i64 =
-            [1, 2].iter().map(|&n| of.group(n).store().query_one(sql, &[&partition]).expect(sql).get::<_, i64>(0)).sum();
+        let count: i64 = [1, 2]
+            .iter()
+            .map(|&n| {
+                of.group(n).store().query_one(sql, &[&partition]).expect(sql).get::<_, i64>(0)
+            })
+            .sum();
         assert_eq!(count, 1, "owners of partition {partition}");
     }
 }
