@@ -600,3 +600,152 @@ fn several_moves_at_once_and_what_is_refused() {
         assert_eq!(count, 1, "owners of partition {partition}");
     }
 }
+
+/// A refusal, and that it has the address of no server.
+fn told<T: std::fmt::Debug>(of: &Coordinated, result: Result<T, Error>) -> String {
+    let error = result.expect_err("a refusal");
+    let context = error.as_db_error().and_then(|e| e.where_()).unwrap_or_default();
+    let text = format!("{} {context}", describe(&error));
+    for number in of.numbers() {
+        let address = of.group(number).dir().display().to_string();
+        assert!(!text.contains(&address), "{text} has an address");
+    }
+    text
+}
+
+#[test]
+fn groups_are_added_with_what_they_own_and_the_map_is_made_again_from_them() {
+    let of = Coordinated::apart("groups", 3, &[]);
+    let add = |group: i32, of_server: i32, more: &str| {
+        let conninfo = of.group(of_server).conninfo(STORE);
+        of.try_call(&format!("CALL allsource.es_group_add({group}, '{conninfo}{more}')"))
+    };
+    // Two at once, of which one is the first.
+    thread::scope(|scope| {
+        let calls = [1, 2].map(|number| scope.spawn(move || add(number, number, "")));
+        for call in calls {
+            if let Err(error) = call.join().expect("no panic") {
+                panic!("{}", describe(&error));
+            }
+        }
+    });
+    let (first, _) = of.owner(0);
+    let other = 3 - first;
+    let states = [first, other].map(|number| ownership(&mut of.group(number).store(), 31).0);
+    assert_eq!(states, ["owned", "foreign"]);
+    // What cannot be a group, or is one already.
+    assert!(told(&of, add(7, 3, "")).contains("allsource.node_id of group 7 is 3"));
+    assert!(told(&of, add(3, 3, " dbname=nowhere")).starts_with("28000"));
+    assert!(told(&of, add(3, 3, " port=1")).starts_with("08006"));
+    assert!(told(&of, add(3, 3, " password=secret")).starts_with("22023"));
+    assert!(told(&of, add(3, 3, " dbname=postgres")).starts_with('3'));
+    let mut third = of.group(3).store();
+    let stream = names_in(&mut third, 4, 1).remove(0);
+    append(&mut third, &stream, &event(1)).expect("an append");
+    assert!(told(&of, add(3, 3, "")).contains("is not empty"));
+    third
+        .batch_execute("TRUNCATE allsource.event_log, allsource.event_streams, allsource.event_ids")
+        .expect("TRUNCATE");
+    add(3, 3, "").unwrap_or_else(|error| panic!("{}", describe(&error)));
+
+    // The map was lost.
+    of.move_to(4, other).expect("a move");
+    of.move_to(5, 3).expect("a move");
+    let map = |of: &Coordinated| -> Vec<(i32, i64)> {
+        (0..PARTITIONS as i32).map(|p| of.owner(p)).collect()
+    };
+    let before = map(&of);
+    let lost =
+        "TRUNCATE allsource.cluster_groups, allsource.cluster_map, allsource.partition_moves";
+    of.call(lost);
+    for number in [3, other, first] {
+        of.add(number);
+    }
+    assert_eq!(map(&of), before);
+    of.move_to(6, 3).expect("a move");
+    // One that was not told of a move, as after a backup was restored, is not believed.
+    let stale = "UPDATE allsource.partition_owners SET group_id = $1, epoch = 1, state = 'owned' WHERE partition_id = 6";
+    of.group(first).store().execute(stale, &[&first]).expect(stale);
+    assert!(told(&of, add(first, first, "")).contains("has partition 6, which belongs to group 3"));
+    of.call(lost);
+    of.add(first);
+    assert!(told(&of, add(3, 3, "")).contains("has partition 6, which belongs to group"));
+    let right = "UPDATE allsource.partition_owners SET group_id = 3, epoch = 2, state = 'foreign' WHERE partition_id = 6";
+    of.group(first).store().execute(right, &[]).expect(right);
+    for number in [3, other, first] {
+        of.add(number);
+    }
+    assert_eq!(of.owner(6), (3, 2));
+
+    // A copy of the coordinator does nothing.
+    of.coordinator.execute("postgres", &format!("CREATE DATABASE copied TEMPLATE {COORDINATOR}"));
+    let mut copied = of.coordinator.connect("copied");
+    for sql in [
+        "CALL allsource.es_move_partition(8, 3)",
+        "CALL allsource.es_rebalance()",
+        "SELECT allsource.es_group_remove(3)",
+        "CALL allsource.es_group_add(3, 'dbname=store')",
+    ] {
+        let error = copied.batch_execute(sql).expect_err(sql);
+        assert!(
+            describe(&error).contains("is a copy of a coordinator"),
+            "{sql}: {}",
+            describe(&error)
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_in_time_whoever_is_away() {
+    const BOUND: Duration = Duration::from_secs(30);
+    let of = Coordinated::start("health", 2, &[]);
+    let mut client = of.ask();
+    let findings = |client: &mut Client| -> Vec<String> {
+        let sql = "SELECT detail FROM allsource.es_health() WHERE name = 'cluster' AND NOT ok ORDER BY detail";
+        let began = Instant::now();
+        let rows = client.query(sql, &[]).expect(sql);
+        assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let nodes = |client: &mut Client| -> Vec<(i32, bool, Option<String>)> {
+        let sql =
+            "SELECT group_id, is_reachable, error FROM allsource.es_nodes() ORDER BY group_id";
+        let rows = client.query(sql, &[]).expect(sql);
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+    };
+    let has =
+        |findings: &[String], part: &str| findings.iter().any(|finding| finding.contains(part));
+    let well = findings(&mut client);
+    assert!(well.iter().all(|finding| finding.contains("synchronous standby")), "{well:?}");
+    // Frozen: connections are taken by the system, and nobody answers.
+    let pid_file = of.group(2).data_dir().join("postmaster.pid");
+    let postmaster = std::fs::read_to_string(pid_file).expect("a postmaster");
+    let postmaster = postmaster.lines().next().and_then(|line| line.parse().ok()).expect("its pid");
+    of.group(2).signal("STOP", postmaster);
+    let (found, seen) = (findings(&mut client), nodes(&mut client));
+    of.group(2).signal("CONT", postmaster);
+    assert!(has(&found, "group 2"), "{found:?}");
+    assert_eq!(seen.iter().map(|node| node.1).collect::<Vec<_>>(), [true, false], "{seen:?}");
+    of.group(2).stop(Stop::Kill);
+    assert_eq!(nodes(&mut client).iter().map(|node| node.1).collect::<Vec<_>>(), [true, false]);
+    of.group(2).resume();
+    patience::until_true("it is well again", || findings(&mut client).len() == well.len());
+    of.group(2).execute("postgres", "ALTER SYSTEM SET allsource.node_id = 9");
+    of.group(2).execute("postgres", "SELECT pg_reload_conf()");
+    patience::until_true("a wrong number is found", || has(&findings(&mut client), "node_id"));
+    // Nobody but an administrator is told.
+    of.call("CREATE ROLE reading LOGIN; GRANT allsource_reader, allsource_writer TO reading");
+    let mut config = of.coordinator.config(COORDINATOR);
+    let mut reading = config.user("reading").connect(postgres::NoTls).expect("a connection");
+    for sql in [
+        "CALL allsource.es_move_partition(1, 2)",
+        "CALL allsource.es_rebalance()",
+        "CALL allsource.es_group_add(3, 'dbname=store')",
+        "SELECT allsource.es_group_remove(2)",
+        "SELECT allsource.es_move_cancel(1)",
+        "SELECT * FROM allsource.es_nodes()",
+        "SELECT conninfo FROM allsource.cluster_groups",
+    ] {
+        assert_eq!(refusal(reading.batch_execute(sql)), NOT_ALLOWED, "{sql}");
+    }
+}
