@@ -26,10 +26,10 @@ export PG_CONFIG DESTDIR CARGO_TARGET_DIR TESTS FEATURES
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install uninstall demo psql stop test bench bench-peers fmt lint clean
+.PHONY: help deps build install uninstall demo psql stop cluster-demo cluster-up cluster-psql cluster-down test bench bench-peers fmt lint clean
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PG_CONFIG=$(PG_CONFIG)"
 	@echo "  FEATURES=rocksdb builds with the sidecar of hot partitions; RocksDB is compiled once, which takes a while."
@@ -58,6 +58,22 @@ psql: ## connect to the demo's server
 stop: ## stop the demo's server
 	@scripts/demo.sh stop
 
+cluster-demo: ## the same through a router to groups of servers: a group joins, a primary is killed
+	@scripts/deps.sh cluster
+	@$(MAKE) install
+	@scripts/cluster-demo.sh demo
+
+cluster-up: ## start groups of servers, a coordinator and a router on this machine
+	@scripts/deps.sh cluster
+	@$(MAKE) install
+	@scripts/cluster-demo.sh up
+
+cluster-psql: ## connect to that router
+	@scripts/cluster-demo.sh psql
+
+cluster-down: ## stop that cluster, and remove it
+	@scripts/cluster-demo.sh down
+
 test: ## run all tests, or some kinds: KINDS="unit regress"
 	@scripts/deps.sh test
 	@scripts/test.sh $(KINDS)
@@ -80,6 +96,7 @@ lint: ## check with the formatter, clippy and shellcheck
 	@scripts/deps.sh test
 	@scripts/lint.sh
 
-clean: ## remove what was built, and the demo's server with its data
+clean: ## remove what was built, and the demos' servers with their data
 	cargo clean
 	@scripts/demo.sh remove
+	@scripts/cluster-demo.sh down

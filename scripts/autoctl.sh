@@ -65,7 +65,11 @@ autoctl_service() {
     else
         set -- env -i "${variables[@]}" pg_autoctl "$@"
     fi
-    setsid "$@" >>"$log" 2>&1 </dev/null &
+    # All processes of a node work in its folder or in the data directory, and are found by that.
+    (
+        cd "$(dirname "$log")" || exit
+        setsid "$@" >>"$log" 2>&1 </dev/null &
+    )
 }
 
 # The process of a service, if it runs: a file left over may by now name someone else's process.
@@ -75,33 +79,83 @@ service_pid() {
     grep -qsz pg_autoctl "/proc/$pid/cmdline" && grep -qsz -F "$1" "/proc/$pid/cmdline" && echo "$pid"
 }
 
+# All processes that belong to a data directory, also where their parent is gone; keepers: those of pg_autoctl, whose
+# titles do not tell what they are about.
+processes() {
+    local dir
+    dir=$(dirname "$1")
+    find /proc/[0-9]* -maxdepth 1 -name cwd \( -lname "$dir" -o -lname "$1" \) -printf '%h\n' 2>/dev/null | sed 's:^/proc/::' || true
+}
+keepers() {
+    local pid
+    for pid in $(processes "$1"); do
+        if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = pg_autoctl ]; then echo "$pid"; fi
+    done
+}
+
+# A process may end between being found and being signalled.
+signal() { kill "-$1" "${@:2}" 2>/dev/null || true; }
+
+# shellcheck disable=SC2046 # numbers
+signal_service() { signal "$1" $(processes "$2"); }
+
 stop_service() {
     local pid
     pid=$(service_pid "$1") || return 0
-    kill "-$2" "$pid"
+    signal "$2" "$pid"
+    signal_service CONT "$1" # it may be frozen
     wait_until "pg_autoctl of $1 to stop" not_alive "$pid"
 }
 
-not_alive() { ! alive "$@"; }
+# Ends everything of a data directory that is to be deleted, whatever state it is in. The server is not killed, or its
+# shared memory would stay.
+end_service() {
+    local pid
+    kill_keeper "$1"
+    if pid=$(server_pid "$1"); then
+        signal QUIT "$pid"
+        signal_service CONT "$1"
+        wait_until "the server in $1 to stop" not_alive "$pid"
+    fi
+    kill_service "$1"
+}
+
+# SIGKILL for pg_autoctl alone; its server goes on.
+# shellcheck disable=SC2046 # numbers
+kill_keeper() {
+    signal STOP $(keepers "$1") # or they could have more children than we have counted
+    signal KILL $(keepers "$1")
+    wait_until "pg_autoctl of $1 to end" has_no_keepers "$1"
+}
+# shellcheck disable=SC2046 # numbers
+has_no_keepers() { not_alive $(keepers "$1"); }
 
 # SIGKILL for a service, its server, and all of their processes, as when the machine is switched off.
+# shellcheck disable=SC2046 # numbers
 kill_service() {
-    local pid pids
-    pid=$(service_pid "$1") || die "no pg_autoctl runs for $1"
-    mapfile -t pids < <(descendants "$pid")
-    kill -STOP "$pid" "${pids[@]}" # or they could have more children than we have counted
-    mapfile -t pids < <(descendants "$pid")
-    kill -KILL "$pid" "${pids[@]}"
-    wait_until "the processes of $1 to end" not_alive "$pid" "${pids[@]}"
-    rm -f "$1/postmaster.pid" "$BASE/autoctl/run/pg_autoctl$1/pg_autoctl.pid"
+    signal_service STOP "$1"
+    signal_service KILL "$1"
+    wait_until "the processes of $1 to end" has_no_processes "$1"
+    forget_stale "$1"
+}
+# shellcheck disable=SC2046 # numbers
+has_no_processes() { not_alive $(processes "$1"); }
+
+# A postmaster works in its data directory; a file left over may by now name someone else's process.
+server_pid() {
+    local pid
+    pid=$(sed -n 1p "$1/postmaster.pid" 2>/dev/null) || return 1
+    [ "$(readlink "/proc/$pid/cwd")" = "$1" ] && echo "$pid"
 }
 
-signal_service() {
-    local pid
-    pid=$(service_pid "$2") || die "no pg_autoctl runs for $2"
-    # shellcheck disable=SC2046 # numbers
-    kill "-$1" "$pid" $(descendants "$pid")
+# What a crash of the machine has left: the numbers in these files may be those of other processes by now, and then
+# nothing would start.
+forget_stale() {
+    rm -f "$BASE/autoctl/run/pg_autoctl$1/pg_autoctl.pid"
+    server_pid "$1" >/dev/null || rm -f "$1/postmaster.pid"
 }
+
+not_alive() { ! alive "$@"; }
 
 # wait_until WHAT COMMAND ...: until it succeeds, up to WAIT_S.
 wait_until() {

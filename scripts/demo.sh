@@ -3,12 +3,12 @@
 # demo.sh [load|psql|stop|remove]. The extension must be installed already ('make demo' does it).
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/history.sh"
 
 PG_CONFIG=$(find_pg_config)
 export PG_CONFIG
 DIR=$(cluster_base)/demo
 STAMP=$(cluster_base)/demo.stamp
-LOG=${ALLSOURCE_DEMO_LOG:-/var/log/dpkg.log}
 
 cluster() { "$ROOT/scripts/cluster.sh" "$1" "$DIR" "${@:2}"; }
 
@@ -46,40 +46,12 @@ follow_the_build() {
     echo "$new" >"$STAMP"
 }
 
-# The log's files, the oldest first: however they were rotated, each begins with its first time.
-log_files() {
-    local file
-    for file in "$LOG"*; do
-        if [ -r "$file" ] && [ -s "$file" ]; then
-            printf '%s\t%s\n' "$({ zcat -f "$file" 2>/dev/null || true; } | sed -n 1p | cut -c 1-19)" "$file"
-        fi
-    done | LC_ALL=C sort | cut -f 2
-}
-
-# Without what a crash can leave in a log: zero bytes, and bytes that are no UTF-8.
-clean() { tr -d '\000\001\002' | iconv -f UTF-8 -t UTF-8 -c; }
-
 load() {
-    local files source=dpkg style=ascii
-    mapfile -t files < <(log_files)
-    if [ ${#files[@]} -gt 0 ]; then
-        say "reading ${#files[@]} file(s) of this machine's package history, $LOG*"
-    elif git -C "$ROOT" rev-parse --verify --quiet HEAD >/dev/null 2>&1; then
-        say "there is no $LOG here; reading the history of this repository instead"
-        source=git
-    else
-        die "there is neither a package history ($LOG) nor a git history to load"
-    fi
-    case ${LC_ALL:-${LC_CTYPE:-${LANG:-}}} in *UTF-8 | *utf8) style=unicode ;; esac
-
+    find_history
     if [ -z "$(run_psql -XAt -d postgres -c "SELECT 1 FROM pg_database WHERE datname = 'demo'")" ]; then
         run_psql -Xq -d postgres -c 'CREATE DATABASE demo'
     fi
-    if [ $source = dpkg ]; then
-        zcat -f "${files[@]}"
-    else
-        git -C "$ROOT" log --reverse --encoding=UTF-8 --format='%H%x09%cI%x09%an%x09%s'
-    fi | clean | PAGER='' run_psql -Xq -d demo -v ON_ERROR_STOP=1 -v source=$source -v style=$style \
+    history_lines | PAGER='' run_psql -Xq -d demo -v ON_ERROR_STOP=1 -v source="$SOURCE" -v style="$STYLE" \
         -f "$ROOT/scripts/demo.sql"
 }
 

@@ -22,9 +22,9 @@ PACKAGES_BENCH=()
 command -v npm >/dev/null || PACKAGES_BENCH=(npm)
 # protobuf-compiler: UmaDB, likewise.
 PACKAGES_BENCH_PEERS=("${PACKAGES_BENCH[@]}" protobuf-compiler)
-# Groups of nodes and what routes to them. Neither package makes or starts a cluster; pg_autoctl makes
+# Groups of nodes. Neither package makes or starts a cluster; pg_autoctl makes
 # its own, where it is told to.
-PACKAGES_CLUSTER=(pg-auto-failover-cli postgresql-15-auto-failover postgresql-15-plproxy)
+PACKAGES_CLUSTER=(pg-auto-failover-cli postgresql-15-auto-failover)
 
 check_rust() {
     command -v cargo >/dev/null || die "cargo not found: install Rust $RUST_MIN or newer with rustup"

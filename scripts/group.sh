@@ -6,11 +6,12 @@
 #   group.sh wait BASE G                         until it has a primary, all others follow, and all is settled
 #   group.sh nodes BASE G                        a line for each: number, port, state, where it should be, healthy
 #   group.sh primary BASE G                      the number of the node that is the primary
-#   group.sh conninfo BASE G                     a connection string that finds the primary
+#   group.sh conninfo BASE G [DATABASE]          a connection string that finds the primary
 #   group.sh switchover BASE G                   make a standby the primary, as planned; returns when it is
 #   group.sh add-node BASE G N                   make node N, which follows
 #   group.sh remove-node BASE G N
 #   group.sh kill BASE G N                       SIGKILL to a node: server and keeper
+#   group.sh kill-keeper BASE G N                SIGKILL to the keeper only; the server goes on
 #   group.sh kill-server BASE G N                SIGKILL to its postmaster only; the keeper starts it again
 #   group.sh freeze|thaw BASE G N                SIGSTOP, SIGCONT to all processes of a node
 #   group.sh start-node|stop-node BASE G N
@@ -29,7 +30,7 @@ NETWORK_PARTITION_TIMEOUT_S=3
 NODES=2
 
 usage() {
-    sed -n '5,19s/^# *//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '5,20s/^# *//p' "${BASH_SOURCE[0]}" >&2
     exit 2
 }
 
@@ -38,10 +39,12 @@ data() { echo "$BASE/group$GROUP/node$1/data"; }
 node_numbers() { monitor_sql "SELECT nodeport - $(port 0) FROM pgautofailover.node WHERE formationid = '$FORMATION' ORDER BY 1"; }
 
 # Its settings: pg_auto_failover's own shared_preload_libraries, wal_level, shared_buffers and
-# wal_keep_size do not suit.
+# wal_keep_size do not suit. wal_retrieve_retry_interval (5 s) is also how often a server begins to apply a
+# subscription, so that every move would take that long. With a wal_sender_timeout of 30 s a primary that is cut off
+# believes in its standby, and does not stop itself.
 settings() {
     printf '%s\n' shared_preload_libraries=allsource wal_level=logical shared_buffers=128MB wal_keep_size=256MB \
-        max_wal_senders=40 max_replication_slots=40 max_worker_processes=32 "allsource.node_id=$GROUP" "allsource.database=$DATABASE" "$@"
+        max_wal_senders=40 max_replication_slots=40 max_worker_processes=32 wal_retrieve_retry_interval=200ms wal_sender_timeout=2s "allsource.node_id=$GROUP" "allsource.database=$DATABASE" "$@"
 }
 
 is_registered() {
@@ -76,7 +79,9 @@ add_node() {
 start_node() {
     local data
     data=$(data "$1")
-    service_pid "$data" >/dev/null || autoctl_service "$(dirname "$data")/autoctl.log" run --pgdata "$data"
+    ! service_pid "$data" >/dev/null || return 0
+    forget_stale "$data"
+    autoctl_service "$(dirname "$data")/autoctl.log" run --pgdata "$data"
 }
 
 start() {
@@ -111,7 +116,7 @@ primary() {
 
 conninfo() {
     monitor_sql "SELECT format('host=%s port=%s dbname=%s target_session_attrs=read-write connect_timeout=2',
-        string_agg('$RUN', ',' ORDER BY nodeport), string_agg(nodeport::text, ',' ORDER BY nodeport), '$DATABASE')
+        string_agg('$RUN', ',' ORDER BY nodeport), string_agg(nodeport::text, ',' ORDER BY nodeport), '${1:-$DATABASE}')
         FROM pgautofailover.node WHERE formationid = '$FORMATION'"
 }
 
@@ -143,8 +148,7 @@ remove_node() {
 
 kill_server() {
     local pid
-    pid=$(sed -n 1p "$(data "$1")/postmaster.pid")
-    [ "$(readlink "/proc/$pid/cwd")" = "$(data "$1")" ] || die "no server runs in $(data "$1")"
+    pid=$(server_pid "$(data "$1")") || die "no server runs in $(data "$1")"
     kill -KILL "$pid"
 }
 
@@ -154,8 +158,9 @@ stop_all() {
 }
 
 remove() {
+    local dir
     [ -d "$BASE/group$GROUP" ] || return 0
-    stop_all QUIT
+    for dir in "$BASE/group$GROUP"/node*/data; do end_service "$dir"; done
     monitor_sql "SELECT pgautofailover.remove_node(nodeid::int, true) FROM pgautofailover.node
         WHERE formationid = '$FORMATION'" >/dev/null 2>&1 || true
     monitor_sql "SELECT pgautofailover.drop_formation('$FORMATION')" >/dev/null 2>&1 || true
@@ -175,13 +180,14 @@ case $COMMAND in
     wait) wait_healthy ;;
     nodes) nodes ;;
     primary) primary ;;
-    conninfo) conninfo ;;
+    conninfo) conninfo "$@" ;;
     switchover) switchover ;;
     add-node) add_node "$1" ;;
     remove-node) remove_node "$1" ;;
     start-node) start_node "$1" ;;
     stop-node) stop_service "$(data "$1")" TERM ;;
     kill) kill_service "$(data "$1")" ;;
+    kill-keeper) kill_keeper "$(data "$1")" ;;
     kill-server) kill_server "$1" ;;
     freeze) signal_service STOP "$(data "$1")" ;;
     thaw) signal_service CONT "$(data "$1")" ;;

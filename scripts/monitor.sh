@@ -40,17 +40,22 @@ start() {
         autoctl create monitor --pgdata "$DATA" --pgctl "$BIN/pg_ctl" --pgport "$MONITOR_PORT" --hostname "$RUN" \
             --skip-pg-hba --no-ssl >"$BASE/create.log" 2>&1 || {
             cat "$BASE/create.log" >&2
+            end_service "$DATA"
+            rm -rf "$DIR"
             die "the monitor could not be made"
         }
         autoctl config set --pgdata "$DATA" postgresql.listen_addresses "$ADDRESS" >/dev/null 2>&1 || true
     fi
-    service_pid "$DATA" >/dev/null || autoctl_service "$log" run --pgdata "$DATA"
+    service_pid "$DATA" >/dev/null || {
+        forget_stale "$DATA"
+        autoctl_service "$log" run --pgdata "$DATA"
+    }
     wait_until "the monitor to answer; its log is $log" answers
 }
 
 remove() {
     [ -d "$DIR" ] || return 0
-    stop_service "$DATA" QUIT
+    end_service "$DATA"
     rm -rf "$DIR" "$BASE/autoctl" "$RUN" "$BASE/create.log"
     rmdir "$BASE" 2>/dev/null || true
 }

@@ -234,6 +234,7 @@ DECLARE
     sides   int4[];
     report  text;
     answers allsource.node_answer[];
+    source_report jsonb;
     answer  allsource.node_answer;
     step    jsonb;
     began   timestamptz;
@@ -272,9 +273,11 @@ BEGIN
     END IF;
 
     sides := ARRAY[moving.source_id, moving.target_id];
-    report := format('SELECT to_jsonb(r) || jsonb_build_object(''bytes'', (SELECT sum(pg_total_relation_size(format(''allsource.%%s_p%2$s'', n)::regclass)) '
-                     'FROM unnest(ARRAY[''event_streams'', ''event_log'', ''event_ids'']) AS n)) FROM allsource.es_member_report(%1$s) AS r',
-                     format('%s, %s', moving.partition_id, moving.epoch), lpad(moving.partition_id::text, 2, '0'));
+    report := format('SELECT to_jsonb(r) || jsonb_build_object(''bytes'', (SELECT sum(pg_total_relation_size(format(''allsource.%%s_p%3$s'', n)::regclass)) '
+                     'FROM unnest(ARRAY[''event_streams'', ''event_log'', ''event_ids'']) AS n), '
+                     '''errors'', (SELECT sum(s.apply_error_count + s.sync_error_count) FROM pg_stat_subscription_stats s '
+                     'WHERE s.subname LIKE ''allsource\_p%3$s\_e%2$s%%'')) FROM allsource.es_member_report(%1$s, %2$s) AS r',
+                     moving.partition_id, moving.epoch, lpad(moving.partition_id::text, 2, '0'));
     answers := allsource.groups_ask(sides, ARRAY[report, report], 5000);
     FOREACH answer IN ARRAY answers LOOP
         IF answer.code IS NOT NULL AND answer.code !~ '^(08|57P)' THEN
@@ -293,7 +296,8 @@ BEGIN
         PERFORM allsource.move_record(moving, step || jsonb_build_object('fence_began_at', memory ->> 'fence_began_at'));
         RETURN memory;
     WHEN 'wait' THEN
-        RETURN memory || jsonb_build_object('lag_bytes', step -> 'lag_bytes', 'problem', concat_ws(': ', step ->> 'reason', answers[1].problem, answers[2].problem),
+        RETURN memory || jsonb_build_object('lag_bytes', step -> 'lag_bytes', 'problem', concat_ws(': ', step ->> 'reason', answers[1].problem, answers[2].problem,
+                                                'its subscription has failed ' || NULLIF((answers[2].answer ->> 'errors')::int8, 0) || ' times, and its log says why'),
                                             'pause_s', CASE WHEN moving.phase IN ('checked', 'fenced', 'raised') THEN 0.005 ELSE 0.1 END);
     WHEN 'fail' THEN
         -- It means nothing if the record was changed meanwhile.
@@ -308,7 +312,8 @@ BEGIN
         END IF;
         began := clock_timestamp();
         sides := CASE step ->> 'side' WHEN 'source' THEN sides[1:1] WHEN 'target' THEN sides[2:2] ELSE sides END;
-        report := allsource.move_query(moving, step, answers[1].answer);
+        source_report := answers[1].answer;
+        report := allsource.move_query(moving, step, source_report);
         IF step ->> 'action' = 'subscribe' THEN
             answers := allsource.target_ask(moving, report);
         ELSE
@@ -321,6 +326,11 @@ BEGIN
             END IF;
         END LOOP;
         memory := memory - 'problem' - 'failures' - 'waits';
+        IF step ->> 'action' = 'drain' THEN
+            -- What is hot has been settled by now. What waits is the workers' to write.
+            memory := memory || jsonb_build_object('pause_s', 0.2, 'problem', CASE WHEN (source_report ->> 'is_waiting')::bool
+                THEN format('group %s has waiting events of the partition: see waiting_events there', moving.source_id) END);
+        END IF;
         IF step ->> 'action' = 'close' THEN
             memory := memory || jsonb_build_object('is_closed', answers[1].answer, 'closed_at', COALESCE(memory ->> 'closed_at', began::text));
         ELSIF step ->> 'action' = 'fence' THEN

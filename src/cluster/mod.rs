@@ -10,8 +10,10 @@
 //! | [`assignment`] | which partitions should move where |
 //! | [`health`] | what is wrong with a cluster |
 //! | [`json`] | the questions and answers as the SQL of the coordinator writes them |
+//! | [`connection`] | what may be told of a connection that could not be made |
 
 pub mod assignment;
+pub mod connection;
 pub mod epoch;
 pub mod group;
 pub mod health;

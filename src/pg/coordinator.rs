@@ -50,8 +50,7 @@ const BE_MYSELF: &CStr = c"
 
 const BECOME: &CStr = c"SELECT pg_catalog.set_config('session_authorization', $1, true)";
 
-const LOOK_AT: &CStr =
-    c"SELECT allsource.move_look($1, $2, $3::pg_catalog.jsonb)::pg_catalog.text";
+const LOOK_AT: &CStr = c"SELECT allsource.move_look($1, $2, $3::pg_catalog.jsonb)::pg_catalog.text";
 
 const STEP: &CStr = c"SELECT allsource.move_step($1, $2, $3::pg_catalog.jsonb)::pg_catalog.text";
 

@@ -7,15 +7,17 @@
 use super::copy::statement;
 use super::owners::OWNERS;
 use super::row::Request;
+use crate::cluster::connection::without_addresses;
 use crate::cluster::epoch::Epoch;
 use crate::cluster::member::{may_publish, may_subscribe};
+use crate::drain::failure::Failure;
 use crate::model::partition::Partition;
 use crate::model::stream_no::stream_no;
 use crate::pg::call::datum::text;
 use crate::pg::error::Error;
 use crate::pg::positions::sequence;
 use crate::pg::session::raised::{Caught, catch};
-use crate::pg::session::xact::{check_writable, database_oid, wait_at_commit};
+use crate::pg::session::xact::{check_writable, database_oid, set_for_transaction, wait_at_commit};
 use crate::pg::settings;
 use crate::pg::tables::query::{Access, execute_as_owner};
 use crate::pg::tables::relation::lock_sequence;
@@ -127,6 +129,8 @@ pub fn publish(request: Request) -> Result<bool, Error> {
 /// Subscribes to what the source, at `conninfo`, has published, by the slot that it has made. With
 /// `synchronous_commit`, what the source is told to be there survives a failover of the target.
 pub fn subscribe(request: Request, conninfo: &[u8], slot: &[u8]) -> Result<(), Error> {
+    // An error of this call is not to bring its text, with the connection string, into the log.
+    set_for_transaction(c"log_min_error_statement", c"panic");
     let Request { partition, epoch } = request;
     let name = name(partition, epoch);
     let (conninfo, slot) = (quoted(conninfo)?, quoted(slot)?);
@@ -140,10 +144,14 @@ pub fn subscribe(request: Request, conninfo: &[u8], slot: &[u8]) -> Result<(), E
             if ask(SUBSCRIPTION, &name)?.is_some() {
                 return Ok(());
             }
-            // Its context would show the connection string.
+            // Its text would show addresses, and its context the connection string.
             catch(|| run(&create)).unwrap_or_else(|caught| match caught {
                 Caught::Panic(payload) => resume_unwind(payload),
-                caught => Err(Error::Subscription { failure: caught.failure() }),
+                caught => {
+                    let failure = caught.failure();
+                    let message = without_addresses(&failure.message);
+                    Err(Error::Subscription { failure: Failure { message, ..failure } })
+                }
             })
         },
     )

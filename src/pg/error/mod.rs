@@ -312,12 +312,26 @@ pub enum Error {
         /// why that is in the way, as a sentence
         because: &'static str,
     },
-    /// A subscription that could not be made. What PostgreSQL says of it has the connection string in its
-    /// context.
+    /// A subscription that could not be made.
     #[error("subscription could not be created: {}", failure.message)]
     Subscription {
         /// why
         failure: Failure,
+    },
+    /// A router's call in a transaction that could not undo it.
+    #[error("a routed call cannot be part of a transaction")]
+    RoutedInTransaction,
+    /// The caller of a routed call was cancelled, and the group goes on.
+    #[error("{message}")]
+    RouteCancelled {
+        /// as PostgreSQL says it
+        message: String,
+        /// who was asked
+        group_id: i32,
+        /// whether it does not matter that the group goes on
+        is_harmless: bool,
+        /// whether the call can be repeated
+        may_repeat: bool,
     },
     /// A setting that had a bad value when the library was loaded.
     #[error("invalid value for parameter \"{name}\": \"{value}\"")]

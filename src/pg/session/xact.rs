@@ -222,3 +222,20 @@ pub fn in_transaction_block() -> bool {
     // SAFETY: reads the transaction's state.
     unsafe { pg_sys::IsTransactionBlock() }
 }
+
+/// Sets a setting until the transaction ends, whoever may set it.
+pub fn set_for_transaction(name: &CStr, value: &CStr) {
+    // SAFETY: texts that end with a zero; an unknown name or value is an error of PostgreSQL's.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    }
+}

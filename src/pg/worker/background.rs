@@ -4,7 +4,7 @@
 
 use crate::drain::failure::Failure;
 use crate::pg::session::raised::{Caught, catch};
-use crate::pg::session::xact::check_for_interrupts;
+use crate::pg::session::xact::{check_for_interrupts, set_for_transaction};
 use crate::pg::shared::latch;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char, c_int};
@@ -234,22 +234,10 @@ unsafe fn with_settings_restored<T>(f: impl FnOnce() -> T) -> T {
 /// Durability is promised even with `synchronous_commit = off`: for this transaction it is set to
 /// `local`.
 fn commit_durably() {
-    // SAFETY: plain variables of this process; the setting exists, and is put back at the
-    // transaction's end.
-    unsafe {
-        if pg_sys::synchronous_commit != pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32 {
-            return;
-        }
-        pg_sys::set_config_option(
-            c"synchronous_commit".as_ptr(),
-            c"local".as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_LOCAL,
-            true,
-            0,
-            false,
-        );
+    // SAFETY: a plain variable of this process.
+    let now = unsafe { pg_sys::synchronous_commit };
+    if now == pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32 {
+        set_for_transaction(c"synchronous_commit", c"local");
     }
 }
 
