@@ -114,15 +114,28 @@ DECLARE
     new_id CONSTANT int4 := group_join.group_id;
     owners int4[];
     epochs int8[];
+    others int4[];
+    answer allsource.node_answer;
 BEGIN
     PERFORM allsource.check_coordinator();
+    LOCK TABLE allsource.cluster_groups IN SHARE ROW EXCLUSIVE MODE;
     -- The map must be durable, and confirmed by the standby, whoever wrote it and however that ended.
     SELECT array_agg(m.group_id ORDER BY m.partition_id), array_agg(m.epoch ORDER BY m.partition_id)
       INTO owners, epochs FROM allsource.cluster_map m;
-    IF cardinality(owners) = 32 THEN
-        PERFORM allsource.group_call(new_id,
-            format('SELECT to_jsonb(allsource.es_member_join(%s, %L, %L)::text)', new_id, owners, epochs), 30000);
-        UPDATE allsource.cluster_groups g SET joined_at = COALESCE(g.joined_at, clock_timestamp()) WHERE g.group_id = new_id;
+    IF cardinality(owners) IS DISTINCT FROM 32 THEN
+        RETURN;
+    END IF;
+    PERFORM allsource.group_call(new_id,
+        format('SELECT to_jsonb(allsource.es_member_join(%s, %L, %L)::text)', new_id, owners, epochs), 30000);
+    UPDATE allsource.cluster_groups g SET joined_at = COALESCE(g.joined_at, clock_timestamp()) WHERE g.group_id = new_id;
+    -- Those that were added before the map was complete. Who does not answer has to be added again.
+    SELECT array_agg(g.group_id) INTO others FROM allsource.cluster_groups g WHERE g.joined_at IS NULL;
+    IF others IS NOT NULL THEN
+        FOR i IN 1 .. cardinality(others) LOOP
+            answer := (allsource.groups_ask(others[i:i],
+                ARRAY[format('SELECT to_jsonb(allsource.es_member_join(%s, %L, %L)::text)', others[i], owners, epochs)], 30000))[1];
+            UPDATE allsource.cluster_groups g SET joined_at = clock_timestamp() WHERE g.group_id = others[i] AND answer.code IS NULL;
+        END LOOP;
     END IF;
 END
 $$;
