@@ -223,11 +223,6 @@ END
 $$;
 COMMENT ON FUNCTION allsource.move_look IS 'the part of es_move_partition before each commit: somebody carries the move on. Returns the memory with the phase that is durable then';
 
-CREATE FUNCTION allsource.move_lock(partition_id int4) RETURNS int8
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN x'616c6c736f757263'::int8 + partition_id;
-COMMENT ON FUNCTION allsource.move_lock IS 'the advisory lock that is held, shared, by whoever does a step of a move';
-
 -- memory: what was seen since the record was read as it is. Where that has changed, nothing of it counts.
 CREATE FUNCTION allsource.move_step(partition_id int4, epoch int8, memory jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -245,9 +240,10 @@ DECLARE
     began   timestamptz;
 BEGIN
     PERFORM allsource.commit_durably();
-    -- It tells the coordinator's process that somebody is at it. No lock of the row: that would give this transaction a
-    -- number, and a slot is made only when all numbered transactions of the server have ended, which may be this one.
-    PERFORM pg_advisory_xact_lock_shared(allsource.move_lock(partition_id));
+    -- The lock tells the coordinator's process that somebody is at it. Nobody waits for it. It is not that of the row,
+    -- as that would give the transaction a number: where the coordinator is on the source's server, the slot that it asks for
+    -- would wait for its own end.
+    PERFORM pg_try_advisory_xact_lock_shared('allsource.partition_moves'::regclass::oid::int4, move_step.partition_id);
     SELECT * INTO STRICT moving FROM allsource.partition_moves v
      WHERE v.partition_id = move_step.partition_id AND v.epoch = move_step.epoch;
     IF moving.ended_at IS NOT NULL THEN
@@ -400,13 +396,13 @@ AS $$
     SELECT v.partition_id, v.epoch, v.started_by
       FROM allsource.partition_moves v
      WHERE v.ended_at IS NULL
-       -- While nobody can write, or enqueue, it is urgent. Comparing takes long, and nobody looks meanwhile, but there is a
-       -- lock; see move_step.
+       -- While nobody can write, or enqueue, it is urgent. Comparing takes long, and nobody looks meanwhile, but there
+       -- is a lock; see move_step.
        AND v.looked_at < clock_timestamp()
                        - CASE WHEN v.phase IN ('checked', 'fenced', 'replayed', 'compared', 'raised', 'refusing', 'returning') THEN interval '1 second'
                               ELSE interval '5 seconds' END
                        * CASE WHEN v.error IS NULL THEN 1 ELSE 3 END
-       AND pg_try_advisory_xact_lock(allsource.move_lock(v.partition_id))
+       AND pg_try_advisory_xact_lock('allsource.partition_moves'::regclass::oid::int4, v.partition_id)
      ORDER BY v.looked_at
 $$;
 COMMENT ON FUNCTION allsource.move_abandoned IS 'moves that nobody carries on, for the coordinator''s process';
