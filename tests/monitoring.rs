@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// A router has it; what it has besides are the metrics of its groups.
+const OF_ROUTERS: &str = "allsource_router_group_up";
+
 /// They begin as a metric does.
 const ROLES: [&str; 3] = ["allsource_reader", "allsource_writer", "allsource_admin"];
 
@@ -54,7 +57,8 @@ fn every_name_is_that_of_a_metric() {
         let is_document = path.extension().is_some_and(|extension| extension == "md");
         for name in names {
             let is_family = METRICS.iter().any(|metric| metric.name == name);
-            let is_known = family(name).is_some() || (is_document && is_family);
+            let is_known =
+                family(name).is_some() || (is_document && is_family) || name == OF_ROUTERS;
             assert!(is_known, "{}: there is no metric {name}", path.display());
         }
     }
@@ -115,4 +119,13 @@ fn the_exporter_has_every_metric_with_its_type_and_labels() {
         assert_eq!(block.contains(&line), !labels.is_empty(), "{name}");
         assert!(queries.contains(&format!("'{name}'")), "no query reads {name}");
     }
+}
+
+#[test]
+fn routers_have_their_metric() {
+    let script = fs::read_to_string(monitoring().join("../sql/router/80_watch.sql")).expect("SQL");
+    assert!(script.contains(&format!("'{OF_ROUTERS}'")));
+    let text = read("sql_exporter/router.collector.yml");
+    assert!(text.contains(&format!("  - metric_name: {OF_ROUTERS}\n    type: gauge\n")));
+    assert!(text.contains(&format!("'{OF_ROUTERS}'")));
 }

@@ -8,13 +8,15 @@ CREATE TABLE allsource.cluster_groups (
     weight   int4 NOT NULL CHECK (weight BETWEEN 0 AND 1000),
     added_at timestamptz NOT NULL,
     added_by text COLLATE "C" NOT NULL,
-    joined_at timestamptz
+    joined_at timestamptz,
+    database_id oid NOT NULL
 ) USING heap;
 
 COMMENT ON TABLE allsource.cluster_groups IS 'on the coordinator, a row for each group; changed by es_group_add and es_group_remove';
 COMMENT ON COLUMN allsource.cluster_groups.conninfo IS 'key=value pairs of libpq, without user and password: everybody connects as himself';
 COMMENT ON COLUMN allsource.cluster_groups.weight IS 'its share of the partitions, compared with the others'' weights; 0: it is to have none';
 COMMENT ON COLUMN allsource.cluster_groups.joined_at IS 'when it had confirmed that it is a member; NULL: es_group_add has to be repeated';
+COMMENT ON COLUMN allsource.cluster_groups.database_id IS 'the coordinator''s database, by which a copy of it is known';
 
 CREATE TRIGGER link_check_conninfo BEFORE INSERT OR UPDATE ON allsource.cluster_groups
     FOR EACH ROW EXECUTE FUNCTION allsource.link_check_conninfo();

@@ -1,9 +1,27 @@
 -- Asking groups and nodes: side by side, as the session's user, with a limit of time. What was sent is never cancelled:
 -- a member whose commit waits for a standby would then report success for what the standby does not have.
 
-CREATE FUNCTION allsource.node_conninfo(conninfo text, session_attrs text) RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN conninfo || ' user=' || allsource.link_quote(session_user) || ' target_session_attrs=' || session_attrs || ' application_name=allsource_coordinator connect_timeout=2 keepalives_idle=5 keepalives_interval=2 keepalives_count=3 options=' || allsource.link_quote('-c client_min_messages=error -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=10s' || CASE WHEN current_setting('role') <> 'none' THEN ' -c role=' || regexp_replace(current_setting('role'), '([\\\s])', '\\\1', 'g') ELSE '' END);
+-- Whatever is set for the role or the database there: what is answered is durable, what has a long time to take has it, and
+-- names are nobody else's.
+CREATE FUNCTION allsource.node_conninfo(conninfo text, session_attrs text, settings text[] DEFAULT '{}') RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    all_settings text[] := ARRAY['client_min_messages=error', 'search_path=pg_catalog,pg_temp', 'synchronous_commit=on',
+        'default_transaction_isolation=read committed', 'default_transaction_read_only=off', 'default_transaction_deferrable=off',
+        'statement_timeout=0', 'idle_in_transaction_session_timeout=0', 'lock_timeout=10s'] || settings;
+BEGIN
+    IF current_setting('role') <> 'none' THEN
+        all_settings := all_settings || ('role=' || current_setting('role'));
+    END IF;
+    RETURN format('%s user=%s target_session_attrs=%s application_name=allsource_coordinator connect_timeout=2 '
+                  'keepalives_idle=5 keepalives_interval=2 keepalives_count=3 options=%s',
+                  conninfo, allsource.link_quote(session_user), session_attrs,
+                  allsource.link_quote((SELECT string_agg('-c ' || regexp_replace(s.setting, '([\\\s])', '\\\1', 'g'), ' ' ORDER BY s.i)
+                                          FROM unnest(all_settings) WITH ORDINALITY AS s (setting, i))));
+END
+$$;
 COMMENT ON FUNCTION allsource.node_conninfo IS 'how the caller connects to a group or a node';
 
 CREATE TYPE allsource.node_answer AS (
@@ -137,3 +155,34 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION allsource.outside_transactions IS 'refuses a procedure that commits in a transaction block';
+
+-- Whatever is set where the caller comes from.
+CREATE FUNCTION allsource.commit_durably() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('synchronous_commit') IN ('off', 'local', 'remote_write') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION allsource.commit_durably IS 'makes the commit of this transaction wait until it is flushed, and confirmed by synchronous standbys';
+
+-- Two databases with the same map would move the same partitions with the same epochs, and members could not tell them
+-- apart.
+CREATE FUNCTION allsource.check_coordinator() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM allsource.commit_durably();
+    IF EXISTS (SELECT FROM allsource.cluster_groups g
+                WHERE g.database_id <> (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())) THEN
+        RAISE EXCEPTION 'this database is a copy of a coordinator'
+              USING ERRCODE = 'object_not_in_prerequisite_state',
+                    HINT = 'Use the database that it is a copy of.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION allsource.check_coordinator IS 'refuses to change anything in a database that was copied from a coordinator';

@@ -1,6 +1,35 @@
 -- Groups that join and leave. A group joins with the map; so that no two groups are ever told that they own
 -- everything, the map is durable before the first one is told: es_group_add is a procedure that commits in between.
 
+CREATE FUNCTION allsource.owners_besides(new_id int4, owners jsonb) RETURNS TABLE (
+    partition_id int4,
+    group_id     int4,
+    epoch        int8
+)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 32
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    other int4;
+BEGIN
+    -- Of those whom the map would take something from.
+    FOR other IN
+        SELECT DISTINCT m.group_id
+          FROM allsource.cluster_map m
+          JOIN jsonb_to_recordset(owners) AS o (partition_id int4, state text, epoch int8) ON o.partition_id = m.partition_id
+         WHERE m.group_id <> new_id AND o.state <> 'foreign' AND m.epoch < o.epoch
+    LOOP
+        RETURN QUERY
+        SELECT o.partition_id, other, o.epoch
+          FROM jsonb_to_recordset(allsource.group_call(other,
+                   'SELECT COALESCE(jsonb_agg(o), ''[]'') FROM allsource.partition_owners AS o', 10000)) AS o (partition_id int4, state text, epoch int8)
+         WHERE o.state = 'owned';
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION allsource.owners_besides IS 'what other groups own by their own account, of whose partitions a group that is added has a newer epoch';
+
 CREATE FUNCTION allsource.group_begin(group_id int4, conninfo text, weight int4) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -10,7 +39,9 @@ DECLARE
     new_id CONSTANT int4 := group_begin.group_id;
     told   jsonb;
     known  int8;
+    claim  record;
 BEGIN
+    PERFORM allsource.check_coordinator();
     IF new_id IS NULL OR conninfo IS NULL OR weight IS NULL THEN
         RAISE EXCEPTION 'group_id, conninfo and weight must not be NULL' USING ERRCODE = 'null_value_not_allowed';
     END IF;
@@ -22,8 +53,8 @@ BEGIN
     END IF;
     -- One at a time: two first groups would both own everything.
     LOCK TABLE allsource.cluster_groups IN SHARE ROW EXCLUSIVE MODE;
-    INSERT INTO allsource.cluster_groups AS g (group_id, conninfo, weight, added_at, added_by)
-    VALUES (new_id, conninfo, weight, clock_timestamp(), session_user)
+    INSERT INTO allsource.cluster_groups AS g (group_id, conninfo, weight, added_at, added_by, database_id)
+    SELECT new_id, conninfo, weight, clock_timestamp(), session_user, d.oid FROM pg_database d WHERE d.datname = current_database()
         ON CONFLICT (group_id) DO UPDATE SET conninfo = excluded.conninfo, weight = excluded.weight;
     -- A connection to its former address must not be used.
     PERFORM allsource.link_close(allsource.link_name('group ' || new_id));
@@ -41,7 +72,21 @@ BEGIN
     END IF;
     SELECT count(*) INTO known FROM allsource.cluster_map;
     IF told ->> 'group_id' IS NOT NULL THEN
-        -- It has joined before: what it owns counts more than what a map says that is older.
+        -- It has joined before: what it owns counts more than what a map says that is older. But there is one owner.
+        SELECT c.partition_id, c.group_id, c.epoch INTO claim
+          FROM jsonb_to_recordset(told -> 'owners') AS o (partition_id int4, state text, epoch int8)
+          JOIN (SELECT m.partition_id, m.group_id, m.epoch, m.epoch AS map_epoch FROM allsource.cluster_map m
+                UNION ALL
+                SELECT r.partition_id, r.group_id, r.epoch, NULL FROM allsource.owners_besides(new_id, told -> 'owners') AS r) AS c
+            ON c.partition_id = o.partition_id AND c.group_id <> new_id
+         WHERE o.state = 'owned' AND (c.map_epoch IS NULL OR c.map_epoch >= o.epoch)
+         LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'group % has partition %, which belongs to group %', new_id, claim.partition_id, claim.group_id
+                  USING ERRCODE = 'object_not_in_prerequisite_state',
+                        DETAIL = format('Group %s has it since epoch %s.', claim.group_id, claim.epoch),
+                        HINT = 'One of them was restored from a backup, or became a member when the map was lost. Decide which one is right before anybody writes.';
+        END IF;
         INSERT INTO allsource.cluster_map AS m (partition_id, group_id, epoch)
         SELECT (o ->> 'partition_id')::int4, new_id, (o ->> 'epoch')::int8
           FROM jsonb_array_elements(told -> 'owners') AS o
@@ -70,6 +115,7 @@ DECLARE
     owners int4[];
     epochs int8[];
 BEGIN
+    PERFORM allsource.check_coordinator();
     -- The map must be durable, and confirmed by the standby, whoever wrote it and however that ended.
     SELECT array_agg(m.group_id ORDER BY m.partition_id), array_agg(m.epoch ORDER BY m.partition_id)
       INTO owners, epochs FROM allsource.cluster_map m;
@@ -106,8 +152,11 @@ DECLARE
     moved  int4;
     answer allsource.node_answer;
 BEGIN
+    PERFORM allsource.check_coordinator();
     LOCK TABLE allsource.cluster_groups IN SHARE ROW EXCLUSIVE MODE;
-    IF NOT EXISTS (SELECT FROM allsource.cluster_groups g WHERE g.group_id = old_id) THEN
+    -- Who begins a move to it has locked the row.
+    PERFORM FROM allsource.cluster_groups g WHERE g.group_id = old_id FOR UPDATE;
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no group %', old_id USING ERRCODE = 'undefined_object';
     END IF;
     SELECT count(*) FILTER (WHERE m.group_id = old_id) INTO owned FROM allsource.cluster_map m;

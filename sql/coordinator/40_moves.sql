@@ -23,6 +23,7 @@ DECLARE
     under_way allsource.partition_moves;
     joined    timestamptz;
 BEGIN
+    PERFORM allsource.check_coordinator();
     IF moved_id IS NULL OR target IS NULL THEN
         RAISE EXCEPTION 'partition_id and group_id must not be NULL' USING ERRCODE = 'null_value_not_allowed';
     END IF;
@@ -124,9 +125,9 @@ BEGIN
     RETURN CASE action
         WHEN 'receive' THEN format('SELECT to_jsonb(allsource.es_member_receive(%s, %s)::text) FROM %s', place, moving.source_id, soon)
         WHEN 'publish' THEN format('SELECT to_jsonb(allsource.es_member_publish(%s))', place)
-        WHEN 'subscribe' THEN format('SELECT to_jsonb(allsource.es_member_subscribe(%s, %L, %L)::text)', place,
-            (SELECT g.conninfo || ' user=allsource_replication target_session_attrs=read-write connect_timeout=5'
-               FROM allsource.cluster_groups g WHERE g.group_id = moving.source_id), source ->> 'slot_name')
+        -- A setting of the connection: statements get into logs.
+        WHEN 'subscribe' THEN format('SELECT to_jsonb(allsource.es_member_subscribe(%s, current_setting(''allsource_coordinator.source''), %L)::text)',
+            place, source ->> 'slot_name')
         WHEN 'drain' THEN format('SELECT to_jsonb(allsource.es_cool(%s, ''5 s'')::text)', moving.partition_id)
         WHEN 'check' THEN format('SELECT to_jsonb(s) FROM allsource.es_member_summary(%s, 0, %s, true, %L) AS s',
             moving.partition_id, step ->> 'position', source ->> 'streams_above')
@@ -148,6 +149,25 @@ END
 $$;
 COMMENT ON FUNCTION allsource.move_query IS 'the request to a member by which a step is done';
 
+CREATE FUNCTION allsource.target_ask(moving allsource.partition_moves, query text) RETURNS allsource.node_answer[]
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    whom    CONSTANT text := format('group %s, the target', moving.target_id);
+    answers allsource.node_answer[];
+BEGIN
+    answers := allsource.nodes_ask(ARRAY[whom], ARRAY[(
+        SELECT allsource.node_conninfo(t.conninfo, 'read-write', ARRAY[
+                   format('allsource_coordinator.source=%s user=allsource_replication target_session_attrs=read-write connect_timeout=5', s.conninfo)])
+          FROM allsource.cluster_groups s, allsource.cluster_groups t
+         WHERE s.group_id = moving.source_id AND t.group_id = moving.target_id)], ARRAY[query], 30000);
+    PERFORM allsource.link_close(allsource.link_name(whom));
+    RETURN answers;
+END
+$$;
+COMMENT ON FUNCTION allsource.target_ask IS 'asks the target on a connection that has the source''s connection string as a setting';
+
 -- What can pass by itself is tried again; what is the same three times in a row is raised, or ends a fence.
 CREATE FUNCTION allsource.move_failed(moving allsource.partition_moves, memory jsonb, code text, problem text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -157,6 +177,8 @@ DECLARE
     may_pass CONSTANT bool := code ~ '^(08|53|57|40|55P03|55006|25006)';
     failures CONSTANT int4 := CASE WHEN may_pass THEN 0
                                    WHEN memory ->> 'problem' = problem THEN (memory ->> 'failures')::int4 + 1 ELSE 1 END;
+    -- Others wait behind who waits for a lock, so that is done ever less often.
+    waits    CONSTANT int4 := CASE WHEN code ~ '^(53|55P03|55006)' THEN COALESCE((memory ->> 'waits')::int4, 0) + 1 ELSE 0 END;
 BEGIN
     IF failures >= 3 THEN
         IF moving.phase IN ('fenced', 'replayed', 'compared') THEN
@@ -168,38 +190,38 @@ BEGIN
                         HINT = 'Remove the cause and call es_move_partition again, or call es_move_cancel.';
         END IF;
     END IF;
-    RETURN memory || jsonb_build_object('problem', problem, 'failures', failures, 'pause_s', 0.2);
+    RETURN memory || jsonb_build_object('problem', problem, 'failures', failures, 'waits', waits,
+                                        'pause_s', LEAST(0.2 * 2 ^ GREATEST(waits - 1, 0), 10));
 END
 $$;
 COMMENT ON FUNCTION allsource.move_failed IS 'what follows from a request that has failed';
 
 -- Whoever acts on the record must know that it is durable, and that the standby has it: so something is written and
 -- committed before it is read.
-CREATE FUNCTION allsource.move_look(partition_id int4, epoch int8, memory jsonb) RETURNS void
+CREATE FUNCTION allsource.move_look(partition_id int4, epoch int8, memory jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    pause_s CONSTANT float8 := (memory ->> 'pause_s')::float8;
+    pause_s  CONSTANT float8 := (memory ->> 'pause_s')::float8;
+    recorded text;
 BEGIN
     IF pause_s > 0 THEN
         PERFORM pg_sleep(pause_s);
     END IF;
+    PERFORM allsource.check_coordinator();
     UPDATE allsource.partition_moves v
        SET looked_at    = clock_timestamp(),
            error        = memory ->> 'problem',
            lag_bytes    = (memory ->> 'lag_bytes')::int8,
            copied_runs  = COALESCE((memory ->> 'copied_runs')::int8, v.copied_runs),
            copied_bytes = COALESCE((memory ->> 'copied_bytes')::int8, v.copied_bytes)
-     WHERE v.partition_id = move_look.partition_id AND v.epoch = move_look.epoch;
+     WHERE v.partition_id = move_look.partition_id AND v.epoch = move_look.epoch
+    RETURNING v.phase INTO recorded;
+    RETURN memory - 'pause_s' || jsonb_build_object('recorded', recorded);
 END
 $$;
-COMMENT ON FUNCTION allsource.move_look IS 'the part of es_move_partition before each commit: somebody carries the move on';
-
-CREATE FUNCTION allsource.move_lock(partition_id int4) RETURNS int8
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN x'616c6c736f757263'::int8 + partition_id;
-COMMENT ON FUNCTION allsource.move_lock IS 'the advisory lock that is held, shared, by whoever carries a move on';
+COMMENT ON FUNCTION allsource.move_look IS 'the part of es_move_partition before each commit: somebody carries the move on. Returns the memory with the phase that is durable then';
 
 -- memory: what was seen since the record was read as it is. Where that has changed, nothing of it counts.
 CREATE FUNCTION allsource.move_step(partition_id int4, epoch int8, memory jsonb) RETURNS jsonb
@@ -217,9 +239,10 @@ DECLARE
     step    jsonb;
     began   timestamptz;
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(allsource.move_lock(partition_id));
+    PERFORM allsource.commit_durably();
+    -- The lock tells the coordinator's process that somebody is at it. Nobody else waits for it.
     SELECT * INTO STRICT moving FROM allsource.partition_moves v
-     WHERE v.partition_id = move_step.partition_id AND v.epoch = move_step.epoch;
+     WHERE v.partition_id = move_step.partition_id AND v.epoch = move_step.epoch FOR KEY SHARE;
     IF moving.ended_at IS NOT NULL THEN
         IF moving.phase = 'returned' THEN
             RAISE EXCEPTION 'partition % was not moved to group %', moving.partition_id, moving.target_id
@@ -229,13 +252,23 @@ BEGIN
         END IF;
         RETURN NULL;
     END IF;
+    -- Changed since, and perhaps not confirmed by the standby.
+    IF memory ->> 'recorded' IS DISTINCT FROM moving.phase THEN
+        RETURN memory;
+    END IF;
     IF memory ->> 'phase' IS DISTINCT FROM moving.phase THEN
         memory := jsonb_build_object('phase', moving.phase, 'fence_began_at', memory ->> 'fence_began_at');
     END IF;
-    memory := memory - 'pause_s';
+    memory := memory - 'recorded';
     IF moving.phase IN ('fenced', 'replayed', 'compared', 'raised')
        AND clock_timestamp() > moving.fence_began_at + current_setting('allsource.move_fence_timeout')::interval THEN
         PERFORM allsource.move_turn_back(moving, 'the fence has lasted for longer than allsource.move_fence_timeout');
+        RETURN memory;
+    END IF;
+
+    IF moving.phase = 'checked'
+       AND clock_timestamp() > (memory ->> 'closed_at')::timestamptz + current_setting('allsource.move_fence_timeout')::interval THEN
+        PERFORM allsource.move_turn_back(moving, concat_ws(': ', 'the source could not be fenced within allsource.move_fence_timeout', memory ->> 'problem'));
         RETURN memory;
     END IF;
 
@@ -281,21 +314,25 @@ BEGIN
         sides := CASE step ->> 'side' WHEN 'source' THEN sides[1:1] WHEN 'target' THEN sides[2:2] ELSE sides END;
         source_report := answers[1].answer;
         report := allsource.move_query(moving, step, source_report);
-        answers := allsource.groups_ask(sides, array_fill(report, ARRAY[cardinality(sides)]),
-            CASE step ->> 'action' WHEN 'check' THEN NULL ELSE 30000 END);
+        IF step ->> 'action' = 'subscribe' THEN
+            answers := allsource.target_ask(moving, report);
+        ELSE
+            answers := allsource.groups_ask(sides, array_fill(report, ARRAY[cardinality(sides)]),
+                CASE step ->> 'action' WHEN 'check' THEN NULL ELSE 30000 END);
+        END IF;
         FOREACH answer IN ARRAY answers LOOP
             IF answer.code IS NOT NULL THEN
                 RETURN allsource.move_failed(moving, memory, answer.code, answer.problem);
             END IF;
         END LOOP;
-        memory := memory - 'problem' - 'failures';
+        memory := memory - 'problem' - 'failures' - 'waits';
         IF step ->> 'action' = 'drain' THEN
             -- What is hot has been settled by now. What waits is the workers' to write.
             memory := memory || jsonb_build_object('pause_s', 0.2, 'problem', CASE WHEN (source_report ->> 'is_waiting')::bool
                 THEN format('group %s has waiting events of the partition: see waiting_events there', moving.source_id) END);
         END IF;
         IF step ->> 'action' = 'close' THEN
-            memory := memory || jsonb_build_object('is_closed', answers[1].answer);
+            memory := memory || jsonb_build_object('is_closed', answers[1].answer, 'closed_at', COALESCE(memory ->> 'closed_at', began::text));
         ELSIF step ->> 'action' = 'fence' THEN
             memory := memory || jsonb_build_object('fence_began_at', began);
         ELSIF step ->> 'side' = 'both' THEN
@@ -319,7 +356,7 @@ DECLARE
     memory pg_catalog.jsonb := '{}';
 BEGIN
     LOOP
-        PERFORM allsource.move_look(partition_id, epoch, memory);
+        memory := allsource.move_look(partition_id, epoch, memory);
         COMMIT;
         memory := allsource.move_step(partition_id, epoch, memory);
         COMMIT;
@@ -350,16 +387,20 @@ CREATE FUNCTION allsource.move_abandoned() RETURNS TABLE (
     epoch        int8,
     started_by   text
 )
-LANGUAGE sql VOLATILE PARALLEL SAFE ROWS 1
+LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT v.partition_id, v.epoch, v.started_by
       FROM allsource.partition_moves v
      WHERE v.ended_at IS NULL
-       -- Comparing takes long, and nobody looks meanwhile; see move_step.
-       AND pg_try_advisory_xact_lock(allsource.move_lock(v.partition_id))
-       AND v.looked_at < clock_timestamp() - CASE WHEN v.error IS NULL THEN interval '5 seconds' ELSE interval '15 seconds' END
+       -- While nobody can write, or enqueue, it is urgent. Comparing takes long, and nobody looks meanwhile, but the row
+       -- is locked; see move_step.
+       AND v.looked_at < clock_timestamp()
+                       - CASE WHEN v.phase IN ('checked', 'fenced', 'replayed', 'compared', 'raised', 'refusing', 'returning') THEN interval '1 second'
+                              ELSE interval '5 seconds' END
+                       * CASE WHEN v.error IS NULL THEN 1 ELSE 3 END
      ORDER BY v.looked_at
+       FOR UPDATE SKIP LOCKED
 $$;
 COMMENT ON FUNCTION allsource.move_abandoned IS 'moves that nobody carries on, for the coordinator''s process';
 
@@ -371,11 +412,12 @@ DECLARE
     moving allsource.partition_moves;
     back   text;
 BEGIN
+    PERFORM allsource.check_coordinator();
     IF partition_id IS NULL THEN
         RAISE EXCEPTION 'partition_id must not be NULL' USING ERRCODE = 'null_value_not_allowed';
     END IF;
     SELECT * INTO moving FROM allsource.partition_moves v
-     WHERE v.partition_id = es_move_cancel.partition_id AND v.ended_at IS NULL FOR UPDATE;
+     WHERE v.partition_id = es_move_cancel.partition_id AND v.ended_at IS NULL FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'partition % is not being moved', partition_id USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;

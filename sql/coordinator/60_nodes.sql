@@ -120,6 +120,13 @@ BEGIN
     IF groups = 0 THEN
         RETURN;
     END IF;
+    BEGIN
+        PERFORM allsource.check_coordinator();
+    EXCEPTION
+        WHEN object_not_in_prerequisite_state THEN
+            RETURN QUERY SELECT 'cluster', false, SQLERRM;
+            RETURN;
+    END;
     looked := allsource.nodes_look();
     WITH node AS (
         SELECT n.group_id, n.node, a.answer, a.code,

@@ -8,6 +8,10 @@ CREATE TABLE allsource.routes (
 COMMENT ON TABLE allsource.routes IS 'the map as last learned: which group owns a partition';
 COMMENT ON COLUMN allsource.routes.epoch IS 'grows with each owner; an older one never replaces a newer one';
 
+CREATE TRIGGER routes_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON allsource.routes
+    FOR EACH STATEMENT EXECUTE FUNCTION allsource.router_map_changed();
+ALTER TABLE allsource.routes ENABLE ALWAYS TRIGGER routes_changed;
+
 CREATE TABLE allsource.router_groups (
     group_id int4 PRIMARY KEY CHECK (group_id >= 0),
     conninfo text COLLATE "C" NOT NULL

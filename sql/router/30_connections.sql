@@ -5,19 +5,14 @@ LANGUAGE sql STABLE PARALLEL SAFE
 RETURN NULLIF(current_setting('role'), 'none');
 COMMENT ON FUNCTION allsource.router_role IS 'what the session has said in SET ROLE, or NULL';
 
--- dblink cuts longer names off, and two users must never share a connection.
-CREATE FUNCTION allsource.router_name(target int4) RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN 'allsource ' || COALESCE(target::text, 'coordinator') || CASE WHEN octet_length(session_user || current_setting('role')) <= 32 THEN ' ' || quote_ident(session_user) || ' ' || quote_ident(current_setting('role')) ELSE ' #' || md5(quote_ident(session_user) || ' ' || quote_ident(current_setting('role'))) END;
-COMMENT ON FUNCTION allsource.router_name IS 'the name of the caller''s connection to a group; NULL: to the coordinator';
-
 CREATE FUNCTION allsource.router_conninfo(target int4) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     conninfo text;
-    options  text := '-c client_min_messages=error';
+    -- Values have to come as they are, whatever the user prefers.
+    options  text := '-c client_min_messages=error -c datestyle=iso -c intervalstyle=postgres -c timezone=utc -c extra_float_digits=1 -c bytea_output=hex';
     role     CONSTANT text := allsource.router_role();
 BEGIN
     IF target IS NULL THEN

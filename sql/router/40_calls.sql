@@ -155,74 +155,54 @@ END
 $$;
 COMMENT ON FUNCTION allsource.router_target IS 'the group to which a call about partitions is sent';
 
-CREATE FUNCTION allsource.router_call(
+CREATE FUNCTION allsource.router_probed(target int4) RETURNS bool
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF allsource.router_try(target, 'SELECT 1', false, true) <> 'answered' THEN
+        RETURN false;
+    END IF;
+    PERFORM FROM allsource.link_result(allsource.router_name(target)) AS r (one int4);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_probed IS 'whether a group answers on the caller''s connection';
+
+CREATE FUNCTION allsource.router_call_again(
     partition_ids int4[],
     query         text,
     is_undoable   bool,
     may_repeat    bool,
-    group_id      int4 DEFAULT NULL
+    group_id      int4,
+    target        int4,
+    outcome       text
 ) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    give_up    CONSTANT timestamptz := clock_timestamp() + interval '1 ms' * allsource.router_retry_time_ms();
-    timeout_ms CONSTANT int4 := allsource.router_timeout_ms();
-    target     int4;
-    owners     int4[];
-    name       text;
-    in_time    bool := true;
-    was_lost   bool := false;
-    outcome    text;
-    message    text;
-    unknown    CONSTANT text[] := ARRAY[
+    give_up  CONSTANT timestamptz := clock_timestamp() + interval '1 ms' * allsource.router_retry_time_ms();
+    owners   int4[];
+    in_time  bool := true;
+    was_lost bool := false;
+    unknown  CONSTANT text[] := ARRAY[
         'Repeat it with the same event_id: what was done is not done again.',
         'Look whether it was done. Calls that have an event_id for each event are repeated by the router, and can be repeated by the caller.'];
 BEGIN
-    IF is_undoable AND allsource.router_refuses_transaction() THEN
-        RAISE EXCEPTION 'a routed call cannot be part of a transaction'
-              USING ERRCODE = 'active_sql_transaction',
-                    DETAIL = 'The group commits it at once, and a ROLLBACK here would not undo it.',
-                    HINT = 'Call it outside of a transaction block, or set allsource.route_in_transaction to on.';
-    END IF;
+    target := COALESCE(target, allsource.router_target(partition_ids, NULL));
     LOOP
-        target := COALESCE(group_id,
-            CASE WHEN owners IS NULL AND cardinality(partition_ids) = 1
-                 THEN (SELECT r.group_id FROM allsource.routes r WHERE r.partition_id = partition_ids[1]) END,
-            allsource.router_target(partition_ids, owners));
-        name := allsource.router_name(target);
-        BEGIN
-            -- The usual case is one expression, as plpgsql prepares each anew in each transaction.
-            outcome := CASE WHEN NOT allsource.link_sent(name, query) THEN 'not sent'
-                            WHEN allsource.link_busy(name) = 0 THEN 'answered'
-                            WHEN allsource.link_wait(name, LEAST(timeout_ms, 1000)) AND allsource.link_busy(name) = 0 THEN 'answered'
-                            ELSE 'sent' END;
-            IF outcome = 'not sent' THEN
-                name := allsource.router_open(target, in_time OR was_lost);
-                IF allsource.link_send(name, query) = 1 THEN
-                    outcome := 'sent';
-                END IF;
+        IF outcome = 'unsent' THEN
+            -- A connection that is still open has perhaps a frozen server behind it. It is asked something small, as
+            -- what is larger than the kernel takes at once is sent without a limit of time.
+            IF allsource.router_probed(target) OR allsource.router_open(target, in_time OR was_lost) IS NOT NULL THEN
+                outcome := allsource.router_try(target, query, is_undoable, may_repeat);
             END IF;
-            IF outcome = 'sent' THEN
-                outcome := CASE WHEN allsource.link_answered(name, clock_timestamp() + interval '1 ms' * timeout_ms) THEN 'answered'
-                                ELSE 'silent' END;
-            END IF;
-        EXCEPTION WHEN query_canceled THEN
-            PERFORM allsource.link_close(name);
-            IF NOT is_undoable AND may_repeat THEN
-                RAISE;
-            END IF;
-            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
-            RAISE EXCEPTION '%', message
-                  USING ERRCODE = 'query_canceled',
-                        DETAIL = format('What was sent to group %s is not cancelled there.', target),
-                        HINT = unknown[2 - may_repeat::int4];
-        END;
+        END IF;
         IF outcome = 'answered' THEN
-            IF allsource.link_error(name) = 'OK' THEN
-                RETURN name;
-            END IF;
-            outcome := allsource.router_failure(name, in_time OR was_lost);
+            RETURN allsource.router_name(target);
+        ELSIF outcome = 'failed' THEN
+            outcome := allsource.router_failure(allsource.router_name(target), in_time OR was_lost);
         END IF;
 
         -- Whatever a repeated call has met since, what was once sent may have been done.
@@ -243,16 +223,31 @@ BEGIN
         END IF;
         -- The last attempt is made with the time over, and raises what it meets.
         in_time := clock_timestamp() < give_up;
+        target := COALESCE(group_id, allsource.router_target(partition_ids, owners));
+        outcome := 'unsent';
     END LOOP;
+EXCEPTION WHEN query_canceled THEN
+    -- In an attempt that was not sent, perhaps after one that was.
+    IF NOT was_lost OR NOT is_undoable AND may_repeat THEN
+        RAISE;
+    END IF;
+    RAISE EXCEPTION '%', SQLERRM
+          USING ERRCODE = 'query_canceled',
+                DETAIL = format('What was sent to group %s is not cancelled there.', target),
+                HINT = unknown[2 - may_repeat::int4];
 END
 $$;
-COMMENT ON FUNCTION allsource.router_call IS 'has a statement done by the owner of partitions, or by a group, and returns the connection that has its result; repeats it where it was not done, or may be repeated, until allsource.route_retry_time is over';
+COMMENT ON FUNCTION allsource.router_call_again IS 'goes on with a call that was not done at once: repeats it where it was not done, or may be repeated, until allsource.route_retry_time is over';
+
+CREATE FUNCTION allsource.router_call(partition_ids int4[], query text, is_undoable bool, may_repeat bool, group_id int4 DEFAULT NULL) RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'router_call';
+COMMENT ON FUNCTION allsource.router_call IS 'has a statement done by the owner of partitions, or by a group, and returns the connection that has its result; what is not done at once is left to router_call_again';
 
 CREATE FUNCTION allsource.router_ask(
     group_ids  int4[],
     queries    text[],
     timeout_ms int4,
-    may_fail   bool DEFAULT false,
     begun      timestamptz DEFAULT clock_timestamp()
 ) RETURNS text[]
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -268,10 +263,17 @@ DECLARE
     i       int4;
 BEGIN
     LOOP
+        -- Who is connected to works already while the others are connected to, one after the other.
         FOR i IN 1 .. cardinality(group_ids) LOOP
-            IF NOT is_done[i] THEN
-                names[i] := allsource.router_start(group_ids[i], queries[i], in_time OR may_fail);
+            IF NOT is_done[i] AND allsource.link_sent(allsource.router_name(group_ids[i]), queries[i]) THEN
+                names[i] := allsource.router_name(group_ids[i]);
             END IF;
+        END LOOP;
+        FOR i IN 1 .. cardinality(group_ids) LOOP
+            CONTINUE WHEN is_done[i] OR names[i] IS NOT NULL;
+            names[i] := allsource.router_start(group_ids[i], queries[i], in_time);
+            -- Without it there is no result, and several that are away must not take the sum of their times.
+            EXIT WHEN names[i] IS NULL;
         END LOOP;
         until := clock_timestamp() + interval '1 ms' * timeout_ms;
         FOR i IN 1 .. cardinality(group_ids) LOOP
@@ -289,13 +291,13 @@ BEGIN
             ELSE
                 PERFORM allsource.link_close(names[i]);
                 names[i] := NULL;
-                IF NOT (in_time OR may_fail) THEN
+                IF NOT in_time THEN
                     RAISE EXCEPTION 'group % cannot be reached', group_ids[i]
                           USING ERRCODE = '08006', DETAIL = 'It does not answer.';
                 END IF;
             END IF;
         END LOOP;
-        IF may_fail OR false <> ALL (is_done) THEN
+        IF false <> ALL (is_done) THEN
             RETURN names;
         END IF;
         PERFORM allsource.router_rest();
@@ -303,7 +305,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION allsource.router_ask IS 'asks groups side by side what may be asked again, and returns the connections that have the results; NULL if a partition has moved; with may_fail NULL for a group that does not answer';
+COMMENT ON FUNCTION allsource.router_ask IS 'asks groups side by side what may be asked again, and returns the connections that have the results; NULL if a partition has moved';
 
 CREATE FUNCTION allsource.router_group_ids() RETURNS int4[]
 LANGUAGE sql STABLE PARALLEL UNSAFE
@@ -312,17 +314,71 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION allsource.router_group_ids IS 'the groups that the router knows';
 
-CREATE FUNCTION allsource.router_ask_all(query text, timeout_ms int4, may_fail bool DEFAULT false) RETURNS text[]
+CREATE FUNCTION allsource.router_ask_all(query text, timeout_ms int4) RETURNS text[]
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     group_ids CONSTANT int4[] := allsource.router_group_ids();
 BEGIN
-    RETURN allsource.router_ask(group_ids, array_fill(query, ARRAY[cardinality(group_ids)]), timeout_ms, may_fail);
+    RETURN allsource.router_ask(group_ids, array_fill(query, ARRAY[cardinality(group_ids)]), timeout_ms);
 END
 $$;
 COMMENT ON FUNCTION allsource.router_ask_all IS 'asks all groups the same';
+
+-- Each is asked once. Connecting ends with the time for an answer, however many groups are away.
+CREATE FUNCTION allsource.router_look(query text, OUT group_ids int4[], OUT names text[], OUT reasons text[])
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    timeout CONSTANT interval := interval '1 ms' * allsource.router_timeout_ms();
+    until   timestamptz := clock_timestamp() + timeout;
+    said    text;
+    i       int4;
+BEGIN
+    group_ids := allsource.router_group_ids();
+    names := array_fill(NULL::text, ARRAY[cardinality(group_ids)]);
+    reasons := names;
+    FOR i IN 1 .. cardinality(group_ids) LOOP
+        IF allsource.link_sent(allsource.router_name(group_ids[i]), query) THEN
+            names[i] := allsource.router_name(group_ids[i]);
+        END IF;
+    END LOOP;
+    FOR i IN 1 .. cardinality(group_ids) LOOP
+        CONTINUE WHEN names[i] IS NOT NULL;
+        IF clock_timestamp() > until THEN
+            reasons[i] := 'It was not asked: connecting to others has taken allsource.route_timeout.';
+            CONTINUE;
+        END IF;
+        BEGIN
+            names[i] := allsource.router_start(group_ids[i], query, false);
+        EXCEPTION WHEN connection_exception OR invalid_authorization_specification THEN
+            GET STACKED DIAGNOSTICS said = PG_EXCEPTION_DETAIL;
+            reasons[i] := said;
+        END;
+    END LOOP;
+    until := clock_timestamp() + timeout;
+    FOR i IN 1 .. cardinality(group_ids) LOOP
+        CONTINUE WHEN names[i] IS NULL;
+        IF NOT allsource.link_answered(names[i], until) THEN
+            reasons[i] := 'It does not answer.';
+        ELSIF allsource.link_error(names[i]) <> 'OK' THEN
+            BEGIN
+                PERFORM allsource.router_failure(names[i], false);
+                reasons[i] := 'It has closed the connection.';
+            EXCEPTION WHEN OTHERS THEN
+                reasons[i] := format('It answers: %s.', SQLERRM);
+            END;
+        END IF;
+        IF reasons[i] IS NOT NULL THEN
+            PERFORM allsource.link_close(names[i]);
+            names[i] := NULL;
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION allsource.router_look IS 'asks all groups the same, and returns the connections that have the results, or why there is none';
 
 CREATE FUNCTION allsource.router_shares(wanted int4[], owners int4[], OUT group_ids int4[], OUT shares text[])
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE

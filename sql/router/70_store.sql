@@ -70,7 +70,7 @@ BEGIN
             (SELECT array_agg(format('SELECT * FROM allsource.es_read_all_from(%L, %L, %L, %L, %L)',
                                      after_positions, max_count, s.share, event_types, tenant_id) ORDER BY s.i)
                FROM unnest(asked.shares) WITH ORDINALITY AS s (share, i)),
-            timeout_ms, false, begun);
+            timeout_ms, begun);
         IF names IS NULL THEN
             PERFORM allsource.router_rest();
             owners := allsource.router_learn(false);

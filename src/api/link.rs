@@ -33,6 +33,7 @@ sql_function! {
     ///
     /// Errors: 08003. Volatile, strict, parallel unsafe.
     fn link_disconnect, pg_finfo_link_disconnect(call) {
+        link::forget(call.bytes(0).unwrap_or_default());
         link::dblink(call, c"dblink_disconnect")
     }
 }

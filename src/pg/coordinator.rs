@@ -40,14 +40,22 @@ const IS_THERE: &CStr =
     c"SELECT 1 WHERE pg_catalog.to_regprocedure('allsource.move_abandoned()') IS NOT NULL";
 
 const ABANDONED: &CStr =
-    c"SELECT a.partition_id, a.epoch, a.started_by FROM allsource.move_abandoned() AS a LIMIT 1";
+    c"SELECT a.partition_id, a.epoch, a.started_by FROM allsource.move_abandoned() AS a";
 
-// For the transaction only: the setting goes back to what it was at its end.
+// In a process without a client it has no value to go back to at the end of a transaction, and so stays what it was.
+const BE_MYSELF: &CStr = c"
+    SELECT pg_catalog.set_config('session_authorization', r.rolname::pg_catalog.text, true)
+      FROM pg_catalog.pg_roles r
+     WHERE r.oid OPERATOR(pg_catalog.=) 10";
+
 const BECOME: &CStr = c"SELECT pg_catalog.set_config('session_authorization', $1, true)";
 
-const LOOK_AT: &CStr = c"SELECT allsource.move_look($1, $2, $3::pg_catalog.jsonb)";
+const LOOK_AT: &CStr = c"SELECT allsource.move_look($1, $2, $3::pg_catalog.jsonb)::pg_catalog.text";
 
 const STEP: &CStr = c"SELECT allsource.move_step($1, $2, $3::pg_catalog.jsonb)::pg_catalog.text";
+
+const NOTE: &CStr = c"
+    SELECT allsource.move_look($1, $2, pg_catalog.jsonb_build_object('problem', $3))::pg_catalog.text";
 
 /// Registers the process where the library is loaded at server start.
 pub fn init() {
@@ -102,33 +110,38 @@ struct Abandoned {
     started_by: Vec<u8>,
 }
 
-/// Carries on with a move that stands, if there is one.
+/// Carries on with the moves that stand. What stops one of them, a role that is gone, say, stops no other.
 fn look() -> Result<(), Failure> {
-    let Some(abandoned) = run(find)? else { return Ok(()) };
-    let mut memory = b"{}".to_vec();
-    loop {
-        end_if_database_is_wanted();
-        run(|| abandoned.ask(LOOK_AT, &memory))?;
-        let Some(seen) = run(|| abandoned.ask(STEP, &memory))? else { return Ok(()) };
-        memory = seen;
+    let mut result = Ok(());
+    for abandoned in run(find)? {
+        if let Err(failure) = abandoned.carry_on() {
+            run(|| abandoned.note(&one_line(&failure)))?;
+            result = Err(failure);
+        }
     }
+    result
+}
+
+fn be_myself() -> Result<(), Error> {
+    execute(BE_MYSELF, &[], Access::Read, |_| Ok(()))
 }
 
 fn run<T>(f: impl FnOnce() -> Result<T, Error>) -> Result<T, Failure> {
     in_transaction(|| f().unwrap_or_else(|error| error.raise(ITSELF)))
 }
 
-fn find() -> Result<Option<Abandoned>, Error> {
+fn find() -> Result<Vec<Abandoned>, Error> {
+    be_myself()?;
     let mut is_there = false;
     execute(IS_THERE, &[], Access::Read, |_| {
         is_there = true;
         Ok(())
     })?;
-    let mut found = None;
+    let mut found = Vec::new();
     if is_there {
         execute(ABANDONED, &[], Access::Write, |row| {
             let number = |column| row.get(column).map_or(0, |value| value.value() as i64);
-            found = Some(Abandoned {
+            found.push(Abandoned {
                 partition_id: number(1) as i32,
                 epoch: number(2),
                 started_by: bytes(row.get(3)).unwrap_or_default(),
@@ -140,14 +153,36 @@ fn find() -> Result<Option<Abandoned>, Error> {
 }
 
 impl Abandoned {
+    /// Goes on until the move has ended.
+    fn carry_on(&self) -> Result<(), Failure> {
+        let mut memory = b"{}".to_vec();
+        loop {
+            end_if_database_is_wanted();
+            for sql in [LOOK_AT, STEP] {
+                let Some(seen) = run(|| self.ask(sql, &memory))? else { return Ok(()) };
+                memory = seen;
+            }
+        }
+    }
+
     /// Calls a function about the move as the one who has begun it, and returns its result.
     fn ask(&self, sql: &CStr, memory: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let user = (pg_sys::TEXTOID, Some(text(&self.started_by)));
         execute(BECOME, &[user], Access::Read, |_| Ok(()))?;
+        self.call(sql, memory)
+    }
+
+    /// Lets everybody see what is in the way, and tries again later.
+    fn note(&self, problem: &str) -> Result<(), Error> {
+        be_myself()?;
+        self.call(NOTE, problem.as_bytes()).map(drop)
+    }
+
+    fn call(&self, sql: &CStr, about: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let parameters = [
             (pg_sys::INT4OID, int4(self.partition_id)),
             (pg_sys::INT8OID, int8(self.epoch)),
-            (pg_sys::TEXTOID, Some(text(memory))),
+            (pg_sys::TEXTOID, Some(text(about))),
         ];
         let mut answer = None;
         execute(sql, &parameters, Access::Write, |row| {

@@ -11,6 +11,10 @@
     reason = "calls functions of PostgreSQL and dblink, and looks at file descriptors"
 )]
 
+mod ask;
+
+pub use ask::{Outcome, ask};
+
 use crate::pg::call::Call;
 use crate::pg::error::Error;
 use crate::pg::session::xact::check_for_interrupts;
@@ -24,31 +28,47 @@ use std::{mem, ptr};
 /// The sleep in place of waiting on a socket that is not known.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// A function of `dblink`.
+type Function = unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+
 thread_local! {
-    /// Those of connections, by the connections' names.
-    static SOCKETS: RefCell<BTreeMap<Vec<u8>, c_int>> = RefCell::default();
+    /// The connections that were made, by name, with their sockets where these are known.
+    static SOCKETS: RefCell<BTreeMap<Vec<u8>, Option<c_int>>> = RefCell::default();
+    /// Functions that were looked up, which takes a look at the file of the library each time.
+    static FUNCTIONS: RefCell<BTreeMap<&'static CStr, Function>> = RefCell::default();
 }
 
 /// Calls a function of the library of `dblink` with the arguments, and for the result, of `call`. The extension
 /// `dblink` need not be there: its functions let everybody use all connections of a session.
 ///
 /// Errors: 58P01 the library is not installed, and what the function raises.
-pub fn dblink(call: &Call, function: &CStr) -> Result<Option<pg_sys::Datum>, Error> {
-    // SAFETY: names of a library and a function of it, which is written for the function manager. Where its
-    // caller wants a set, the function finds that in the structure that is handed on.
+pub fn dblink(call: &Call, function: &'static CStr) -> Result<Option<pg_sys::Datum>, Error> {
+    let function = look_up(function);
+    let fcinfo = call.fcinfo();
+    // SAFETY: a function that is written for the function manager. Where its caller wants a set, it finds that in
+    // the structure that is handed on.
     unsafe {
-        let found = pg_sys::load_external_function(
+        let result = pg_sys::ffi::pg_guard_ffi_boundary(|| function(fcinfo));
+        Ok((!(*fcinfo).isnull).then_some(result))
+    }
+}
+
+fn look_up(function: &'static CStr) -> Function {
+    if let Some(found) = FUNCTIONS.with_borrow(|functions| functions.get(function).copied()) {
+        return found;
+    }
+    // SAFETY: names of a library and a function of it, which is what the type says. A library that was loaded
+    // stays.
+    let found: Function = unsafe {
+        mem::transmute(pg_sys::load_external_function(
             c"$libdir/dblink".as_ptr(),
             function.as_ptr(),
             true,
             ptr::null_mut(),
-        );
-        let function: unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum =
-            mem::transmute(found);
-        let fcinfo = call.fcinfo();
-        let result = pg_sys::ffi::pg_guard_ffi_boundary(|| function(fcinfo));
-        Ok((!(*fcinfo).isnull).then_some(result))
-    }
+        ))
+    };
+    FUNCTIONS.with_borrow_mut(|functions| functions.insert(function, found));
+    found
 }
 
 /// Remembers the socket of the connection `name`, which was made since `before` was asked for.
@@ -56,17 +76,28 @@ pub fn remember(name: &[u8], before: &BTreeSet<c_int>) {
     let open = open_sockets();
     SOCKETS.with_borrow_mut(|sockets| {
         let mut new = open.difference(before);
-        match (new.next(), new.next()) {
-            (Some(&socket), None) => sockets.insert(name.to_vec(), socket),
-            _ => sockets.remove(name),
+        let socket = match (new.next(), new.next()) {
+            (Some(&socket), None) => Some(socket),
+            _ => None,
         };
+        sockets.insert(name.to_vec(), socket);
     });
+}
+
+/// Forgets a connection that is to be closed.
+pub fn forget(name: &[u8]) {
+    SOCKETS.with_borrow_mut(|sockets| sockets.remove(name));
+}
+
+/// Whether a connection was made, and not closed by us.
+fn is_made(name: &[u8]) -> bool {
+    SOCKETS.with_borrow(|sockets| sockets.contains_key(name))
 }
 
 /// Waits until something has come on the connection `name`, which includes its end, but not longer than
 /// `longest`. A cancelled statement ends here.
 pub fn wait(name: &[u8], longest: Duration) {
-    let socket = SOCKETS.with_borrow(|sockets| sockets.get(name).copied());
+    let socket = SOCKETS.with_borrow(|sockets| sockets.get(name).copied().flatten());
     let longest = if socket.is_some() { longest } else { longest.min(PAUSE) };
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     if socket.is_some() {

@@ -18,6 +18,7 @@
 //! | `read` | one stream, the whole store, what is wrong with it |
 //! | `watch` | metrics and health |
 //! | `link` | connections to other servers, of routers and the coordinator |
+//! | `router` | the usual path of a routed call |
 //! | `worker` | the background processes |
 //! | `coordinator` | the process that carries on moves of partitions |
 //! | `settler` | the process that settles hot partitions, and how it is asked to |
@@ -35,6 +36,7 @@ pub mod link;
 pub mod positions;
 pub mod queue;
 pub mod read;
+pub mod router;
 pub mod session;
 pub mod settings;
 pub mod settler;

@@ -33,9 +33,10 @@ impl Error {
             Self::Memory(_) => (Code::ERRCODE_OUT_OF_MEMORY, Kind::OutOfMemory),
             Self::QueueFull { .. } => (Code::ERRCODE_INSUFFICIENT_RESOURCES, Kind::QueueFull),
             Self::RecordTooLarge { .. } => (Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, Kind::TooLarge),
-            Self::FlushTimeout { .. } | Self::SettleTimeout { .. } => {
-                (Code::ERRCODE_QUERY_CANCELED, Kind::Timeout)
-            }
+            Self::RoutedInTransaction => (Code::ERRCODE_ACTIVE_SQL_TRANSACTION, Kind::Other),
+            Self::FlushTimeout { .. }
+            | Self::SettleTimeout { .. }
+            | Self::RouteCancelled { .. } => (Code::ERRCODE_QUERY_CANCELED, Kind::Timeout),
             Self::OtherDatabase { .. }
             | Self::WaitAfterAppend
             | Self::WaitWithLock { .. }

@@ -318,6 +318,21 @@ pub enum Error {
         /// why
         failure: Failure,
     },
+    /// A router's call in a transaction that could not undo it.
+    #[error("a routed call cannot be part of a transaction")]
+    RoutedInTransaction,
+    /// The caller of a routed call was cancelled, and the group goes on.
+    #[error("{message}")]
+    RouteCancelled {
+        /// as PostgreSQL says it
+        message: String,
+        /// who was asked
+        group_id: i32,
+        /// whether it does not matter that the group goes on
+        is_harmless: bool,
+        /// whether the call can be repeated
+        may_repeat: bool,
+    },
     /// A setting that had a bad value when the library was loaded.
     #[error("invalid value for parameter \"{name}\": \"{value}\"")]
     EarlySetting {

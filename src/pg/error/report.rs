@@ -121,6 +121,12 @@ impl Error {
                 ))
             }
             Self::IsMember { because, .. } => Some((*because).to_owned()),
+            Self::RoutedInTransaction => Some(
+                "The group commits it at once, and a ROLLBACK here would not undo it.".to_owned(),
+            ),
+            Self::RouteCancelled { group_id, is_harmless: false, .. } => {
+                Some(format!("What was sent to group {group_id} is not cancelled there."))
+            }
             Self::EarlySetting { .. } => {
                 Some("It was set before the library allsource was loaded.".to_owned())
             }
@@ -180,6 +186,15 @@ impl Error {
             }
             Self::NotOwned { .. } => "Ask the owner, or connect to a router.",
             Self::NotReady { hint, .. } => hint,
+            Self::RoutedInTransaction => {
+                "Call it outside of a transaction block, or set allsource.route_in_transaction to on."
+            }
+            Self::RouteCancelled { is_harmless: false, may_repeat: true, .. } => {
+                "Repeat it with the same event_id: what was done is not done again."
+            }
+            Self::RouteCancelled { is_harmless: false, may_repeat: false, .. } => {
+                "Look whether it was done. Calls that have an event_id for each event are repeated by the router, and can be repeated by the caller."
+            }
             Self::EarlySetting { .. } => {
                 "Set it again, or reset it; docs/REFERENCE.md has the ranges."
             }

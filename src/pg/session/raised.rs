@@ -217,7 +217,8 @@ impl Raised {
         PgSqlErrorCode::from(unsafe { (*self.0).sqlerrcode } as isize)
     }
 
-    fn message(&self) -> Cow<'_, str> {
+    /// Its message.
+    pub fn message(&self) -> Cow<'_, str> {
         // SAFETY: see the type.
         text(unsafe { (*self.0).message }).unwrap_or_default()
     }

@@ -46,9 +46,13 @@ pub fn move_some(worker: &mut Worker) -> Result<Option<u64>, Failure> {
     let is_probe = worker.waiting.trouble(partition) == Some(Trouble::Failing);
     let moved = match state {
         _ if is_probe => probe(worker, partition, &due),
-        State::Ready | State::Contended => move_rows(worker, partition, state, &due, Rows::ALL),
+        State::Ready | State::Contended => {
+            move_rows(worker, partition, state, &due, Rows::ALL, false)
+        }
         // Most likely nothing can be moved.
-        State::Held | State::Failing => move_rows(worker, partition, state, &due, Rows::FIRST),
+        State::Held | State::Failing => {
+            move_rows(worker, partition, state, &due, Rows::FIRST, false)
+        }
     };
     let failure = match moved {
         Ok(events) => {
@@ -88,7 +92,15 @@ impl Rows {
 /// Tries a partition that has failed with a single event.
 fn probe(worker: &mut Worker, partition: Partition, due: &[Due]) -> Result<u64, Failure> {
     let failures = worker.waiting.failures(partition);
-    let failure = match move_rows(worker, partition, State::Held, &due[..1], Rows::FIRST) {
+    let one = move_rows(worker, partition, State::Held, &due[..1], Rows::FIRST, false);
+    let failure = match one {
+        // What cannot be written now is itself at fault. Later, when all others have been moved, nothing would
+        // show that any more.
+        Ok(events) if events > 0 && due.len() > 1 => {
+            let rest = &due[1..];
+            return move_rows(worker, partition, State::Held, rest, Rows::FIRST, true)
+                .map(|more| events + more);
+        }
         Ok(events) => return Ok(events),
         Err(failure) => failure,
     };
@@ -98,7 +110,7 @@ fn probe(worker: &mut Worker, partition: Partition, due: &[Due]) -> Result<u64, 
     }
     // Perhaps only that event fails, and others of the partition can be written.
     let suspects = &due[..due.len().min(SUSPECTS_MAX)];
-    move_rows(worker, partition, State::Held, suspects, Rows::FIRST)
+    move_rows(worker, partition, State::Held, suspects, Rows::FIRST, false)
 }
 
 fn read(worker: &mut Worker, due: &[Due], rows: Rows) -> Result<Next, Failure> {
@@ -123,13 +135,15 @@ fn read(worker: &mut Worker, due: &[Due], rows: Rows) -> Result<Next, Failure> {
 }
 
 /// Moves the first rows of streams of a partition. If that succeeds, the partition is not halted any
-/// more, unless one of its tables is locked. Returns how many were settled.
+/// more, unless one of its tables is locked. `is_writable`: another event of it could be written just now.
+/// Returns how many were settled.
 fn move_rows(
     worker: &mut Worker,
     partition: Partition,
     state: State,
     due: &[Due],
     rows: Rows,
+    is_writable: bool,
 ) -> Result<u64, Failure> {
     let read = match read(worker, due, rows) {
         Err(failure) if failure.remedy() == Remedy::GiveWay => {
@@ -143,7 +157,7 @@ fn move_rows(
     };
     let mut mover = Mover::new(worker, &read.rows, state == State::Contended);
     settle(&mut mover, 0..read.rows.len())?;
-    mover.judge_suspects()?;
+    mover.judge_suspects(is_writable)?;
     let Mover { held, events, locked, blamed, failing, .. } = mover;
     let now = Instant::now();
     if let Some(partition) = locked {
@@ -215,9 +229,10 @@ impl<'w> Mover<'w> {
     }
 
     /// If others could be written, the suspects are at fault; otherwise the partition is.
-    fn judge_suspects(&mut self) -> Result<(), Failure> {
+    fn judge_suspects(&mut self, is_writable: bool) -> Result<(), Failure> {
         let suspects = std::mem::take(&mut self.suspects);
         if self.events == 0
+            && !is_writable
             && let Some((_, failure)) = suspects.first()
         {
             return Err(failure.clone());

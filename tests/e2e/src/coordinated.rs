@@ -87,8 +87,16 @@ impl Coordinated {
     /// # Panics
     /// Where it refuses.
     pub fn add(&self, number: i32) {
+        self.weigh(number, 1);
+    }
+
+    /// Tells the coordinator of a group, or of its new weight.
+    ///
+    /// # Panics
+    /// Where it refuses.
+    pub fn weigh(&self, number: i32, weight: i32) {
         let conninfo = self.group(number).conninfo(STORE);
-        self.call(&format!("CALL allsource.es_group_add({number}, '{conninfo}')"));
+        self.call(&format!("CALL allsource.es_group_add({number}, '{conninfo}', {weight})"));
     }
 
     /// The server of a group.
@@ -140,10 +148,10 @@ impl Coordinated {
         (row.get(0), row.get(1))
     }
 
-    /// The phase of a partition's last move.
+    /// The phase of a partition's last move; empty where there was none.
     ///
     /// # Panics
-    /// Where there was none.
+    /// Where the coordinator cannot be asked.
     pub fn phase(&self, partition: i32) -> String {
         phase(&mut self.ask(), partition)
     }
@@ -205,7 +213,7 @@ fn group(name: &str, number: i32) -> Cluster {
 
 fn phase(client: &mut Client, partition: i32) -> String {
     let sql = "SELECT phase FROM allsource.partition_moves WHERE partition_id = $1 ORDER BY epoch DESC LIMIT 1";
-    client.query_one(sql, &[&partition]).expect(sql).get(0)
+    client.query_opt(sql, &[&partition]).expect(sql).map_or(String::new(), |row| row.get(0))
 }
 
 /// State and epoch of a partition at a member.
@@ -251,7 +259,8 @@ impl<'a> Executor<'a> {
     /// What the coordinator answers.
     pub fn step(&mut self) -> Result<bool, postgres::Error> {
         let look = "SELECT allsource.move_look($1, $2, $3)";
-        self.client.execute(look, &[&self.partition, &self.epoch, &self.memory])?;
+        let row = self.client.query_one(look, &[&self.partition, &self.epoch, &self.memory])?;
+        self.memory = row.get(0);
         let step = "SELECT allsource.move_step($1, $2, $3)";
         let row = self.client.query_one(step, &[&self.partition, &self.epoch, &self.memory])?;
         let memory: Option<Value> = row.get(0);

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use allsource_e2e::calls::{assert_verified, current_version, names_in};
 use allsource_e2e::cluster::Stop;
 use allsource_e2e::coordinated::{CARRIED_ON, Executor, PARTITIONS, PHASES, ownership};
-use allsource_e2e::failure::{self, NOT_ALLOWED, NOT_IN_STATE, UNDEFINED, describe, refusal, sqlstate};
+use allsource_e2e::failure::{
+    self, NOT_ALLOWED, NOT_IN_STATE, UNDEFINED, describe, refusal, sqlstate,
+};
 use allsource_e2e::routed::COORDINATOR;
 use allsource_e2e::{
     Append, Cluster, Coordinated, Enqueue, NewEvent, ReadStream, STORE, patience, sizes,
@@ -55,16 +57,10 @@ impl<'a> Router<'a> {
     }
 
     fn at(&mut self, group: i32) -> &mut Client {
-        self.clients
-            .entry(group)
-            .or_insert_with(|| self.of.group(group).connect_when_ready(STORE))
+        self.clients.entry(group).or_insert_with(|| self.of.group(group).connect_when_ready(STORE))
     }
 
-    fn call<T>(
-        &mut self,
-        partition: i32,
-        mut f: impl FnMut(&mut Client) -> Result<T, Error>,
-    ) -> T {
+    fn call<T>(&mut self, partition: i32, mut f: impl FnMut(&mut Client) -> Result<T, Error>) -> T {
         patience::until("the owner takes a call", || {
             let owner = self.owners[partition as usize];
             match f(self.at(owner)) {
@@ -166,7 +162,8 @@ fn partitions_move_under_load_and_nothing_is_lost_or_seen_twice() {
     const ROUNDS: usize = 3;
     let of = Coordinated::start("load", 2, &[]);
     let mut client = of.group(1).store();
-    let mut streams: Vec<String> = MOVED.iter().flat_map(|&p| names_in(&mut client, p, 2)).collect();
+    let mut streams: Vec<String> =
+        MOVED.iter().flat_map(|&p| names_in(&mut client, p, 2)).collect();
     streams.extend(names_in(&mut client, 9, 1));
     let partition_of = |stream: &str| -> i32 {
         let sql = "SELECT allsource.es_partition($1)";
@@ -215,10 +212,16 @@ fn partitions_move_under_load_and_nothing_is_lost_or_seen_twice() {
                 let before = written.load(Ordering::Relaxed);
                 for partition in MOVED {
                     let target = 2 - (round as i32 % 2);
-                    of.move_to(partition, target).unwrap_or_else(|error| panic!("{}", describe(&error)));
-                    println!("partition {partition} to {target}: fenced for {:.0} ms", fence_time(of, partition));
+                    of.move_to(partition, target)
+                        .unwrap_or_else(|error| panic!("{}", describe(&error)));
+                    println!(
+                        "partition {partition} to {target}: fenced for {:.0} ms",
+                        fence_time(of, partition)
+                    );
                 }
-                patience::until_true("writers go on", || written.load(Ordering::Relaxed) > before + 50);
+                patience::until_true("writers go on", || {
+                    written.load(Ordering::Relaxed) > before + 50
+                });
             }
         });
         let moved = moves.join();
@@ -387,5 +390,205 @@ fn a_move_survives_kills_of_source_target_and_coordinator_in_each_phase() {
     }
     for number in of.numbers() {
         assert_verified(&mut of.group(number).store());
+    }
+}
+
+#[test]
+fn a_move_whose_slot_was_lost_goes_back_and_can_be_begun_again() {
+    let of = Coordinated::start("slots", 2, &[]);
+    // From replayed on nothing needs the slot any more.
+    for (partition, phase) in (0..).zip(&PHASES[2..13]) {
+        let mut moved = Interrupted::new(&of, partition);
+        moved.stop_in(phase);
+        let mut source = of.group(1).store();
+        // As a failover of the source does, and in the way in which the slot is free for a moment.
+        let dropped = "SELECT pg_terminate_backend(active_pid), pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+                       WHERE slot_name LIKE '%p' || lpad($1::text, 2, '0') || '%'";
+        patience::until_true("the slot is dropped", || {
+            source.query(dropped, &[&partition.to_string()]).is_ok_and(|rows| rows.len() == 1)
+        });
+        if !["replayed", "compared", "raised", "given", "released"].contains(phase) {
+            let error = of.move_to(partition, 2).expect_err("a move without a slot");
+            assert!(describe(&error).contains("the copy was lost"), "{phase}: {}", describe(&error));
+            moved.assert_at(1);
+        }
+        moved.carry_on(phase);
+    }
+}
+
+#[test]
+fn a_move_survives_ended_connections_and_goes_on_by_the_process() {
+    let of = Coordinated::start("ended", 2, &[CARRIED_ON]);
+    let user = "CREATE ROLE mover LOGIN; GRANT allsource_admin TO mover";
+    of.coordinator.execute(COORDINATOR, user);
+    for number in of.numbers() {
+        of.group(number).execute(STORE, user);
+    }
+    let mover = || {
+        let mut config = of.coordinator.config(COORDINATOR);
+        config.user("mover");
+        config.connect(postgres::NoTls).expect("a connection")
+    };
+    let mut onlooker = of.ask();
+    // Twice each, so that whoever carries on has become himself again.
+    for partition in 0..4 {
+        let mut moved = Interrupted::new(&of, partition);
+        let mut caller = mover();
+        let begin = "SELECT allsource.move_begin($1, 2)";
+        caller.query_one(begin, &[&partition]).expect(begin);
+        // A begun move that nobody carries on, or whose caller is ended in the middle of it.
+        if partition % 2 == 1 {
+            let pid: i32 = caller.query_one("SELECT pg_backend_pid()", &[]).expect("a pid").get(0);
+            thread::scope(|scope| {
+                let call = scope.spawn(|| {
+                    caller.batch_execute(&format!("CALL allsource.es_move_partition({partition}, 2)"))
+                });
+                of.until_phase(partition, &PHASES[3..]);
+                onlooker.execute("SELECT pg_terminate_backend($1)", &[&pid]).expect("an end");
+                let _ = call.join().expect("no panic");
+            });
+        }
+        of.until_phase(partition, &["done"]);
+        moved.assert_at(2);
+    }
+    // Who has begun it has no right any more: others are carried on meanwhile, and it as soon as he has it again.
+    let mut stopped = Interrupted::new(&of, 10);
+    let mut other = Interrupted::new(&of, 11);
+    mover().query_one("SELECT allsource.move_begin(10, 2)", &[]).expect("a move");
+    of.call("REVOKE allsource_admin FROM mover");
+    of.call("SELECT allsource.move_begin(11, 2)");
+    of.until_phase(11, &["done"]);
+    other.assert_at(2);
+    let error = "SELECT error FROM allsource.es_moves() WHERE partition_id = 10";
+    patience::until_true("it says what is in the way", || {
+        let error: Option<String> = onlooker.query_one(error, &[]).expect(error).get(0);
+        error.is_some_and(|error| error.contains("permission denied"))
+    });
+    of.call("GRANT allsource_admin TO mover");
+    // Also after a restart.
+    of.coordinator.stop(Stop::Kill);
+    of.coordinator.resume();
+    of.coordinator.connect_when_ready(COORDINATOR);
+    of.until_phase(10, &["done"]);
+    stopped.assert_at(2);
+    let mut onlooker = of.ask();
+
+    // Sessions at the members are ended all the time.
+    let mut moved = Interrupted::new(&of, 12);
+    let ended = AtomicBool::new(false);
+    let (of, ended) = (&of, &ended);
+    thread::scope(|scope| {
+        for number in of.numbers() {
+            scope.spawn(move || {
+                let mut client = of.group(number).store();
+                let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'allsource_coordinator'";
+                while !ended.load(Ordering::Relaxed) {
+                    client.execute(end, &[]).expect(end);
+                    thread::sleep(Duration::from_millis(250));
+                }
+            });
+        }
+        let result = of.move_to(12, 2);
+        ended.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|error| panic!("{}", describe(&error)));
+    });
+    moved.assert_at(2);
+    // Nobody else carries on what somebody carries on.
+    let log = of.coordinator.log();
+    assert!(!log.contains("permission denied for function move_abandoned"), "{log}");
+    onlooker.batch_execute("SELECT 1").expect("the coordinator");
+}
+
+#[test]
+fn several_moves_at_once_and_what_is_refused() {
+    let of = Coordinated::start("several", 3, &[]);
+    let (of, moving) = (&of, &AtomicBool::new(true));
+    // Two executors of one move, and one who wants it elsewhere.
+    let mut moved = Interrupted::new(of, 5);
+    thread::scope(|scope| {
+        let calls: Vec<_> = (0..3).map(|_| scope.spawn(|| of.move_to(5, 2))).collect();
+        let elsewhere = scope.spawn(|| {
+            let mut refused = 0;
+            of.until_phase(5, &PHASES);
+            while moving.load(Ordering::Relaxed) && of.phase(5) != "done" {
+                match of.move_to(5, 3) {
+                    Err(error) => {
+                        assert_eq!(sqlstate(&error), NOT_IN_STATE, "{}", describe(&error));
+                        refused += 1;
+                    }
+                    // The first move was just over.
+                    Ok(()) => break,
+                }
+            }
+            refused
+        });
+        for call in calls {
+            if let Err(error) = call.join().expect("no panic") {
+                panic!("{}", describe(&error));
+            }
+        }
+        moving.store(false, Ordering::Relaxed);
+        assert!(elsewhere.join().expect("no panic") > 0);
+    });
+    let owner = of.assert_settled(5);
+    moved.assert_at(owner);
+
+    // A plan of moves, one by one, while others are moved.
+    let plan = |client: &mut Client| -> Vec<(i32, i32)> {
+        let sql = "SELECT partition_id, target_id FROM allsource.es_rebalance_plan()";
+        client.query(sql, &[]).expect(sql).iter().map(|row| (row.get(0), row.get(1))).collect()
+    };
+    let mut client = of.ask();
+    of.weigh(3, 0);
+    let before = plan(&mut client).len();
+    of.call("CALL allsource.es_rebalance(2)");
+    assert_eq!(plan(&mut client).len(), before - 2);
+    of.call("CALL allsource.es_rebalance(0)");
+    assert_eq!(plan(&mut client).len(), before - 2);
+    thread::scope(|scope| {
+        let rebalance = || of.try_call("CALL allsource.es_rebalance()");
+        let calls = [scope.spawn(rebalance), scope.spawn(rebalance)];
+        let own: Vec<_> = (0..3)
+            .map(|number| {
+                scope.spawn(move || of.move_to(30 - number, 3))
+            })
+            .collect();
+        for call in own.into_iter().chain(calls) {
+            if let Err(error) = call.join().expect("no panic") {
+                assert_eq!(sqlstate(&error), NOT_IN_STATE, "{}", describe(&error));
+            }
+        }
+    });
+    of.call("CALL allsource.es_rebalance()");
+    let owners = |client: &mut Client| -> Vec<(i32, i64)> {
+        let sql = "SELECT group_id, count(*) FROM allsource.partition_map GROUP BY 1 ORDER BY 1";
+        client.query(sql, &[]).expect(sql).iter().map(|row| (row.get(0), row.get(1))).collect()
+    };
+    assert_eq!(owners(&mut client), [(1, 16), (2, 16)]);
+    // One that joins gets its share, and no more than that moves.
+    of.add(3);
+    let planned = plan(&mut client);
+    assert!(planned.len() <= 11 && planned.iter().all(|&(_, target)| target == 3), "{planned:?}");
+    // A group that is to have nothing leaves.
+    of.weigh(3, 0);
+    let remove = |number: i32| of.try_call(&format!("SELECT allsource.es_group_remove({number})"));
+    assert_eq!(refusal(remove(1)), NOT_IN_STATE);
+    assert_eq!(refusal(remove(9)), UNDEFINED);
+    let mut executor = Executor::begin(of, 0, 3);
+    executor.until("prepared");
+    assert_eq!(refusal(remove(3)), NOT_IN_STATE);
+    of.call("SELECT allsource.es_move_cancel(0)");
+    executor.until("returned");
+    remove(3).unwrap_or_else(|error| panic!("{}", describe(&error)));
+    assert_eq!(refusal(of.move_to(0, 3)), UNDEFINED);
+    of.add(3);
+    of.group(3).stop(Stop::Kill);
+    // It cannot be told, and owns nothing.
+    remove(3).unwrap_or_else(|error| panic!("{}", describe(&error)));
+    for partition in 0..PARTITIONS as i32 {
+        let sql = "SELECT count(*) FROM allsource.partition_owners WHERE state = 'owned' AND partition_id = $1";
+        let count: i64 =
+            [1, 2].iter().map(|&n| of.group(n).store().query_one(sql, &[&partition]).expect(sql).get::<_, i64>(0)).sum();
+        assert_eq!(count, 1, "owners of partition {partition}");
     }
 }

@@ -387,6 +387,32 @@ fn a_stream_in_constant_use_gets_its_events() {
 
 /// Where the tables refuse an event, with an error that they may not raise any more later, only its
 /// stream waits.
+/// The event is the first of its stream that waits. Whichever stream the worker tries first, it finds out
+/// before the others have all been moved; after that nothing would show that the partition can be written.
+#[test]
+fn an_event_that_an_index_fails_for_is_set_aside_before_nothing_is_left_to_compare_it_with() {
+    let cluster = Cluster::with_queue("waiting-first", &[]);
+    let mut client = cluster.store();
+    let own = partition(&mut client, HELD);
+    failing_index(&mut client, &format!("event_log_p{own:02}"), "'bad' = ANY (types)");
+    let bad = NewEvent { event_type: "bad".into(), ..event(json!("bad")) };
+    let names = names_in(&mut client, own, 16);
+    for (round, names) in (1..).zip(names.chunks(2)) {
+        let [held, neighbour] = names else { panic!("two names") };
+        pause(&mut client).expect("es_worker_pause");
+        Enqueue::to(held, &bad).send(&mut client).expect("es_enqueue");
+        enqueue(&mut client, held, 0..3);
+        enqueue(&mut client, neighbour, 0..3);
+        resume(&mut client).expect("es_worker_resume");
+        flush(&mut client).expect("es_flush");
+        for stream in names {
+            assert_eq!(payloads(&mut client, stream), numbers(0..3));
+        }
+        assert_eq!(dead_letters(&mut client).expect("es_dead_letters").len(), round);
+    }
+    assert_verified(&mut client);
+}
+
 #[test]
 fn an_event_that_is_refused_holds_up_its_stream_only() {
     let cluster = Cluster::with_queue("waiting-refused", &[]);
