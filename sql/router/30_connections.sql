@@ -49,7 +49,9 @@ DECLARE
     reason   text;
     code     text := '08006';
 BEGIN
-    PERFORM allsource.link_close(name);
+    -- And one to where the group was before.
+    PERFORM allsource.link_close(c.other) FROM unnest(allsource.link_connections()) AS c (other)
+      WHERE starts_with(c.other, regexp_replace(name, '[^ ]*$', ''));
     IF conninfo IS NULL THEN
         RAISE EXCEPTION '% is not known to this router', whom
               USING ERRCODE = 'object_not_in_prerequisite_state',
