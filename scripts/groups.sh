@@ -51,7 +51,7 @@ at_once() {
 # Moves whose session or server has ended are carried on by a process of whoever has the coordinator.
 start_group() {
     local own=()
-    [ "$1" != $FIRST ] || own=(allsource.coordinator_database=$COORDINATOR)
+    [ "$1" != $FIRST ] || own=("allsource.coordinator_database=$COORDINATOR")
     group start "$1" $NODES "${SETTINGS[@]}" "${own[@]}"
 }
 

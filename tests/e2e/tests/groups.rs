@@ -260,6 +260,7 @@ impl Drill {
         let (owner, setback) = owner_and_setback(&mut client, partition);
         let text =
             format!("(group {killed} from {source} to {target} in '{reached}': {ended}{setback})");
+        assert!(ended == "done" || place(&reached) < place("given"), "{text}");
         let faults = self.groups.ownership_faults();
         assert!(faults.is_empty(), "{text}: {faults:#?}");
         // What went back can be begun again; and groups do not end up with ever fewer.
@@ -273,7 +274,6 @@ impl Drill {
 
     /// Carries a move on until it has come to a phase, or past it where the coordinator's process was quicker.
     fn move_until(&self, partition: i32, target: i32, wanted: &str) -> String {
-        let place = |phase: &str| PHASES.iter().position(|p| *p == phase).unwrap_or(PHASES.len());
         let mut client = self.groups.coordinator();
         let mut executor = Executor::begin_at(self.groups.coordinator(), partition, target);
         patience::until(&format!("partition {partition} in a move that is '{wanted}'"), || {
@@ -508,6 +508,11 @@ impl Faithful {
         }
         (all, late)
     }
+}
+
+/// How far a move has come in a phase.
+fn place(phase: &str) -> usize {
+    PHASES.iter().position(|p| *p == phase).unwrap_or(PHASES.len())
 }
 
 fn owner_and_setback(client: &mut Client, partition: i32) -> (i32, String) {
