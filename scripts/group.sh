@@ -73,6 +73,14 @@ enter_network() {
     NAMESPACE=$(namespace "$GROUP" "$1")
 }
 
+# The service, just started, may be writing the same file.
+sets_timeout() {
+    local name=timeout.network_partition_timeout
+    {
+        autoctl config set --pgdata "$1" $name $NETWORK_PARTITION_TIMEOUT_S && autoctl reload --pgdata "$1"
+    } >/dev/null 2>&1 && [ "$(autoctl config get --pgdata "$1" $name 2>/dev/null)" = $NETWORK_PARTITION_TIMEOUT_S ]
+}
+
 add_node() {
     local data
     data=$(data "$1")
@@ -84,8 +92,7 @@ add_node() {
         --monitor "$(monitor_uri_of_nodes)" --username postgres --dbname "$DATABASE" --skip-pg-hba --no-ssl \
         --maximum-backup-rate 1023M --run
     wait_until "node $1 of group $GROUP to be registered; its log is $(dirname "$data")/autoctl.log" is_registered "$1"
-    autoctl config set --pgdata "$data" timeout.network_partition_timeout $NETWORK_PARTITION_TIMEOUT_S >/dev/null 2>&1
-    autoctl reload --pgdata "$data" >/dev/null 2>&1
+    wait_until "node $1 of group $GROUP to take its settings" sets_timeout "$data"
 }
 
 start_node() {
