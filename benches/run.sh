@@ -26,6 +26,7 @@ PRELOAD=(shared_preload_libraries=allsource "allsource.database=$STORE_DATABASE"
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 RESULTS=$ROOT/target/bench
 CLUSTER=$(cluster_base)/bench
+ROUTER_CLUSTER=$CLUSTER-router
 export_cargo_environment
 BIN=$("$PG_CONFIG" --bindir)
 
@@ -53,10 +54,15 @@ install_message_db() {
     ) >"$log" 2>&1 || die "message-db did not install; see $log"
 }
 
+remove_servers() {
+    "$ROOT/scripts/cluster.sh" remove "$CLUSTER"
+    "$ROOT/scripts/cluster.sh" remove "$ROUTER_CLUSTER"
+}
+
 start_server() {
     say "starting a private server in $CLUSTER"
     "$ROOT/scripts/cluster.sh" remove "$CLUSTER"
-    trap '"$ROOT/scripts/cluster.sh" remove "$CLUSTER"' EXIT
+    trap remove_servers EXIT
     "$ROOT/scripts/cluster.sh" start "$CLUSTER" "${SETTINGS[@]}" "${PRELOAD[@]}" "${SET[@]}"
     set -a
     eval "$("$ROOT/scripts/cluster.sh" env "$CLUSTER")"
@@ -98,20 +104,30 @@ measure_hot() {
     harness --only "$HOT" --out "$RESULTS/hot.json"
 }
 
-# only GROUPS: of what --only names, ONLY is what is measured on the common server, and HOT what is not.
+# With a router on a second server, which has the library preloaded and no workers.
+measure_routed() {
+    start_server
+    "$ROOT/scripts/cluster.sh" remove "$ROUTER_CLUSTER"
+    "$ROOT/scripts/cluster.sh" start "$ROUTER_CLUSTER" "${SETTINGS[@]}" allsource.workers=0
+    ROUTER_HOST=$("$ROOT/scripts/cluster.sh" env "$ROUTER_CLUSTER" | sed -n 's/^PGHOST=//p')
+    export ROUTER_HOST
+    harness --only "$ROUTED" --out "$RESULTS/routed.json"
+}
+
+# only GROUPS: of what --only names, ONLY is what is measured on the common server; HOT and ROUTED are not.
 only() {
     local part parts
     IFS=, read -ra parts <<<"$1"
-    ONLY='' HOT='' RING=''
+    ONLY='' HOT='' ROUTED='' RING=''
     for part in "${parts[@]}"; do
         # As the harness understands it.
         [[ ring != *"$part"* ]] || RING=yes
-        case $part in hot*) HOT+=${HOT:+,}$part ;; *) ONLY+=${ONLY:+,}$part ;; esac
+        case $part in hot*) HOT+=${HOT:+,}$part ;; routed*) ROUTED+=${ROUTED:+,}$part ;; *) ONLY+=${ONLY:+,}$part ;; esac
     done
 }
 
 FLAGS=(--out "$RESULTS/results.json")
-SET=() PEER_FLAGS=() PEERS='' RING=yes HELP='' ONLY=all HOT=hot-
+SET=() PEER_FLAGS=() PEERS='' RING=yes HELP='' ONLY=all HOT=hot- ROUTED=routed-
 while [ $# -gt 0 ]; do
     case $1 in
         --peers) PEERS=yes ;;
@@ -129,7 +145,7 @@ while [ $# -gt 0 ]; do
             FLAGS+=("$1")
             case $1 in
                 --help | -h) HELP=yes ;;
-                --baselines) PRELOAD=(shared_preload_libraries=) RING='' HOT='' ;;
+                --baselines) PRELOAD=(shared_preload_libraries=) RING='' HOT='' ROUTED='' ;;
                 --quick) PEER_FLAGS=(--seconds 0.5 --rounds 1) ;;
             esac
             ;;
@@ -146,4 +162,5 @@ if [ -n "$ONLY" ]; then
     install_message_db
     harness
 fi
+[ -z "$ROUTED" ] || measure_routed
 [ -z "$HOT" ] || measure_hot

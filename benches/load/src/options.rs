@@ -24,7 +24,8 @@ measure UmaDB, and --set NAME=VALUE, a setting of its server, as often as needed
                       enqueue-scattered enqueue-scattered-small append-under-load
                       read-1 read-8 read-64 read-all, and with run.sh: ring;
                       hot-idle-append hot-idle-read hot-idle-enqueue hot-read hot-take-in
-                      hot-take-in-small hot-scattered, with run.sh's server for them
+                      hot-take-in-small hot-scattered, with run.sh's server for them;
+                      routed-append-1 routed-append-8 routed-read-1 routed-read-8, with its second server
   --baselines         only what needs no extension
   --streams N         streams written to (10000)
   --read-streams N    streams of 100 events read from (5000)

@@ -12,7 +12,7 @@ use crate::payload::Size;
 use crate::workload::*;
 
 /// What the others are put in relation to.
-pub const BASELINES: [&str; 17] = [
+pub const BASELINES: [&str; 19] = [
     BARE_INSERT,
     RELATIONAL,
     MESSAGE_DB,
@@ -30,6 +30,8 @@ pub const BASELINES: [&str; 17] = [
     ORDINARY[0][0],
     ORDINARY[1][0],
     ORDINARY[2][0],
+    ROUTED_APPEND[0],
+    ROUTED_READ[0],
 ];
 
 /// The groups of one event per transaction, with their numbers of clients.
@@ -61,6 +63,13 @@ pub const HOT_CLIENTS: usize = 8;
 
 /// Clients of [`ENQUEUE_64`].
 pub const ENQUEUE_CLIENTS: usize = 64;
+
+/// What all groups begin with that compare a router. They run only where they are asked for, too.
+pub const ROUTED: &str = "routed-";
+
+/// Those of [`ROUTED_APPEND`] and [`ROUTED_READ`], with their numbers of clients.
+pub const ROUTED_GROUPS: [([&str; 2], usize); 2] =
+    [(["routed-append-1", "routed-read-1"], 1), (["routed-append-8", "routed-read-8"], 8)];
 
 const READS: [(&str, usize); 3] = [("read-1", 1), ("read-8", 8), ("read-64", 64)];
 const BULK_CLIENTS: [usize; 3] = [2, 4, 8];
@@ -101,9 +110,14 @@ pub async fn groups(bench: &Bench) -> Result<Vec<Group>> {
     groups.extend(reads(bench, with_message_db));
     if !options.baselines {
         groups.extend(hot(bench));
+        let routed = [routed_append(bench), routed_read(bench)];
+        for (names, clients) in ROUTED_GROUPS {
+            let named = names.into_iter().zip(&routed);
+            groups.extend(named.map(|(name, both)| group(name, both, clients)));
+        }
     }
     groups.retain(|group| match options.only.as_slice() {
-        [] => !group.name.starts_with(HOT),
+        [] => [HOT, ROUTED].iter().all(|apart| !group.name.starts_with(apart)),
         parts => parts.iter().any(|part| group.name.contains(part)),
     });
     Ok(groups)

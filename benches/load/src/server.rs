@@ -12,6 +12,9 @@ use crate::error::Result;
 /// The database of the baselines that are plain tables.
 pub const BASELINE_DATABASE: &str = "bench_baseline";
 
+/// The database of the router, on a server of its own.
+pub const ROUTER_DATABASE: &str = "bench_router";
+
 /// WAL after which a checkpoint is taken between rounds: well before the server would start one by
 /// itself (half of max_wal_size) in the middle of somebody's round.
 const WAL_BETWEEN_CHECKPOINTS_BYTES: f64 = 2.5e9;
@@ -25,35 +28,54 @@ const SETTINGS: &str = "
 
 /// The server under test.
 pub struct Server {
+    host: String,
+    port: u16,
     config: Config,
+    router: Config,
     checkpoint_at: Cell<f64>,
 }
 
 impl Server {
-    /// The server that PGHOST, PGPORT and PGUSER name.
+    /// The server that PGHOST, PGPORT and PGUSER name, and that of the router, which ROUTER_HOST names.
     pub fn new() -> Self {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let host = variable("PGHOST").unwrap_or_else(|| "/var/run/postgresql".to_owned());
+        let port = variable("PGPORT").and_then(|port| port.parse().ok()).unwrap_or(5432);
         let mut config = Config::new();
         config
-            .host(variable("PGHOST").as_deref().unwrap_or("/var/run/postgresql"))
-            .port(variable("PGPORT").and_then(|port| port.parse().ok()).unwrap_or(5432))
+            .port(port)
             .user(variable("PGUSER").as_deref().unwrap_or("postgres"))
             .application_name("allsource-bench")
             .options("-c client_min_messages=warning");
-        Self { config, checkpoint_at: Cell::new(0.0) }
+        let mut router = config.clone();
+        router.host(variable("ROUTER_HOST").unwrap_or_else(|| host.clone()));
+        config.host(&host);
+        Self { host, port, config, router, checkpoint_at: Cell::new(0.0) }
     }
 
     /// A new connection to `database`. Must be called within a `LocalSet`.
     pub async fn connect(&self, database: &str) -> Result<Session> {
-        let (session, connection) = self.config.clone().dbname(database).connect(NoTls).await?;
+        let mut config = self.of(database).clone();
+        let (session, connection) = config.dbname(database).connect(NoTls).await?;
         // Whoever uses the session is told of its failure.
         spawn_local(connection);
         Ok(session)
     }
 
+    fn of(&self, database: &str) -> &Config {
+        if database == ROUTER_DATABASE { &self.router } else { &self.config }
+    }
+
+    /// How another server connects to `database`.
+    pub fn conninfo(&self, database: &str) -> String {
+        format!("host={} port={} dbname={database}", self.host, self.port)
+    }
+
     /// Drops `database` if it is there, and makes it.
     pub async fn fresh_database(&self, database: &str) -> Result<Session> {
-        let admin = self.connect("postgres").await?;
+        let (admin, connection) =
+            self.of(database).clone().dbname("postgres").connect(NoTls).await?;
+        spawn_local(connection);
         admin.batch_execute(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await?;
         admin.batch_execute(&format!("CREATE DATABASE {database}")).await?;
         self.connect(database).await

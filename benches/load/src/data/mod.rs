@@ -2,6 +2,7 @@
 
 pub mod history;
 pub mod hot;
+mod router;
 pub mod rows;
 mod store;
 
@@ -42,6 +43,8 @@ pub enum Data {
     Devices,
     /// Events that are for them, and for others.
     DeviceLoad,
+    /// The router, and what it knows.
+    Router,
     /// Streams to be read.
     History(history::Copy),
 }
@@ -72,6 +75,7 @@ impl Data {
             Self::PlainScattered(size) => rows::make_plain_scattered(bench, size).await,
             Self::Devices => hot::make_devices(bench).await,
             Self::DeviceLoad => hot::make_load(bench).await,
+            Self::Router => router::make(bench).await,
             Self::History(copy) => history::make(bench, copy).await,
         }
     }

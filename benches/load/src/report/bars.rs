@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::payload::Size;
 use crate::plan::{
-    BULK, ENQUEUE_64, ENQUEUE_BATCH, ENQUEUE_CLIENTS, ENQUEUE_SCATTER, HOT, HOT_CLIENTS, SINGLE,
-    UNDER_LOAD,
+    BULK, ENQUEUE_64, ENQUEUE_BATCH, ENQUEUE_CLIENTS, ENQUEUE_SCATTER, HOT, HOT_CLIENTS,
+    ROUTED_GROUPS, SINGLE, UNDER_LOAD,
 };
 use crate::report::figures::Figures;
 use crate::report::ring::RingResults;
@@ -21,6 +21,7 @@ const HOT_READ_P99_TIMES_MAX: f64 = 5.0;
 const HOT_READ_P99_US_MAX: f64 = 5_000.0;
 const HOT_WAL_MAX: f64 = 0.6;
 const SETTLER_MORE_MB_MAX: f64 = 100.0;
+const ROUTED_MORE_US_MAX: f64 = 500.0;
 const RING_PRODUCERS: [usize; 3] = [1, 2, 4];
 
 /// What a session of COPY on each core of a small machine reaches together.
@@ -75,6 +76,10 @@ pub fn judge(figures: &[Figures], ring: Option<&RingResults>) -> Vec<Verdict> {
     }
     verdicts.extend(judge.queue());
     verdicts.extend(judge.of_hot().hot());
+    for (groups, clients) in ROUTED_GROUPS {
+        let both = groups.into_iter().zip([ROUTED_APPEND, ROUTED_READ]);
+        verdicts.extend(both.map(|(group, pair)| judge.within(group).routed(pair, clients)));
+    }
     verdicts.extend(judge_ring(ring));
     verdicts
 }
@@ -147,6 +152,19 @@ impl Judge<'_> {
         let times = loaded.p99_us / idle.p99_us;
         let figure = format!("{times:.2} ({:.0} us / {:.0} us)", loaded.p99_us, idle.p99_us);
         Verdict { bar, figure, met: Some(times <= UNDER_LOAD_TIMES_MAX) }
+    }
+
+    /// How much longer a call takes by a router.
+    fn routed(&self, [direct, routed]: [&str; 2], clients: usize) -> Verdict {
+        let bar = format!("{routed} x{clients}: p50 at most {ROUTED_MORE_US_MAX} us more");
+        let (Some(base), Some(ours)) = (self.find(direct, clients), self.find(routed, clients))
+        else {
+            return not_measured(bar);
+        };
+        let (base, ours) = (base.p50_us, ours.p50_us);
+        let more = ours - base;
+        let figure = format!("{more:+.0}, {:.2} ({ours:.0} us / {base:.0} us)", ours / base);
+        Verdict { bar, figure, met: Some(more <= ROUTED_MORE_US_MAX) }
     }
 
     fn rate(&self, workload: &str, clients: usize) -> Option<f64> {

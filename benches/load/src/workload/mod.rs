@@ -10,6 +10,7 @@ mod insert;
 mod read_all;
 mod read_stream;
 mod relational;
+mod routed;
 
 pub use append::*;
 pub use arrays::*;
@@ -19,6 +20,7 @@ pub use insert::*;
 pub use read_all::*;
 pub use read_stream::*;
 pub use relational::*;
+pub use routed::*;
 
 use std::rc::Rc;
 use std::time::Duration;
