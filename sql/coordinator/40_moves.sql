@@ -212,7 +212,7 @@ BEGIN
     PERFORM allsource.check_coordinator();
     UPDATE allsource.partition_moves v
        SET looked_at    = clock_timestamp(),
-           error        = memory ->> 'problem',
+           error        = CASE WHEN v.ended_at IS NULL THEN memory ->> 'problem' END,
            lag_bytes    = (memory ->> 'lag_bytes')::int8,
            copied_runs  = COALESCE((memory ->> 'copied_runs')::int8, v.copied_runs),
            copied_bytes = COALESCE((memory ->> 'copied_bytes')::int8, v.copied_bytes)
@@ -275,6 +275,7 @@ BEGIN
     sides := ARRAY[moving.source_id, moving.target_id];
     report := format('SELECT to_jsonb(r) || jsonb_build_object(''bytes'', (SELECT sum(pg_total_relation_size(format(''allsource.%%s_p%3$s'', n)::regclass)) '
                      'FROM unnest(ARRAY[''event_streams'', ''event_log'', ''event_ids'']) AS n), '
+                     '''has_publication'', EXISTS (SELECT FROM pg_publication p WHERE p.pubname = ''allsource_p%3$s_e%2$s''), '
                      '''errors'', (SELECT sum(s.apply_error_count + s.sync_error_count) FROM pg_stat_subscription_stats s '
                      'WHERE s.subname LIKE ''allsource\_p%3$s\_e%2$s%%'')) FROM allsource.es_member_report(%1$s, %2$s) AS r',
                      moving.partition_id, moving.epoch, lpad(moving.partition_id::text, 2, '0'));
@@ -284,6 +285,10 @@ BEGIN
             RETURN allsource.move_failed(moving, memory, answer.code, answer.problem);
         END IF;
     END LOOP;
+    -- One that was begun and not completed is to be dropped as well.
+    IF moving.phase IN ('released', 'taken back') THEN
+        answers[1].answer := answers[1].answer || jsonb_build_object('is_published', answers[1].answer -> 'has_publication');
+    END IF;
     IF moving.phase = 'subscribed' THEN
         memory := memory || jsonb_build_object('copied_bytes', answers[2].answer -> 'bytes');
     END IF;

@@ -7,16 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use allsource_e2e::calls::{assert_verified, current_version, names_in};
+use allsource_e2e::calls::{assert_verified, names_in};
 use allsource_e2e::cluster::Stop;
 use allsource_e2e::coordinated::{CARRIED_ON, Executor, PARTITIONS, PHASES, ownership};
 use allsource_e2e::failure::{
     self, NOT_ALLOWED, NOT_IN_STATE, UNDEFINED, describe, refusal, sqlstate,
 };
 use allsource_e2e::routed::COORDINATOR;
-use allsource_e2e::{
-    Append, Cluster, Coordinated, Enqueue, NewEvent, ReadStream, STORE, patience, sizes,
-};
+use allsource_e2e::{Append, Coordinated, Enqueue, NewEvent, ReadStream, STORE, patience};
 use postgres::{Client, Error};
 use serde_json::json;
 use uuid::Uuid;
@@ -265,7 +263,7 @@ struct Interrupted<'a> {
 impl<'a> Interrupted<'a> {
     fn new(of: &'a Coordinated, partition: i32) -> Self {
         let mut client = of.group(1).store();
-        let stream = names_in(&mut client, partition, 1).remove(0);
+        let stream = names_in(&mut client, partition, 3).remove(0);
         let mut moved = Self { of, partition, stream, written: 0 };
         moved.write(&mut client).expect("an append");
         moved
@@ -357,6 +355,15 @@ fn a_move_is_carried_on_or_cancelled_from_each_phase() {
         of.move_to(partition, 2).unwrap_or_else(|error| panic!("{phase}: {}", describe(&error)));
         moved.assert_at(2);
     }
+    // Half published: the publication is there, and has nothing yet.
+    let mut moved = Interrupted::new(&of, 30);
+    let mut executor = Executor::begin(&of, 30, 2);
+    executor.until("prepared");
+    let publish = format!("SELECT allsource.es_member_publish(30, {})", executor.epoch());
+    assert!(!of.group(1).store().query_one(&publish, &[]).expect(&publish).get::<_, bool>(0));
+    of.call("SELECT allsource.es_move_cancel(30)");
+    executor.until("returned");
+    moved.assert_at(1);
     for number in of.numbers() {
         assert_verified(&mut of.group(number).store());
     }
