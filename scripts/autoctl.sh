@@ -25,8 +25,24 @@ set_base() {
     local hash
     hash=$(cksum <<<"$BASE" | cut -d ' ' -f 1)
     ADDRESS=127.$((hash % 254 + 1)).$((hash / 254 % 254 + 1)).$((hash / 254 / 254 % 254 + 1))
+    read_network
     cd / # where every user may be
 }
+
+# NETWORK: the first three bytes of the addresses of a network that network.sh has made; empty if there is none.
+read_network() {
+    NETWORK_ID='' NETWORK=''
+    [ ! -e "$BASE/network" ] || read -r NETWORK_ID NETWORK <"$BASE/network"
+}
+namespace() { echo "as$NETWORK_ID-$1-$2"; }
+node_address() { if [ -n "$NETWORK" ]; then echo "$NETWORK.$(($1 * 10 + $2))"; else echo "$ADDRESS"; fi; }
+monitor_address() { if [ -n "$NETWORK" ]; then echo "$NETWORK.1"; else echo "$ADDRESS"; fi; }
+
+# host_name ADDRESS: by what a server is known to the others.
+host_name() { if [ -n "$NETWORK" ]; then echo "$1"; else echo "$RUN"; fi; }
+
+# The words before a command that is to run in the network of a node.
+in_namespace() { [ -z "$NETWORK" ] || [ -z "${NAMESPACE:-}" ] || printf '%s\n' nsenter "--net=/run/netns/$NAMESPACE"; }
 
 make_base() {
     id "$SERVER_USER" >/dev/null 2>&1 || die "there is no user '$SERVER_USER' to run the servers as: run 'make deps'"
@@ -47,20 +63,26 @@ environment() {
 }
 
 autoctl() {
-    local variables
+    local variables inside
     mapfile -t variables < <(environment)
+    mapfile -t inside < <(in_namespace)
+    if [ ${#inside[@]} -gt 0 ]; then
+        "${inside[@]}" runuser -u "$SERVER_USER" -- env -i "${variables[@]}" pg_autoctl "$@"
+        return
+    fi
     as_server env -i "${variables[@]}" pg_autoctl "$@"
 }
 
 # In the background, in a session of its own, as a service would run it. No runuser: that would stay as
 # its parent.
 autoctl_service() {
-    local log=$1 variables
+    local log=$1 variables inside
     shift
     mapfile -t variables < <(environment)
+    mapfile -t inside < <(in_namespace)
     as_server sh -c ": >>'$log'"
     if [ "$(id -u)" = 0 ]; then
-        set -- setpriv --reuid "$SERVER_USER" --regid "$(id -g "$SERVER_USER")" --init-groups \
+        set -- "${inside[@]}" setpriv --reuid "$SERVER_USER" --regid "$(id -g "$SERVER_USER")" --init-groups \
             env -i "${variables[@]}" pg_autoctl "$@"
     else
         set -- env -i "${variables[@]}" pg_autoctl "$@"
@@ -171,7 +193,16 @@ wait_until() {
 sql() { as_server env -i PGCONNECT_TIMEOUT=2 "$BIN/psql" -XAtq -h "$RUN" -p "$1" -U postgres -d "$2" -v ON_ERROR_STOP=1 -c "$3"; }
 monitor_sql() { sql "$MONITOR_PORT" pg_auto_failover "$1"; }
 
+# For commands, and for nodes, which may have a network of their own. A node that is cut off must notice: what was sent is
+# lost without an error, and TCP by itself goes on for a quarter of an hour.
 monitor_uri() { echo "postgres://autoctl_node@/pg_auto_failover?host=$RUN&port=$MONITOR_PORT"; }
+monitor_uri_of_nodes() {
+    if [ -n "$NETWORK" ]; then
+        echo "postgres://autoctl_node@$NETWORK.1:$MONITOR_PORT/pg_auto_failover?keepalives_idle=1&keepalives_interval=1&keepalives_count=2&tcp_user_timeout=2000"
+    else
+        monitor_uri
+    fi
+}
 
 # make_data DIR [name=value ...]: a data directory whose settings come from its file allsource.conf.
 # pg_auto_failover puts its own settings at the top of postgresql.conf; ours come last and count. The
@@ -184,6 +215,10 @@ make_data() {
         die "initdb failed"
     as_server sh -c "echo \"include 'allsource.conf'\" >>'$data/postgresql.conf'
         printf 'local all all trust\nlocal replication all trust\n' >'$data/pg_hba.conf'"
+    # Everybody on this machine comes from the first address, and only the monitor's health checks may. The others are in
+    # namespaces, which only root can enter.
+    [ -z "$NETWORK" ] || as_server sh -c "printf 'host all %s $NETWORK.1/32 trust\nhost all all $NETWORK.1/32 reject
+host all all $NETWORK.0/24 trust\nhost replication all $NETWORK.0/24 trust\n' pgautofailover_monitor >>'$data/pg_hba.conf'"
     write_settings "$data" "$@"
 }
 

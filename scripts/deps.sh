@@ -96,7 +96,7 @@ check_rust
 case ${1:-} in
     build) install_packages "${PACKAGES_BUILD[@]}" ;;
     test)
-        install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_ROCKSDB[@]}" "${PACKAGES_TEST[@]}"
+        install_packages "${PACKAGES_BUILD[@]}" "${PACKAGES_ROCKSDB[@]}" "${PACKAGES_TEST[@]}" "${PACKAGES_CLUSTER[@]}"
         install_cargo_pgrx
         install_pgspot
         ;;

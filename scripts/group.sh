@@ -14,6 +14,7 @@
 #   group.sh kill-keeper BASE G N                SIGKILL to the keeper only; the server goes on
 #   group.sh kill-server BASE G N                SIGKILL to its postmaster only; the keeper starts it again
 #   group.sh freeze|thaw BASE G N                SIGSTOP, SIGCONT to all processes of a node
+#   group.sh cut|join BASE G N                   cut a node off from the monitor and all nodes; needs network.sh
 #   group.sh start-node|stop-node BASE G N
 #   group.sh stop BASE G
 #   group.sh remove BASE G
@@ -30,7 +31,7 @@ NETWORK_PARTITION_TIMEOUT_S=3
 NODES=2
 
 usage() {
-    sed -n '5,20s/^# *//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '5,21s/^# *//p' "${BASH_SOURCE[0]}" >&2
     exit 2
 }
 
@@ -40,11 +41,13 @@ node_numbers() { monitor_sql "SELECT nodeport - $(port 0) FROM pgautofailover.no
 
 # Its settings: pg_auto_failover's own shared_preload_libraries, wal_level, shared_buffers and
 # wal_keep_size do not suit. wal_retrieve_retry_interval (5 s) is also how often a server begins to apply a
-# subscription, so that every move would take that long. With a wal_sender_timeout of 30 s a primary that is cut off
-# believes in its standby, and does not stop itself.
+# subscription, so that every move would take that long. wal_sender_timeout: a primary that is cut off believes that it has
+# a standby as long as there is the walsender, and does not stop itself. It must see the standby once after it has lost
+# the monitor, though, mostly after 2 or 3 seconds, or it never counts the time since. It acknowledges nothing in any case.
 settings() {
     printf '%s\n' shared_preload_libraries=allsource wal_level=logical shared_buffers=128MB wal_keep_size=256MB \
-        max_wal_senders=40 max_replication_slots=40 max_worker_processes=32 wal_retrieve_retry_interval=200ms wal_sender_timeout=2s "allsource.node_id=$GROUP" "allsource.database=$DATABASE" "$@"
+        max_wal_senders=40 max_replication_slots=40 max_worker_processes=32 wal_retrieve_retry_interval=200ms \
+        wal_sender_timeout=5s "allsource.node_id=$GROUP" "allsource.database=$DATABASE" "$@"
 }
 
 is_registered() {
@@ -63,17 +66,33 @@ is_healthy() {
         FROM pgautofailover.node WHERE formationid = '$FORMATION'" 2>/dev/null)" = t ]
 }
 
+# In the network of their own, if there is one, the services of a node run from here on.
+enter_network() {
+    [ -n "$NETWORK" ] || return 0
+    "$ROOT/scripts/network.sh" node "$BASE" "$GROUP" "$1"
+    NAMESPACE=$(namespace "$GROUP" "$1")
+}
+
+# The service, just started, may be writing the same file.
+sets_timeout() {
+    local name=timeout.network_partition_timeout
+    {
+        autoctl config set --pgdata "$1" $name $NETWORK_PARTITION_TIMEOUT_S && autoctl reload --pgdata "$1"
+    } >/dev/null 2>&1 && [ "$(autoctl config get --pgdata "$1" $name 2>/dev/null)" = $NETWORK_PARTITION_TIMEOUT_S ]
+}
+
 add_node() {
     local data
     data=$(data "$1")
     as_server mkdir -p "$(dirname "$data")"
+    enter_network "$1"
     autoctl_service "$(dirname "$data")/autoctl.log" create postgres --pgdata "$data" --pgctl "$BIN/pg_ctl" \
-        --pgport "$(port "$1")" --hostname "$RUN" --listen "$ADDRESS" --formation "$FORMATION" --name "group${GROUP}_node$1" \
-        --monitor "$(monitor_uri)" --username postgres --dbname "$DATABASE" --skip-pg-hba --no-ssl \
+        --pgport "$(port "$1")" --hostname "$(host_name "$(node_address "$GROUP" "$1")")" \
+        --listen "$(node_address "$GROUP" "$1")" --formation "$FORMATION" --name "group${GROUP}_node$1" \
+        --monitor "$(monitor_uri_of_nodes)" --username postgres --dbname "$DATABASE" --skip-pg-hba --no-ssl \
         --maximum-backup-rate 1023M --run
     wait_until "node $1 of group $GROUP to be registered; its log is $(dirname "$data")/autoctl.log" is_registered "$1"
-    autoctl config set --pgdata "$data" timeout.network_partition_timeout $NETWORK_PARTITION_TIMEOUT_S >/dev/null 2>&1
-    autoctl reload --pgdata "$data" >/dev/null 2>&1
+    wait_until "node $1 of group $GROUP to take its settings" sets_timeout "$data"
 }
 
 start_node() {
@@ -81,6 +100,7 @@ start_node() {
     data=$(data "$1")
     ! service_pid "$data" >/dev/null || return 0
     forget_stale "$data"
+    enter_network "$1"
     autoctl_service "$(dirname "$data")/autoctl.log" run --pgdata "$data"
 }
 
@@ -141,6 +161,7 @@ switchover() {
 }
 
 remove_node() {
+    enter_network "$1"
     autoctl drop node --pgdata "$(data "$1")" --destroy --force >/dev/null 2>&1 || true
     stop_service "$(data "$1")" QUIT
     rm -rf "$BASE/group$GROUP/node$1"
@@ -164,6 +185,7 @@ remove() {
     monitor_sql "SELECT pgautofailover.remove_node(nodeid::int, true) FROM pgautofailover.node
         WHERE formationid = '$FORMATION'" >/dev/null 2>&1 || true
     monitor_sql "SELECT pgautofailover.drop_formation('$FORMATION')" >/dev/null 2>&1 || true
+    "$ROOT/scripts/network.sh" remove "$BASE" "$GROUP"
     rm -rf "$BASE/group$GROUP" "$BASE/autoctl/"{config,data,run}"/pg_autoctl$BASE/group$GROUP"
 }
 
@@ -191,6 +213,7 @@ case $COMMAND in
     kill-server) kill_server "$1" ;;
     freeze) signal_service STOP "$(data "$1")" ;;
     thaw) signal_service CONT "$(data "$1")" ;;
+    cut | join) "$ROOT/scripts/network.sh" "$COMMAND" "$BASE" "$GROUP" "$1" ;;
     stop) stop_all TERM ;;
     remove) remove ;;
     *) usage ;;

@@ -48,7 +48,12 @@ at_once() {
     return $failed
 }
 
-start_group() { group start "$1" $NODES "${SETTINGS[@]}"; }
+# Moves whose session or server has ended are carried on by a process of whoever has the coordinator.
+start_group() {
+    local own=()
+    [ "$1" != $FIRST ] || own=("allsource.coordinator_database=$COORDINATOR")
+    group start "$1" $NODES "${SETTINGS[@]}" "${own[@]}"
+}
 
 # A store in the group, and the group in the map.
 join() {
@@ -68,7 +73,7 @@ make_coordinator() {
 
 make_router() {
     # Nobody is to wait long for a server that does not answer: here the answers take no second.
-    router start allsource.workers=0 max_connections=200 allsource_router.timeout=2s
+    router start allsource.workers=0 max_connections=200 allsource.route_timeout=2s
     [ -e "$BASE/router/made" ] || {
         psql_at "host=$BASE/router/run dbname=postgres" -q -c "SET client_min_messages = warning" -c "DROP DATABASE IF EXISTS $ROUTER" -c "CREATE DATABASE $ROUTER"
         on_router -q -c "CREATE EXTENSION allsource_router" \

@@ -37,14 +37,14 @@ start() {
     local log=$DIR/autoctl.log
     if [ ! -e "$DATA/PG_VERSION" ]; then
         make_data "$DIR" "${SETTINGS[@]}"
-        autoctl create monitor --pgdata "$DATA" --pgctl "$BIN/pg_ctl" --pgport "$MONITOR_PORT" --hostname "$RUN" \
+        autoctl create monitor --pgdata "$DATA" --pgctl "$BIN/pg_ctl" --pgport "$MONITOR_PORT" --hostname "$(host_name "$(monitor_address)")" \
             --skip-pg-hba --no-ssl >"$BASE/create.log" 2>&1 || {
             cat "$BASE/create.log" >&2
             end_service "$DATA"
             rm -rf "$DIR"
             die "the monitor could not be made"
         }
-        autoctl config set --pgdata "$DATA" postgresql.listen_addresses "$ADDRESS" >/dev/null 2>&1 || true
+        autoctl config set --pgdata "$DATA" postgresql.listen_addresses "$(monitor_address)" >/dev/null 2>&1 || true
     fi
     service_pid "$DATA" >/dev/null || {
         forget_stale "$DATA"
@@ -56,6 +56,7 @@ start() {
 remove() {
     [ -d "$DIR" ] || return 0
     end_service "$DATA"
+    "$ROOT/scripts/network.sh" remove "$BASE"
     rm -rf "$DIR" "$BASE/autoctl" "$RUN" "$BASE/create.log"
     rmdir "$BASE" 2>/dev/null || true
 }

@@ -240,9 +240,12 @@ DECLARE
     began   timestamptz;
 BEGIN
     PERFORM allsource.commit_durably();
-    -- The lock tells the coordinator's process that somebody is at it. Nobody else waits for it.
+    -- The lock tells the coordinator's process that somebody is at it. Nobody waits for it. It is not that of the row,
+    -- as that would give the transaction a number: where the coordinator is on the source's server, the slot that it asks for
+    -- would wait for its own end.
+    PERFORM pg_try_advisory_xact_lock_shared('allsource.partition_moves'::regclass::oid::int4, move_step.partition_id);
     SELECT * INTO STRICT moving FROM allsource.partition_moves v
-     WHERE v.partition_id = move_step.partition_id AND v.epoch = move_step.epoch FOR KEY SHARE;
+     WHERE v.partition_id = move_step.partition_id AND v.epoch = move_step.epoch;
     IF moving.ended_at IS NOT NULL THEN
         IF moving.phase = 'returned' THEN
             RAISE EXCEPTION 'partition % was not moved to group %', moving.partition_id, moving.target_id
@@ -398,14 +401,14 @@ AS $$
     SELECT v.partition_id, v.epoch, v.started_by
       FROM allsource.partition_moves v
      WHERE v.ended_at IS NULL
-       -- While nobody can write, or enqueue, it is urgent. Comparing takes long, and nobody looks meanwhile, but the row
-       -- is locked; see move_step.
+       -- While nobody can write, or enqueue, it is urgent. Comparing takes long, and nobody looks meanwhile, but there
+       -- is a lock; see move_step.
        AND v.looked_at < clock_timestamp()
                        - CASE WHEN v.phase IN ('checked', 'fenced', 'replayed', 'compared', 'raised', 'refusing', 'returning') THEN interval '1 second'
                               ELSE interval '5 seconds' END
                        * CASE WHEN v.error IS NULL THEN 1 ELSE 3 END
+       AND pg_try_advisory_xact_lock('allsource.partition_moves'::regclass::oid::int4, v.partition_id)
      ORDER BY v.looked_at
-       FOR UPDATE SKIP LOCKED
 $$;
 COMMENT ON FUNCTION allsource.move_abandoned IS 'moves that nobody carries on, for the coordinator''s process';
 

@@ -18,17 +18,17 @@ COMMENT ON FUNCTION allsource.router_connect_timeout_s IS 'the setting allsource
 CREATE FUNCTION allsource.router_map_changed() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'router_map_changed';
-COMMENT ON FUNCTION allsource.router_map_changed IS 'trigger of routes: what sessions remember of it is read again';
+COMMENT ON FUNCTION allsource.router_map_changed IS 'trigger of routes, router_groups and router_coordinator: what sessions remember of them is read again';
 
 CREATE FUNCTION allsource.router_name(group_id int4) RETURNS text
 LANGUAGE c STABLE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'router_name';
 COMMENT ON FUNCTION allsource.router_name IS 'the name of the caller''s connection to a group; NULL: to the coordinator';
 
-CREATE FUNCTION allsource.router_try(group_id int4, query text, is_undoable bool, may_repeat bool) RETURNS text
+CREATE FUNCTION allsource.router_try(name text, group_id int4, query text, is_undoable bool, may_repeat bool) RETURNS text
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'router_try';
-COMMENT ON FUNCTION allsource.router_try IS 'sends a statement to a group on the caller''s connection, if that is open, and waits for the answer; returns unsent, answered, failed or silent';
+COMMENT ON FUNCTION allsource.router_try IS 'sends a statement to a group on a connection, if that is open, and waits for the answer; returns unsent, answered, failed or silent';
 
 CREATE FUNCTION allsource.es_partition(stream_id text) RETURNS int4
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE

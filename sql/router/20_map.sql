@@ -8,10 +8,6 @@ CREATE TABLE allsource.routes (
 COMMENT ON TABLE allsource.routes IS 'the map as last learned: which group owns a partition';
 COMMENT ON COLUMN allsource.routes.epoch IS 'grows with each owner; an older one never replaces a newer one';
 
-CREATE TRIGGER routes_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON allsource.routes
-    FOR EACH STATEMENT EXECUTE FUNCTION allsource.router_map_changed();
-ALTER TABLE allsource.routes ENABLE ALWAYS TRIGGER routes_changed;
-
 CREATE TABLE allsource.router_groups (
     group_id int4 PRIMARY KEY CHECK (group_id >= 0),
     conninfo text COLLATE "C" NOT NULL
@@ -34,3 +30,14 @@ CREATE TRIGGER link_check_conninfo BEFORE INSERT OR UPDATE ON allsource.router_g
     FOR EACH ROW EXECUTE FUNCTION allsource.link_check_conninfo();
 CREATE TRIGGER link_check_conninfo BEFORE INSERT OR UPDATE ON allsource.router_coordinator
     FOR EACH ROW EXECUTE FUNCTION allsource.link_check_conninfo();
+
+-- What sessions remember of these tables is read again.
+CREATE TRIGGER router_map_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON allsource.routes
+    FOR EACH STATEMENT EXECUTE FUNCTION allsource.router_map_changed();
+CREATE TRIGGER router_map_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON allsource.router_groups
+    FOR EACH STATEMENT EXECUTE FUNCTION allsource.router_map_changed();
+CREATE TRIGGER router_map_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON allsource.router_coordinator
+    FOR EACH STATEMENT EXECUTE FUNCTION allsource.router_map_changed();
+ALTER TABLE allsource.routes ENABLE ALWAYS TRIGGER router_map_changed;
+ALTER TABLE allsource.router_groups ENABLE ALWAYS TRIGGER router_map_changed;
+ALTER TABLE allsource.router_coordinator ENABLE ALWAYS TRIGGER router_map_changed;

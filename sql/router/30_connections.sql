@@ -45,42 +45,23 @@ DECLARE
     name     CONSTANT text := allsource.router_name(target);
     conninfo CONSTANT text := allsource.router_conninfo(target);
     whom     CONSTANT text := COALESCE('group ' || target, 'the coordinator');
-    said     text;
-    reason   text;
-    code     text := '08006';
 BEGIN
-    PERFORM allsource.link_close(name);
+    -- And one to where the group was before.
+    PERFORM allsource.link_close(c.other) FROM unnest(allsource.link_connections()) AS c (other)
+      WHERE starts_with(c.other, regexp_replace(name, '[^ ]*$', ''));
     IF conninfo IS NULL THEN
         RAISE EXCEPTION '% is not known to this router', whom
               USING ERRCODE = 'object_not_in_prerequisite_state',
                     HINT = 'Call es_router_refresh(), as one who may see the groups on the coordinator.';
     END IF;
-    PERFORM allsource.link_connect(name, conninfo);
+    PERFORM allsource.link_open(name, conninfo, whom);
     RETURN name;
 EXCEPTION
-    WHEN sqlclient_unable_to_establish_sqlconnection THEN
-        -- What libpq says has addresses in it.
-        GET STACKED DIAGNOSTICS said = PG_EXCEPTION_DETAIL;
-        IF said ~ '(authentication|role|pg_hba|database ".*" does not exist|permission denied|not permitted)' AND said ~ 'FATAL' THEN
-            may_fail := false;
-            code := '28000';
-            reason := 'refused this user';
-        ELSIF said ~ '(timeout|timed out)' THEN
-            reason := 'does not answer';
-        ELSIF said ~ '(read-only|standby|recovery)' THEN
-            reason := 'has no primary at the moment';
-        ELSIF said ~ '(starting up|shutting down|not yet accepting)' THEN
-            reason := 'is starting or stopping';
-        ELSIF said ~ 'too many' THEN
-            reason := 'has too many connections';
-        ELSE
-            reason := 'refused the connection';
-        END IF;
+    WHEN connection_failure THEN
         IF may_fail THEN
             RETURN NULL;
         END IF;
-        RAISE EXCEPTION '% cannot be reached', whom
-              USING ERRCODE = code, DETAIL = format('It %s.', reason);
+        RAISE;
 END
 $$;
 COMMENT ON FUNCTION allsource.router_open IS 'opens the caller''s connection to a group, anew if there is one, and returns its name; NULL: it may fail, and did';

@@ -155,19 +155,19 @@ END
 $$;
 COMMENT ON FUNCTION allsource.router_target IS 'the group to which a call about partitions is sent';
 
-CREATE FUNCTION allsource.router_probed(target int4) RETURNS bool
+CREATE FUNCTION allsource.router_probed(name text, target int4) RETURNS bool
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF allsource.router_try(target, 'SELECT 1', false, true) <> 'answered' THEN
+    IF allsource.router_try(name, target, 'SELECT 1', false, true) <> 'answered' THEN
         RETURN false;
     END IF;
-    PERFORM FROM allsource.link_result(allsource.router_name(target)) AS r (one int4);
+    PERFORM FROM allsource.link_result(name) AS r (one int4);
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION allsource.router_probed IS 'whether a group answers on the caller''s connection';
+COMMENT ON FUNCTION allsource.router_probed IS 'whether a group answers on a connection';
 
 CREATE FUNCTION allsource.router_call_again(
     partition_ids int4[],
@@ -176,6 +176,7 @@ CREATE FUNCTION allsource.router_call_again(
     may_repeat    bool,
     group_id      int4,
     target        int4,
+    name          text,
     outcome       text
 ) RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -190,25 +191,28 @@ DECLARE
         'Repeat it with the same event_id: what was done is not done again.',
         'Look whether it was done. Calls that have an event_id for each event are repeated by the router, and can be repeated by the caller.'];
 BEGIN
-    target := COALESCE(target, allsource.router_target(partition_ids, NULL));
+    target := COALESCE(target, group_id, allsource.router_target(partition_ids, NULL));
     LOOP
+        -- The name of a connection changes with the map.
+        name := COALESCE(name, allsource.router_name(target));
         IF outcome = 'unsent' THEN
             -- A connection that is still open has perhaps a frozen server behind it. It is asked something small, as
             -- what is larger than the kernel takes at once is sent without a limit of time.
-            IF allsource.router_probed(target) OR allsource.router_open(target, in_time OR was_lost) IS NOT NULL THEN
-                outcome := allsource.router_try(target, query, is_undoable, may_repeat);
+            IF NOT allsource.router_probed(name, target) THEN
+                name := allsource.router_open(target, in_time OR was_lost);
             END IF;
+            outcome := COALESCE(allsource.router_try(name, target, query, is_undoable, may_repeat), 'unsent');
         END IF;
         IF outcome = 'answered' THEN
-            RETURN allsource.router_name(target);
+            RETURN name;
         ELSIF outcome = 'failed' THEN
-            outcome := allsource.router_failure(allsource.router_name(target), in_time OR was_lost);
+            outcome := allsource.router_failure(name, in_time OR was_lost);
         END IF;
 
         -- Whatever a repeated call has met since, what was once sent may have been done.
         was_lost := was_lost OR outcome IN ('lost', 'silent');
         IF outcome <> 'moved' THEN
-            PERFORM allsource.link_close(allsource.router_name(target));
+            PERFORM allsource.link_close(name);
         END IF;
         IF was_lost AND NOT (may_repeat AND in_time) THEN
             RAISE EXCEPTION 'the connection to group % was lost before it had answered', target
@@ -224,6 +228,7 @@ BEGIN
         -- The last attempt is made with the time over, and raises what it meets.
         in_time := clock_timestamp() < give_up;
         target := COALESCE(group_id, allsource.router_target(partition_ids, owners));
+        name := NULL;
         outcome := 'unsent';
     END LOOP;
 EXCEPTION WHEN query_canceled THEN

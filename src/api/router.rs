@@ -30,7 +30,8 @@ sql_function! {
 }
 
 sql_function! {
-    /// `router_map_changed()`: the trigger of `routes`. Sessions read it again.
+    /// `router_map_changed()`: the trigger of `routes`, `router_groups` and `router_coordinator`. Sessions read them
+    /// again.
     fn router_map_changed, pg_finfo_router_map_changed(_call) {
         router::map_changed()?;
         Ok(int8(0))
@@ -41,7 +42,7 @@ sql_function! {
     /// `router_name(group_id)`: the name of the caller's connection to a group; NULL: to the coordinator. Stable,
     /// parallel restricted.
     fn router_name, pg_finfo_router_name(call) {
-        Ok(Some(text(router::connection(call.int4(0)).as_bytes())))
+        Ok(Some(text(router::connection(call.int4(0))?.as_bytes())))
     }
 }
 
@@ -59,29 +60,31 @@ sql_function! {
             Some(group_id) => Some(group_id),
             None => router::owner_of_all(call.bytes(0))?,
         };
-        let outcome = match group_id {
-            Some(group_id) if router::is_short(statement) => router::ask(group_id, statement, terms)?,
-            _ => Outcome::Unsent,
-        };
-        if outcome == Outcome::Answered {
-            return Ok(Some(text(router::connection(group_id).as_bytes())));
-        }
         let arguments = [0, 1, 2, 3, 4].map(|index| call.datum(index));
-        router::ask_again(arguments, group_id, outcome.name())
+        let Some(group_id) = group_id.filter(|_| router::is_short(statement)) else {
+            return router::ask_again(arguments, group_id, None, Outcome::Unsent.name());
+        };
+        let name = text(router::connection(Some(group_id))?.as_bytes());
+        match router::ask(name, group_id, statement, terms)? {
+            Outcome::Answered => Ok(Some(name)),
+            other => router::ask_again(arguments, Some(group_id), Some(name), other.name()),
+        }
     }
 }
 
 sql_function! {
-    /// `router_try(group_id, query, is_undoable, may_repeat)`: sends a statement to a group on the caller's
-    /// connection, if that is open, and waits for the answer. Returns `unsent`, `answered`, `failed`: there is an
-    /// error, or `silent`: there is nothing after `allsource.route_timeout`.
+    /// `router_try(name, group_id, query, is_undoable, may_repeat)`: sends a statement to a group on a connection,
+    /// if that is open, and waits for the answer. Returns `unsent`, `answered`, `failed`: there is an error, or
+    /// `silent`: there is nothing after `allsource.route_timeout`.
     ///
     /// Errors: 57014 the caller was cancelled; the connection is closed then. Volatile, strict, parallel unsafe.
     fn router_try, pg_finfo_router_try(call) {
-        let (Some(group_id), Some(statement)) = (call.int4(0), call.datum(1)) else {
+        let (Some(name), Some(group_id), Some(statement)) =
+            (call.datum(0), call.int4(1), call.datum(2))
+        else {
             return Ok(None);
         };
-        let terms = Terms { is_undoable: call.bool(2), may_repeat: call.bool(3) };
-        Ok(Some(text(router::ask(group_id, statement, terms)?.name().as_bytes())))
+        let terms = Terms { is_undoable: call.bool(3), may_repeat: call.bool(4) };
+        Ok(Some(text(router::ask(name, group_id, statement, terms)?.name().as_bytes())))
     }
 }

@@ -20,10 +20,23 @@ use std::time::Duration;
 /// The table with the map.
 const ROUTES: &str = "routes";
 
-const ROWS: &CStr = c"SELECT r.partition_id, r.group_id FROM allsource.routes r";
+const ROWS: &CStr = c"
+    SELECT r.partition_id, r.group_id::pg_catalog.int8 FROM allsource.routes r
+     UNION ALL
+    SELECT NULL, pg_catalog.hashtextextended(pg_catalog.string_agg(
+           pg_catalog.concat(a.group_id, ' ', a.conninfo), '|' ORDER BY a.group_id), 0)
+      FROM (SELECT g.group_id, g.conninfo FROM allsource.router_groups g
+             UNION ALL
+            SELECT -1, c.conninfo FROM allsource.router_coordinator c) AS a (group_id, conninfo)";
 
-/// The owners' groups.
-type Map = [Option<i32>; PARTITIONS];
+/// What the tables say.
+#[derive(Clone, Copy)]
+struct Map {
+    /// the partitions' groups
+    owners: [Option<i32>; PARTITIONS],
+    /// a hash of all connection strings
+    addresses: i64,
+}
 
 thread_local! {
     static MAP: Remembered<Map> = const { Remembered::new() };
@@ -42,7 +55,7 @@ pub struct Terms {
 /// once, while a longer one is sent without a limit of time.
 const SHORT_BYTES: usize = 64 * 1024;
 
-const ASK_AGAIN: &CStr = c"SELECT allsource.router_call_again($1, $2, $3, $4, $5, $6, $7)";
+const ASK_AGAIN: &CStr = c"SELECT allsource.router_call_again($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// Refuses what a ROLLBACK of the caller would not undo.
 pub fn check_transaction(terms: Terms) -> Result<(), Error> {
@@ -79,6 +92,7 @@ pub fn is_short(statement: pg_sys::Datum) -> bool {
 pub fn ask_again(
     arguments: [Option<pg_sys::Datum>; 5],
     group_id: Option<i32>,
+    connection: Option<pg_sys::Datum>,
     outcome: &str,
 ) -> Result<Option<pg_sys::Datum>, Error> {
     let [partition_ids, query, is_undoable, may_repeat, wanted] = arguments;
@@ -89,6 +103,7 @@ pub fn ask_again(
         (pg_sys::BOOLOID, may_repeat),
         (pg_sys::INT4OID, wanted),
         (pg_sys::INT4OID, group_id.and_then(int4)),
+        (pg_sys::TEXTOID, connection),
         (pg_sys::TEXTOID, Some(text(outcome.as_bytes()))),
     ];
     let mut name = Vec::new();
@@ -104,21 +119,24 @@ pub fn ask_again(
 
 /// The group that owns a partition, if the map has one.
 fn owner(partition: Partition) -> Result<Option<i32>, Error> {
-    MAP.with(|known| {
-        let part = |map: &Map| map[partition.index()];
-        match known.known(part) {
-            Some(owner) => Ok(owner),
-            None => Ok(part(&known.read(&[ROUTES], || with_snapshot_of_now(|_| read()))?)),
-        }
+    look(|map| map.owners[partition.index()])
+}
+
+fn look<T>(part: impl Fn(&Map) -> T) -> Result<T, Error> {
+    MAP.with(|known| match known.known(&part) {
+        Some(found) => Ok(found),
+        None => Ok(part(&known.read(&[ROUTES], || with_snapshot_of_now(|_| read()))?)),
     })
 }
 
 fn read() -> Result<Map, Error> {
-    let mut map = [None; PARTITIONS];
+    let mut map = Map { owners: [None; PARTITIONS], addresses: 0 };
     execute_as_owner(ROUTES, ROWS, &[], Access::Read, |row| {
-        let int4 = |column| row.get(column).map(|value| value.value() as i32);
-        if let Some(partition) = int4(1).and_then(Partition::new) {
-            map[partition.index()] = int4(2);
+        let value = row.get(2).map(|value| value.value() as i64);
+        match row.get(1).map(|id| Partition::new(id.value() as i32)) {
+            None => map.addresses = value.unwrap_or_default(),
+            Some(Some(partition)) => map.owners[partition.index()] = value.map(|id| id as i32),
+            Some(None) => {}
         }
         Ok(())
     })?;
@@ -131,20 +149,28 @@ pub fn map_changed() -> Result<(), Error> {
 }
 
 /// The name of the caller's connection to a group; `None`: to the coordinator. Two users, or a user with two roles,
-/// never share one: the session's user, and what he has set as his role, are what nobody else can set for him.
-pub fn connection(group_id: Option<i32>) -> String {
+/// never share one: the session's user, and what he has set as his role, are what nobody else can set for him. A group
+/// that has another address is never asked on a connection to the former one, where a server may still be that
+/// believes to own all.
+pub fn connection(group_id: Option<i32>) -> Result<String, Error> {
+    let addresses = look(|map| map.addresses)?;
     // SAFETY: reads the session's state.
     let (user, role) = unsafe { (pg_sys::GetSessionUserId(), pg_sys::GetCurrentRoleId()) };
     let group = group_id.map_or("coordinator".to_owned(), |group_id| group_id.to_string());
-    format!("allsource {group} {} {}", user.to_u32(), role.to_u32())
+    Ok(format!("allsource {group} {} {} {addresses:x}", user.to_u32(), role.to_u32()))
 }
 
-/// Has a statement done by a group, on the connection that is open.
+/// Has a statement done by a group, on the connection of this name if that is open.
 ///
 /// Errors: 57014.
-pub fn ask(group_id: i32, statement: pg_sys::Datum, terms: Terms) -> Result<Outcome, Error> {
+pub fn ask(
+    name: pg_sys::Datum,
+    group_id: i32,
+    statement: pg_sys::Datum,
+    terms: Terms,
+) -> Result<Outcome, Error> {
     let timeout = Duration::from_millis(settings::route_timeout_ms() as u64);
-    match link::ask(connection(Some(group_id)).as_bytes(), statement, timeout) {
+    match link::ask(name, statement, timeout) {
         Outcome::Cancelled(message) => {
             let Terms { is_undoable, may_repeat } = terms;
             let is_harmless = !is_undoable && may_repeat;

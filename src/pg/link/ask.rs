@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "calls functions of dblink, and quiets a notice of one")]
 
 use super::{forget, is_made, look_up, wait};
-use crate::pg::call::datum::{body, text};
+use crate::pg::call::datum::body;
 use crate::pg::session::raised::{Caught, catch};
 use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
@@ -41,14 +41,15 @@ impl Outcome {
     }
 }
 
-/// Has a statement done on the connection `name`.
+/// Has a statement, a text, done on the connection whose name is the text `connection`.
 ///
 /// Raises what ends the session, or the caller for another reason than a cancel.
-pub fn ask(name: &[u8], statement: pg_sys::Datum, longest: Duration) -> Outcome {
+pub fn ask(connection: pg_sys::Datum, statement: pg_sys::Datum, longest: Duration) -> Outcome {
+    // SAFETY: a text.
+    let name = unsafe { body(connection) };
     if !is_made(name) {
         return Outcome::Unsent;
     }
-    let connection = text(name);
     // The first takes the end of the last answer, or why the other side has closed; the second notices then that
     // it has.
     let busy = || Some(is_busy(connection)? || is_busy(connection)?);

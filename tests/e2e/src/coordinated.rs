@@ -211,7 +211,11 @@ fn group(name: &str, number: i32) -> Cluster {
     cluster
 }
 
-fn phase(client: &mut Client, partition: i32) -> String {
+/// The phase of a partition's last move.
+///
+/// # Panics
+/// Where there was none.
+pub fn phase(client: &mut Client, partition: i32) -> String {
     let sql = "SELECT phase FROM allsource.partition_moves WHERE partition_id = $1 ORDER BY epoch DESC LIMIT 1";
     client.query_opt(sql, &[&partition]).expect(sql).map_or(String::new(), |row| row.get(0))
 }
@@ -228,24 +232,30 @@ pub fn ownership(client: &mut Client, partition: i32) -> (String, i64) {
 
 /// A move that the test carries on itself, with the same calls as `es_move_partition`.
 #[expect(missing_debug_implementations, reason = "a client has none")]
-pub struct Executor<'a> {
+pub struct Executor {
     client: Client,
-    of: &'a Coordinated,
     partition: i32,
     epoch: i64,
     memory: Value,
 }
 
-impl<'a> Executor<'a> {
+impl Executor {
     /// Begins a move, or finds the one that is under way.
     ///
     /// # Panics
     /// Where it cannot.
-    pub fn begin(of: &'a Coordinated, partition: i32, target: i32) -> Self {
-        let mut client = of.ask();
+    pub fn begin(of: &Coordinated, partition: i32, target: i32) -> Self {
+        Self::begin_at(of.ask(), partition, target)
+    }
+
+    /// The same, on a connection to any coordinator.
+    ///
+    /// # Panics
+    /// Where it cannot.
+    pub fn begin_at(mut client: Client, partition: i32, target: i32) -> Self {
         let begin = "SELECT allsource.move_begin($1, $2)";
         let epoch = client.query_one(begin, &[&partition, &target]).expect(begin).get(0);
-        Self { client, of, partition, epoch, memory: json!({}) }
+        Self { client, partition, epoch, memory: json!({}) }
     }
 
     /// The move's epoch.
@@ -273,11 +283,11 @@ impl<'a> Executor<'a> {
     ///
     /// # Panics
     /// Where it never is.
-    pub fn until(&mut self, phase: &str) {
+    pub fn until(&mut self, wanted: &str) {
         let mut last = String::new();
-        patience::until_true(&format!("{phase}; it is in {last}"), || {
-            last = self.of.phase(self.partition);
-            last == phase || {
+        patience::until_true(&format!("a move to be {wanted}"), || {
+            last = phase(&mut self.client, self.partition);
+            last == wanted || {
                 assert!(last != "returned", "{}", self.memory);
                 let stepped = self.step();
                 if let Err(error) = &stepped {

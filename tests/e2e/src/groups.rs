@@ -154,14 +154,23 @@ impl Groups {
         self.config().connect(NoTls).expect("the router")
     }
 
+    /// How one node is connected to.
+    ///
+    /// # Panics
+    /// Where there can be no such node.
+    pub fn node_config(&self, group: i32, node: i32) -> Config {
+        let port = u16::try_from(7000 + group * 10 + node).expect("a port");
+        let mut config = self.any_config(STORE);
+        config.host_path(self.base.join("run")).port(port);
+        config
+    }
+
     /// Connects to one node, whatever it is just now.
     ///
     /// # Panics
     /// Where that fails.
     pub fn connect_to_node(&self, group: i32, node: i32) -> Client {
-        let port = u16::try_from(7000 + group * 10 + node).expect("a port");
-        let mut config = self.any_config(STORE);
-        config.host_path(self.base.join("run")).port(port);
+        let config = self.node_config(group, node);
         config.connect(NoTls).unwrap_or_else(|error| panic!("{}", failure::describe(&error)))
     }
 

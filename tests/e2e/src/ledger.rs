@@ -133,10 +133,33 @@ impl Ledger {
         fates.iter().filter(|fate| fate.state == State::Open).count()
     }
 
+    /// The book as it is now, to be compared with what is read from now on, while the writers go on.
+    pub fn copy(&self) -> Self {
+        let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { fates: Mutex::new(fates.clone()) }
+    }
+
+    /// As [`Self::faults`], for a copy: events of tickets that were issued later are nothing wrong.
+    pub fn faults_so_far(&self, events: &[Event]) -> Vec<String> {
+        let issued = self.fates.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let is_of_copy = |e: &&Event| ticket_of(e).is_none_or(|(number, _)| number < issued);
+        let of_copy: Vec<Event> = events.iter().filter(is_of_copy).cloned().collect();
+        let mut faults = version_faults(events);
+        faults.extend(order_faults(events));
+        faults.extend(self.ticket_faults(&of_copy));
+        faults
+    }
+
     /// What is wrong with the store's whole content, a line for each fault.
     pub fn faults(&self, events: &[Event]) -> Vec<String> {
         let mut faults = version_faults(events);
         faults.extend(order_faults(events));
+        faults.extend(self.ticket_faults(events));
+        faults
+    }
+
+    fn ticket_faults(&self, events: &[Event]) -> Vec<String> {
+        let mut faults = Vec::new();
         let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found: BTreeMap<usize, BTreeMap<usize, &Event>> = BTreeMap::new();
         for event in events {
@@ -364,6 +387,20 @@ pub(crate) mod tests {
         assert!(ledger.faults(&events).is_empty());
         assert!(ledger.faults(&[]).is_empty());
         assert!(ledger.faults(&events[..1])[0].contains("half-written"));
+    }
+
+    #[test]
+    fn a_copy_knows_nothing_of_later_tickets_and_finds_the_faults_of_earlier_ones() {
+        let (ledger, events) = acknowledged_pair();
+        let copy = ledger.copy();
+        let ticket = ledger.open(1);
+        let later = stored(&ticket.events[0], "s", 3, 12);
+        ledger.acknowledge(ticket);
+        let all = [events.clone(), vec![later.clone()]].concat();
+        assert_eq!(copy.faults_so_far(&all), Vec::<String>::new());
+        assert_eq!(copy.faults_so_far(&events), Vec::<String>::new());
+        assert_eq!(ledger.faults(&events).len(), 1);
+        assert!(!copy.faults_so_far(&[later]).is_empty());
     }
 
     #[test]

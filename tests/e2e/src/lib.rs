@@ -11,8 +11,8 @@
 //! owner may do.
 //!
 //! Environment: `ALLSOURCE_SEED` repeats a run, `ALLSOURCE_E2E_FACTOR` makes every test longer,
-//! `ALLSOURCE_CRASH_ROUNDS` and `ALLSOURCE_MODEL_STEPS` one kind of test, `ALLSOURCE_E2E_WAIT_S`
-//! bounds each wait, `ALLSOURCE_E2E_KEEP` keeps the server of a failed test, and
+//! `ALLSOURCE_CRASH_ROUNDS` and `ALLSOURCE_MODEL_STEPS` one kind of test, `ALLSOURCE_E2E_CLUSTER_MINUTES`
+//! that of clusters, `ALLSOURCE_E2E_WAIT_S` bounds each wait, `ALLSOURCE_E2E_KEEP` keeps the server of a failed test, and
 //! `ALLSOURCE_E2E_PLAIN_PG_CONFIG` names an installation whose build has no sidecar.
 
 pub mod bulk;

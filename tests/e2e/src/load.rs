@@ -2,8 +2,8 @@
 //! acknowledged, and a reader with a vector that follows them. What they were told is kept, and compared with
 //! what is there at the end.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
@@ -38,7 +38,11 @@ struct Shared {
     config: Config,
     /// Distinguishes the event ids of this run.
     run: u64,
-    ledger: Ledger,
+    /// All that are written to.
+    streams: Vec<String>,
+    ledger: Arc<Ledger>,
+    /// How many events the reader has seen.
+    seen: AtomicUsize,
     is_done: AtomicBool,
     is_written: AtomicBool,
     calls: Mutex<Vec<Call>>,
@@ -59,7 +63,7 @@ struct Call {
 #[derive(Debug)]
 pub struct Outcome {
     /// What the writers were told.
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
     /// What the reader saw.
     pub tail: VectorTail,
     /// What errors the application saw, and how often each.
@@ -76,16 +80,6 @@ impl Load {
     /// # Panics
     /// Where the names of streams cannot be asked for.
     pub fn start(config: &Config, writers: usize, calls_per_s: u32) -> Self {
-        let shared = Arc::new(Shared {
-            config: config.clone(),
-            run: rand::random(),
-            ledger: Ledger::default(),
-            is_done: AtomicBool::new(false),
-            is_written: AtomicBool::new(false),
-            calls: Mutex::default(),
-            under_way: Mutex::new(vec![None; writers]),
-            errors: Mutex::default(),
-        });
         let mut client = config.connect(NoTls).expect("the router");
         let mut streams: Vec<Vec<(String, i32)>> = vec![Vec::new(); writers];
         for partition in 0..PARTITIONS {
@@ -93,6 +87,18 @@ impl Load {
             let names = names_in(&mut client, id, STREAMS_PER_PARTITION);
             streams[partition % writers].extend(names.into_iter().map(|name| (name, id)));
         }
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            run: rand::random(),
+            streams: streams.iter().flatten().map(|(name, _)| name.clone()).collect(),
+            ledger: Arc::default(),
+            seen: AtomicUsize::new(0),
+            is_done: AtomicBool::new(false),
+            is_written: AtomicBool::new(false),
+            calls: Mutex::default(),
+            under_way: Mutex::new(vec![None; writers]),
+            errors: Mutex::default(),
+        });
         let pause = Duration::from_secs(1) * u32::try_from(writers).expect("few") / calls_per_s;
         let writers = streams.into_iter().enumerate().map(|(number, streams)| {
             let shared = Arc::clone(&shared);
@@ -125,6 +131,21 @@ impl Load {
         lock(&self.shared.errors).len()
     }
 
+    /// The errors that the application has seen, without the first ones.
+    pub fn errors_after(&self, count: usize) -> Vec<String> {
+        lock(&self.shared.errors)[count..].to_vec()
+    }
+
+    /// What the writers were told, and others that append beside them.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.shared.ledger
+    }
+
+    /// The streams that are written to.
+    pub fn streams(&self) -> &[String] {
+        &self.shared.streams
+    }
+
     /// Waits until something that was sent from now on has been acknowledged on each of these partitions.
     ///
     /// # Panics
@@ -132,17 +153,30 @@ impl Load {
     pub fn until_written(&self, partitions: &[i32]) {
         let since = Instant::now();
         patience::until_true("appends to each partition", || {
-            assert!(!self.writers.iter().any(JoinHandle::is_finished), "a writer has ended");
+            self.assert_goes_on();
             let calls = lock(&self.shared.calls);
-            let late: Vec<i32> = calls
-                .iter()
-                .rev()
-                .take_while(|c| c.ended > since)
-                .filter(|c| c.began > since)
-                .map(|c| c.partition)
-                .collect();
+            let late = calls.iter().rev().take_while(|call| call.ended > since);
+            let late: BTreeSet<i32> =
+                late.filter(|call| call.began > since).map(|call| call.partition).collect();
             partitions.iter().all(|partition| late.contains(partition))
         });
+    }
+
+    /// Waits until the reader has seen as many events as are acknowledged by now.
+    ///
+    /// # Panics
+    /// Where it never does.
+    pub fn until_read(&self) {
+        let acknowledged: usize = lock(&self.shared.calls).iter().map(|call| call.events).sum();
+        patience::until_true("the reader to come up", || {
+            self.assert_goes_on();
+            self.shared.seen.load(Ordering::SeqCst) >= acknowledged
+        });
+    }
+
+    fn assert_goes_on(&self) {
+        assert!(!self.writers.iter().any(JoinHandle::is_finished), "a writer has ended");
+        assert!(!self.reader.is_finished(), "the reader has ended");
     }
 
     /// Ends the writers, lets the reader come to the end, and returns what came of it.
@@ -244,6 +278,7 @@ impl Shared {
             let is_written = self.is_written.load(Ordering::SeqCst);
             match self.connected(&mut connection).and_then(|client| tail.poll(client, PAGE)) {
                 Ok(count) => {
+                    self.seen.store(tail.len(), Ordering::SeqCst);
                     deadline = Instant::now() + sizes::wait_max();
                     if count == 0 && is_written {
                         return tail;

@@ -511,6 +511,25 @@ fn a_move_survives_ended_connections_and_goes_on_by_the_process() {
     moved.assert_at(2);
 }
 
+/// A slot is made only when the transactions of its server have ended, of whatever database.
+#[test]
+fn a_coordinator_on_the_server_of_the_source() {
+    let of = Coordinated::apart("beside", 2, &[]);
+    of.group(1).create_store(COORDINATOR);
+    let mut client = of.group(1).connect(COORDINATOR);
+    for number in of.numbers() {
+        let conninfo = of.group(number).conninfo(STORE);
+        let add = format!("CALL allsource.es_group_add({number}, '{conninfo}')");
+        client.batch_execute(&add).expect(&add);
+    }
+    for group in [2, 1] {
+        let call = format!("CALL allsource.es_move_partition(5, {group})");
+        client.batch_execute(&call).expect(&call);
+        let sql = "SELECT group_id FROM allsource.partition_map WHERE partition_id = 5";
+        assert_eq!(client.query_one(sql, &[]).expect(sql).get::<_, i32>(0), group);
+    }
+}
+
 #[test]
 fn several_moves_at_once_and_what_is_refused() {
     let of = Coordinated::start("several", 3, &[]);
