@@ -27,12 +27,13 @@ put() {
 
 install_all() {
     [ -e "$LIBRARY" ] || die "$LIBRARY is missing: run 'make build' first"
-    local made script
+    local made script control
     made=$(mktemp -d)
     # shellcheck disable=SC2064 # the folder's name is needed as it is now
     trap "rm -rf '$made'" EXIT
-    for script in allsource allsource_router; do
-        sed "s/@CARGO_VERSION@/$VERSION/" "$ROOT/$script.control" >"$made/$script.control"
+    # That of the router is not in the root: pgrx takes any control file there for that of the crate.
+    for control in allsource.control sql/router/allsource_router.control; do
+        sed "s/@CARGO_VERSION@/$VERSION/" "$ROOT/$control" >"$made/$(basename "$control")"
     done
     extension_sql >"$made/allsource--$VERSION.sql"
     router_sql >"$made/allsource_router--$VERSION.sql"
