@@ -118,7 +118,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     -- Of its lock no more than this is waited for, as everybody who comes later waits behind it.
-    soon   CONSTANT text := format('set_config(''lock_timeout'', ''%s'', true)', '300ms');
+    soon   CONSTANT text := 'set_config(''lock_timeout'', ''300ms'', true)';
     place  CONSTANT text := format('%s, %s', moving.partition_id, moving.epoch);
     action CONSTANT text := step ->> 'action';
 BEGIN

@@ -33,17 +33,21 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION allsource.cluster_nodes IS 'the nodes that the groups'' connection strings name, and how to connect to each';
 
-CREATE FUNCTION allsource.nodes_look(
-    OUT group_ids int4[],
-    OUT names     text[],
-    OUT answers   allsource.node_answer[]
+CREATE FUNCTION allsource.nodes_look() RETURNS TABLE (
+    group_id int4,
+    node     text,
+    answer   jsonb,
+    problem  text
 )
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 8
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    group_ids int4[];
+    names     text[];
     conninfos text[];
     whom      text[];
+    answers   allsource.node_answer[];
 BEGIN
     IF NOT EXISTS (SELECT FROM allsource.cluster_groups) THEN
         RETURN;
@@ -58,9 +62,18 @@ BEGIN
         ARRAY[cardinality(whom)]), 5000);
     -- There may be many of them.
     PERFORM allsource.link_close(allsource.link_name(w.node)) FROM unnest(whom) AS w (node);
+    RETURN QUERY
+    SELECT n.group_id, n.node,
+           a.answer || jsonb_build_object('lag_bytes', GREATEST(
+               max((a.answer ->> 'lsn')::pg_lsn) FILTER (WHERE NOT (a.answer ->> 'is_standby')::bool) OVER (PARTITION BY n.group_id)
+               - (a.answer ->> 'lsn')::pg_lsn, 0)),
+           a.problem
+      FROM unnest(group_ids, names) WITH ORDINALITY AS n (group_id, node, i)
+      JOIN unnest(answers) WITH ORDINALITY AS a (answer, code, problem, i) ON a.i = n.i
+     ORDER BY n.i;
 END
 $$;
-COMMENT ON FUNCTION allsource.nodes_look IS 'asks all nodes side by side how they are; those that have not answered within 5 s count as away';
+COMMENT ON FUNCTION allsource.nodes_look IS 'asks all nodes side by side how they are, and how far each is behind its primary; those that have not answered within 5 s have no answer, but a problem';
 
 CREATE FUNCTION allsource.es_nodes() RETURNS TABLE (
     group_id       int4,
@@ -77,22 +90,15 @@ CREATE FUNCTION allsource.es_nodes() RETURNS TABLE (
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER COST 10000 ROWS 8
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    looked record;
 BEGIN
-    looked := allsource.nodes_look();
     RETURN QUERY
     SELECT n.group_id, n.node,
-           CASE (a.answer ->> 'is_standby')::bool WHEN true THEN 'standby' WHEN false THEN 'primary' END,
-           a.code IS NULL,
-           CASE WHEN NOT (a.answer ->> 'is_standby')::bool THEN (a.answer ->> 'is_synchronous')::bool END,
-           CASE WHEN (a.answer ->> 'is_standby')::bool
-                THEN GREATEST(max((a.answer ->> 'lsn')::pg_lsn) FILTER (WHERE NOT (a.answer ->> 'is_standby')::bool) OVER (PARTITION BY n.group_id)
-                              - (a.answer ->> 'lsn')::pg_lsn, 0)::int8 END,
-           (a.answer ->> 'node_id')::int4, a.answer ->> 'version', a.answer ->> 'server_version', a.problem
-      FROM unnest(looked.group_ids, looked.names) WITH ORDINALITY AS n (group_id, node, i)
-      JOIN unnest(looked.answers) WITH ORDINALITY AS a (answer, code, problem, i) ON a.i = n.i
-     ORDER BY n.i;
+           CASE (n.answer ->> 'is_standby')::bool WHEN true THEN 'standby' WHEN false THEN 'primary' END,
+           n.answer IS NOT NULL,
+           CASE WHEN NOT (n.answer ->> 'is_standby')::bool THEN (n.answer ->> 'is_synchronous')::bool END,
+           CASE WHEN (n.answer ->> 'is_standby')::bool THEN (n.answer ->> 'lag_bytes')::int8 END,
+           (n.answer ->> 'node_id')::int4, n.answer ->> 'version', n.answer ->> 'server_version', n.problem
+      FROM allsource.nodes_look() AS n;
 END
 $$;
 COMMENT ON FUNCTION allsource.es_nodes IS 'a row for each node of each group: what it is, whether it answers, whether a standby confirms what its primary commits, how far it is behind, or why it was not reached';
@@ -111,7 +117,6 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER COST 10000 ROWS 2
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    looked   record;
     cluster  json;
     findings text[];
     groups   int8;
@@ -127,19 +132,11 @@ BEGIN
             RETURN QUERY SELECT 'cluster', false, SQLERRM;
             RETURN;
     END;
-    looked := allsource.nodes_look();
-    WITH node AS (
-        SELECT n.group_id, n.node, a.answer, a.code,
-               max((a.answer ->> 'lsn')::pg_lsn) FILTER (WHERE NOT (a.answer ->> 'is_standby')::bool) OVER (PARTITION BY n.group_id) AS lsn
-          FROM unnest(looked.group_ids, looked.names) WITH ORDINALITY AS n (group_id, node, i)
-          JOIN unnest(looked.answers) WITH ORDINALITY AS a (answer, code, problem, i) ON a.i = n.i
-    ), "group" AS (
+    WITH "group" AS (
         SELECT n.group_id,
-               json_agg(json_build_object('name', n.node, 'answer',
-                   CASE WHEN n.code IS NULL
-                        THEN n.answer || jsonb_build_object('lag_bytes', GREATEST(n.lsn - (n.answer ->> 'lsn')::pg_lsn, 0)) END)) AS nodes,
+               json_agg(json_build_object('name', n.node, 'answer', n.answer)) AS nodes,
                (array_agg(n.answer -> 'owners') FILTER (WHERE NOT (n.answer ->> 'is_standby')::bool))[1] AS owners
-          FROM node n
+          FROM allsource.nodes_look() AS n
          GROUP BY n.group_id
     )
     SELECT json_build_object(
