@@ -7,7 +7,6 @@ CREATE TABLE allsource.cluster_groups (
     conninfo text COLLATE "C" NOT NULL,
     weight   int4 NOT NULL CHECK (weight BETWEEN 0 AND 1000),
     added_at timestamptz NOT NULL,
-    added_by text COLLATE "C" NOT NULL,
     joined_at timestamptz,
     database_id oid NOT NULL
 ) USING heap;

@@ -53,8 +53,8 @@ BEGIN
     END IF;
     -- One at a time: two first groups would both own everything.
     LOCK TABLE allsource.cluster_groups IN SHARE ROW EXCLUSIVE MODE;
-    INSERT INTO allsource.cluster_groups AS g (group_id, conninfo, weight, added_at, added_by, database_id)
-    SELECT new_id, conninfo, weight, clock_timestamp(), session_user, d.oid FROM pg_database d WHERE d.datname = current_database()
+    INSERT INTO allsource.cluster_groups AS g (group_id, conninfo, weight, added_at, database_id)
+    SELECT new_id, conninfo, weight, clock_timestamp(), d.oid FROM pg_database d WHERE d.datname = current_database()
         ON CONFLICT (group_id) DO UPDATE SET conninfo = excluded.conninfo, weight = excluded.weight;
     -- A connection to its former address must not be used.
     PERFORM allsource.link_close(allsource.link_name('group ' || new_id));
